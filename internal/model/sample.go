@@ -1,0 +1,152 @@
+// Package model holds the values that flow between the rooms of the core and its
+// two drivers. They have no behaviour of their own.
+package model
+
+import (
+	"net/netip"
+	"time"
+
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// SourceID numbers an association for as long as the process runs; 0 is no source.
+type SourceID uint32
+
+// Received is a datagram as the sockets hand it to the core.
+type Received struct {
+	Data      []byte
+	Remote    netip.AddrPort
+	Local     netip.Addr      // the address it was sent to; may be a group or a broadcast address
+	Interface int             // index of the interface it came in by, 0 if unknown
+	At        ntptime.Instant // arrival: the kernel's or the NIC's stamp where there is one
+	Stamp     StampKind       // who took At
+}
+
+// StampKind says who took a timestamp, from the least to the most precise.
+type StampKind uint8
+
+// The kinds of timestamps.
+const (
+	StampDaemon StampKind = iota
+	StampKernel
+	StampHardware
+)
+
+// SampleKind says which of a sample's stamps mean something.
+type SampleKind uint8
+
+// The kinds of samples.
+const (
+	// SampleExchange has all four stamps: client/server, symmetric, volley.
+	SampleExchange SampleKind = iota
+	// SampleBroadcast has T3 and T4 only; Delay and DelayError bound the way here.
+	SampleBroadcast
+	// SampleReference is a reference clock's: T2 = T3 the reference's time, T1 = T4 ours.
+	SampleReference
+)
+
+// Sample is one measurement of one source, checked by its association
+// (RFC 5905 §8: packet tests passed) and not yet filtered.
+type Sample struct {
+	Source SourceID
+	Kind   SampleKind
+	T1, T4 ntptime.Instant // sent and received by our clock, on both scales
+	T2, T3 ntptime.Wall    // received and sent by the source's clock, era resolved
+	// Delay is the calibrated one-way delay of a SampleBroadcast, DelayError its
+	// uncertainty (≥ 0); for a SampleReference DelayError is the reference's own error.
+	Delay, DelayError time.Duration
+	Server            ServerState
+	Interleaved       bool
+	Authenticated     bool
+}
+
+// ServerState is what a source's header says of its own clock.
+type ServerState struct {
+	Leap           wire.Leap
+	Stratum        uint8 // 1 to 15; 16 if unsynchronized
+	Precision      ntptime.Log2
+	ReferenceID    wire.ReferenceID
+	ReferenceTime  ntptime.Wall
+	RootDelay      time.Duration
+	RootDispersion time.Duration
+}
+
+// SourceStatus is what an association knows of itself. It goes to the system
+// process at every change and after every poll, answered or not.
+type SourceStatus struct {
+	Source     SourceID
+	Name       string // as configured: a host name or an address
+	Address    netip.AddrPort
+	Mode       wire.Mode // our mode: client, active, passive, broadcast (server), ...
+	Dynamic    bool      // mobilized by operation, not by configuration
+	Broadcast  bool      // follows mode 5 packets (broadcast or multicast client)
+	RemoteMode wire.Mode // mode of the last packet accepted
+	Version    uint8
+	Reach      uint8 // one bit a poll, newest lowest (RFC 5905 §13)
+	Poll       ntptime.Log2
+	RemotePoll ntptime.Log2
+	Interval   time.Duration // present poll interval
+	Unanswered int           // polls since the last accepted packet
+	Server     ServerState   // of the last accepted packet; Stratum 16 before the first
+	KeyID      uint32        // 0: not authenticated by key
+	NTS        bool
+	Interface  string
+	LastPacket ntptime.Instant // last accepted packet; zero value before the first
+	Sent       uint64
+	Accepted   uint64
+	Rejected   [RejectReasons]uint64 // by RejectReason
+	Kisses     [KissCodes]uint64     // by KissCode
+	Denied     bool                  // a DENY or RSTR ended polling
+	Gone       bool                  // last word of an association that has ended
+}
+
+// RejectReason says why an association refused a packet: the packet tests of
+// RFC 5905 §8 (Figure 22) by number, and what comes before and after them.
+type RejectReason uint8
+
+// The reasons, as counted in ntp_source_rejected_total{reason}.
+const (
+	RejectNone         RejectReason = iota
+	RejectMalformed                 // does not decode
+	RejectMode                      // a mode that this association does not take (RFC 5905 Figure 20)
+	RejectDuplicate                 // TEST1: transmit stamp already seen
+	RejectBogus                     // TEST2: origin is not the one pending, or none is pending
+	RejectInvalid                   // TEST3: a zero stamp
+	RejectAccess                    // TEST4: access rights or wrong address
+	RejectAuth                      // TEST5: MAC missing, wrong, of another key, or a crypto-NAK
+	RejectUnsync                    // TEST6: leap 3 or stratum out of range
+	RejectHeader                    // TEST7: root distance or reference time impossible
+	RejectDelay                     // longer than max_delay, or negative beyond the precision
+	RejectReplay                    // mode 5: not newer than the last one
+	RejectRate                      // mode 5: earlier than its interval allows
+	RejectKiss                      // a kiss code: no time in it
+	RejectUncalibrated              // mode 5 before the delay is known
+	RejectVersion                   // not the version asked for
+	RejectLoop                      // our own packet, or our own address
+	RejectReasons      = iota       // how many there are
+)
+
+var rejectNames = [RejectReasons]string{"none", "malformed", "mode", "duplicate", "bogus", "invalid", "access", "auth",
+	"unsynchronized", "header", "delay", "replay", "rate", "kiss", "uncalibrated", "version", "loop"}
+
+// String returns the word used in metrics and reports.
+func (r RejectReason) String() string { return rejectNames[r] }
+
+// KissCode counts kiss codes with a fixed set of labels.
+type KissCode uint8
+
+// The kiss codes that are acted on, and all others together.
+const (
+	CountDENY KissCode = iota
+	CountRSTR
+	CountRATE
+	CountNTSN
+	CountOther
+	KissCodes = iota
+)
+
+var kissNames = [KissCodes]string{"DENY", "RSTR", "RATE", "NTSN", "other"}
+
+// String returns the code's letters.
+func (k KissCode) String() string { return kissNames[k] }
