@@ -1,0 +1,111 @@
+# timeball: build, try, test, install. `make help` says what there is.
+
+SHELL       := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := build
+
+GO          ?= go
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X timeball/internal/cli.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Tests against other programs and whole scenarios have targets of their own.
+LONG        := timeball/test/(peers|interop|scenarios|bench)
+PACKAGES     = $$($(GO) list ./... | grep -Ev '^$(LONG)(/|$$)')
+
+RACE        := $(if $(shell command -v $(or $(CC),cc) gcc 2>/dev/null),-race)
+
+FUZZTIME    ?= 60s
+FUZZTOTAL   ?= 75s
+BENCHTIME   ?= 1s
+LABTIME     ?= 30s
+
+DESTDIR     ?=
+PREFIX      ?= /usr/local
+BINDIR      ?= $(PREFIX)/bin
+SYSCONFDIR  ?= /etc
+STATEDIR    ?= /var/lib/timeball
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+DATADIR     ?= $(PREFIX)/share/timeball
+CONFIG      := $(DESTDIR)$(SYSCONFDIR)/timeball/timeball.yaml
+
+.PHONY: help
+help: ## say what there is
+	@awk -F':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo "  VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)"
+
+.PHONY: build
+build: ## the static binary, bin/timeball
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/timeball ./cmd/timeball
+
+.PHONY: run
+run: build ## a small network of daemons on loopback, for 30 s: no root, no network
+	bin/timeball lab configs/quickstart.yaml --duration $(LABTIME)
+
+.PHONY: test
+test: ## all the quick tests; no root needed
+	$(GO) test -short ./...
+
+.PHONY: check
+check: format vet lint race fuzzshort scenarios e2e ## everything that must hold before a change is taken
+	@echo "check: all passed"
+
+.PHONY: format
+format: ## say which files are not as gofmt has them
+	@files=$$(gofmt -l .); if [ -n "$$files" ]; then echo "not as gofmt has them:"; echo "$$files"; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet
+	$(GO) vet ./...
+
+.PHONY: lint
+lint: ## staticcheck, pinned, and the layers and purity of the packages
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) test ./internal/archtest
+
+.PHONY: race
+race: ## the tests under the race detector (which needs a C compiler)
+	@if [ -z "$(RACE)" ]; then echo "no C compiler here: the tests run without the race detector"; fi
+	$(GO) test $(RACE) -timeout 15m $(PACKAGES)
+
+.PHONY: fuzzshort
+fuzzshort: ## every fuzz test for a moment
+	$(GO) run ./test/tools/fuzz -total $(FUZZTOTAL) ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz test for FUZZTIME (60s)
+	$(GO) run ./test/tools/fuzz -each $(FUZZTIME) ./...
+
+.PHONY: scenarios
+scenarios: ## the scenarios in virtual time with their limits
+	@if [ -d test/scenarios ]; then $(GO) test -timeout 20m ./test/scenarios/...; else echo "scenarios: none here"; fi
+
+.PHONY: e2e
+e2e: ## against chrony, ntpsec, openntpd and timesyncd in network namespaces (root; skips with a reason)
+	$(GO) test -count=1 -timeout 10m -v ./test/peers/... ./test/interop/... | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
+
+.PHONY: bench
+bench: ## the benchmarks
+	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 60m ./... | grep -v 'no test files'
+
+.PHONY: install
+install: build ## binary, units, example configuration (DESTDIR, PREFIX); never over an existing configuration
+	install -D -m 0755 bin/timeball $(DESTDIR)$(BINDIR)/timeball
+	install -D -m 0644 configs/timeball.yaml $(DESTDIR)$(DATADIR)/timeball.yaml
+	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/timeball
+	for unit in timeball.service timeball-wait.service; do \
+	  sed 's|/usr/local/bin/timeball|$(BINDIR)/timeball|; s|/etc/timeball/|$(SYSCONFDIR)/timeball/|' configs/$$unit > $(DESTDIR)$(UNITDIR)/$$unit; \
+	  chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; \
+	done
+	install -d -m 0700 $(DESTDIR)$(STATEDIR)
+	if [ -e $(CONFIG) ]; then echo "$(CONFIG) is kept"; else install -m 0644 configs/timeball.yaml $(CONFIG); fi
+
+.PHONY: uninstall
+uninstall: ## what install put there, except configuration and state
+	rm -f $(DESTDIR)$(BINDIR)/timeball $(DESTDIR)$(DATADIR)/timeball.yaml
+	rm -f $(DESTDIR)$(UNITDIR)/timeball.service $(DESTDIR)$(UNITDIR)/timeball-wait.service
+
+.PHONY: clean
+clean: ## what build left
+	rm -rf bin coverage.out
