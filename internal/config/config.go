@@ -1,0 +1,357 @@
+// Package config turns timeball's YAML configuration into plain values: strict,
+// with every problem of a file in one run, each as FILE:LINE:COL, and with all
+// defaults applied. It decides what a configuration means and nothing else: no
+// socket, clock or goroutine, and only load.go touches a file.
+package config
+
+import (
+	"net/netip"
+	"strconv"
+	"time"
+)
+
+// Config is a whole configuration with its defaults applied. It holds plain
+// values only: two configurations that mean the same are reflect.DeepEqual.
+type Config struct {
+	Sources            []Source
+	Server             *Server // nil: no port 123 is opened
+	Symmetric          Symmetric
+	Local              *Local // nil: the local clock is never a reference
+	Keys               []Key  // sorted by id; from `keys:` in place or from KeyFile
+	KeyFile            string // empty: the keys are in place, or there are none
+	Clock              Clock
+	Selection          Selection
+	Metrics            *Metrics // nil: no metrics listener
+	Control            Control
+	Log                Log
+	HardwareTimestamps []string // interface names; "*" means all
+}
+
+// Poll is the log2 of an interval in seconds (RFC 5905 §7.3), MinPoll to MaxPoll.
+type Poll int8
+
+// The bounds and defaults of poll exponents, in log2 seconds.
+const (
+	MinPoll        Poll = -4
+	MaxPoll        Poll = 17
+	DefaultMinPoll Poll = 6
+	DefaultMaxPoll Poll = 10
+)
+
+// NTPPort is the port of NTP (RFC 5905 §7.2), NTSPort that of NTS key
+// establishment (RFC 8915 §7).
+const (
+	NTPPort = 123
+	NTSPort = 4460
+)
+
+// SourceKind says what a source is, by the name of its key in the file.
+type SourceKind string
+
+// The kinds of sources.
+const (
+	Pool            SourceKind = "pool"             // mode 3, many addresses under one name
+	ServerSource    SourceKind = "server"           // mode 3
+	Peer            SourceKind = "peer"             // symmetric active, mode 1
+	BroadcastClient SourceKind = "broadcast_client" // listens for mode 5
+	MulticastClient SourceKind = "multicast_client" // listens for mode 5 in a group
+	RefclockSource  SourceKind = "refclock"
+)
+
+// Source is one entry of `sources:`. Kind says which fields have meaning; the
+// others are zero.
+type Source struct {
+	Kind SourceKind
+
+	Host  string     // pool, server, peer: a name, or an IP address without brackets
+	Port  uint16     // all but refclock: where to send, or where to listen; 123
+	Count int        // pool: how many addresses to keep in use, from 1
+	Group netip.Addr // multicast_client: the group
+
+	Interface     string     // empty: any
+	SourceAddress netip.Addr // invalid: what the route says
+
+	IBurst  bool // pool, server, peer: quick first samples
+	Burst   bool // pool, server: a burst at every poll
+	MinPoll Poll
+	MaxPoll Poll
+	Version uint8 // 1 to 4, sent; pool, server, peer
+
+	Key             uint32     // symmetric key id; 0: none
+	Unauthenticated bool       // modes 1, 2 and 5 without a key, said in words
+	NTS             *NTSClient // nil: no NTS
+	Interleaved     Interleaved
+
+	Prefer   bool // take this one where several are good
+	Trust    bool // believed even against a majority
+	NoSelect bool // measured only
+	Require  bool // no update of the clock unless this one is among the selected
+
+	Offset   time.Duration // added to every offset (reference − local) of this source
+	MaxDelay time.Duration // samples with a longer round trip are not used
+
+	Refclock *Refclock // only with Kind RefclockSource
+}
+
+// Name is what reports, logs and metrics call the source: the host with its port
+// if that is not 123, or the kind with what it listens to.
+func (s *Source) Name() string {
+	switch s.Kind {
+	case BroadcastClient:
+		return joinWords(string(s.Kind), s.Interface)
+	case MulticastClient:
+		return joinWords(string(s.Kind), s.Group.String(), s.Interface)
+	case RefclockSource:
+		return joinWords(string(s.Kind), string(s.Refclock.Driver), strconv.Itoa(s.Refclock.Unit))
+	}
+	if s.Port == NTPPort {
+		return s.Host
+	}
+	return hostPort(s.Host, s.Port)
+}
+
+// Interleaved says whether a client uses interleaved mode (RFC 9769).
+type Interleaved string
+
+// The settings of interleaved mode.
+const (
+	InterleavedOff  Interleaved = "off"
+	InterleavedOn   Interleaved = "on"
+	InterleavedAuto Interleaved = "auto" // where the server does it too
+)
+
+// NTSClient is NTS (RFC 8915) of a pool or server source.
+type NTSClient struct {
+	Server string // key establishment server; empty: the source's host
+	Port   uint16
+	CA     string // file of PEM certificates to trust; empty: those of the system
+}
+
+// RefclockDriver says how a reference clock is read.
+type RefclockDriver string
+
+// The drivers of reference clocks.
+const (
+	RefclockSHM  RefclockDriver = "shm"
+	RefclockSOCK RefclockDriver = "sock"
+	RefclockPPS  RefclockDriver = "pps"
+	RefclockPHC  RefclockDriver = "phc"
+)
+
+// Refclock is a reference clock at this machine.
+type Refclock struct {
+	Driver RefclockDriver
+	Unit   int
+	Device string // socket (sock) or device file (pps, phc); empty for shm
+	RefID  string // 1 to 4 ASCII characters
+}
+
+// Server is what makes this machine a server of time.
+type Server struct {
+	Listen      []ListenAddress // never empty
+	ListenGiven bool            // false: Listen is the default
+	Workers     int             // sockets per address; 0: one a core
+	Access      Access
+	RateLimit   *RateLimit // nil: none
+	Require     Require
+	NTS         *NTSServer // nil: none
+	Broadcast   []Broadcast
+	Multicast   []Multicast
+	Ignore      []string // interfaces on which no NTP message is received
+	ClientLog   ClientLog
+	Interleaved bool // answer in interleaved mode those who ask so
+}
+
+// ListenAddress is an address and port to listen at. An invalid Addr means every
+// address, IPv4 and IPv6; port 0 any free one.
+type ListenAddress struct {
+	Addr netip.Addr
+	Port uint16
+}
+
+// String gives the address as net.Listen takes it: ":123", "[::1]:123".
+func (l ListenAddress) String() string {
+	if !l.Addr.IsValid() {
+		return ":" + strconv.Itoa(int(l.Port))
+	}
+	return netip.AddrPortFrom(l.Addr, l.Port).String()
+}
+
+// Access holds the four rights from the widest to the narrowest. The first list
+// that holds an address counts; with any list set the others get nothing; with
+// none set everybody has Peer.
+type Access struct {
+	Peer            []netip.Prefix // time, control queries, and we may follow them
+	Server          []netip.Prefix // time and control queries
+	Synchronization []netip.Prefix // time only
+	Query           []netip.Prefix // control queries only
+}
+
+// Any says whether any right is set.
+func (a *Access) Any() bool {
+	return len(a.Peer)+len(a.Server)+len(a.Synchronization)+len(a.Query) > 0
+}
+
+// RateLimit bounds the answers to one client.
+type RateLimit struct {
+	Interval time.Duration // average wait between answered requests
+	Burst    int           // requests answered at once after a silence
+	Leak     int           // of those over the limit 1 in 2^Leak is answered
+}
+
+// Require says what a client must show to be answered.
+type Require string
+
+// What a client must show.
+const (
+	RequireNone Require = "none"
+	RequireKey  Require = "key"
+	RequireNTS  Require = "nts"
+)
+
+// NTSServer is NTS key establishment (RFC 8915 §4) and the keys of its cookies.
+type NTSServer struct {
+	Listen      []ListenAddress
+	Certificate string        // file, PEM, with the chain
+	Key         string        // file, PEM
+	Rotate      time.Duration // age at which the cookie key is replaced
+}
+
+// Broadcast is one sender of mode 5 to a broadcast address.
+type Broadcast struct {
+	Address         netip.Addr
+	Port            uint16
+	Interface       string // empty: what the route says
+	Interval        time.Duration
+	Key             uint32 // 0: none
+	Unauthenticated bool
+	Version         uint8
+}
+
+// Multicast is one sender of mode 5 to a group.
+type Multicast struct {
+	Group           netip.Addr
+	Port            uint16
+	Interface       string // empty: what the route says
+	Interval        time.Duration
+	TTL             uint8  // 1 to 255
+	Key             uint32 // 0: none
+	Unauthenticated bool
+	Version         uint8
+}
+
+// ClientLog is the table of clients behind interleaved mode, rate limits and
+// `timeball clients`.
+type ClientLog struct {
+	Size    int  // clients remembered; 0: none
+	Privacy bool // no address is reported, only totals
+}
+
+// Symmetric says who may mobilize an ephemeral passive association by mode 1.
+type Symmetric struct {
+	Passive         bool
+	Keys            []uint32 // ids that may
+	Unauthenticated bool     // anybody with the access right may
+	MaxAssociations int      // 0 to 100
+}
+
+// Local is the local clock as reference, served when no source is usable.
+type Local struct {
+	Stratum  uint8         // 1 to 15
+	Activate time.Duration // wait without a usable source before it is served
+	Orphan   bool          // several of this stratum elect one of them
+}
+
+// ClockDriver says which clock is disciplined.
+type ClockDriver string
+
+// The clock drivers.
+const (
+	ClockKernel  ClockDriver = "kernel"
+	ClockVirtual ClockDriver = "virtual"
+	ClockObserve ClockDriver = "observe"
+)
+
+// Clock says which clock is disciplined, and within which bounds.
+type Clock struct {
+	Driver       ClockDriver
+	Virtual      Virtual
+	DriftFile    string // empty: none
+	StateDir     string // folder of the panic gate; empty: none
+	Step         Step
+	MaxSlew      Frequency
+	Panic        time.Duration // larger corrections after the first are refused; 0: none is
+	Leap         Leap
+	AccuracyGoal time.Duration // the poll rule polls no more than this needs; 0: no goal
+}
+
+// Virtual says how wrong a virtual clock starts.
+type Virtual struct {
+	Offset    time.Duration // reference − local: positive, the clock is behind
+	Frequency Frequency     // positive: the clock runs too fast
+}
+
+// Step says when the clock is stepped rather than slewed.
+type Step struct {
+	Threshold time.Duration // smaller offsets are slewed
+	Updates   int           // only in the first updates; 0: never, -1: always
+}
+
+// LeapMode says how the clock takes a leap second.
+type LeapMode string
+
+// The ways to take a leap second.
+const (
+	LeapKernel LeapMode = "kernel"
+	LeapStep   LeapMode = "step"
+	LeapSlew   LeapMode = "slew"
+	LeapSmear  LeapMode = "smear"
+	LeapIgnore LeapMode = "ignore"
+)
+
+// Leap says where leap seconds are known from, and how they are taken.
+type Leap struct {
+	File string // leap-seconds.list; empty: the majority of the sources alone
+	Mode LeapMode
+}
+
+// Selection bounds which sources may set the clock.
+type Selection struct {
+	MinSources  int           // selectable sources needed for an update
+	MaxDistance time.Duration // root distance over which a source is not used
+}
+
+// Metrics is the HTTP listener of /metrics and of the status page.
+type Metrics struct {
+	Listen ListenAddress
+}
+
+// Control is the Unix socket of the reports.
+type Control struct {
+	Socket      string // empty: none
+	SocketGiven bool   // false: Socket is the default
+	Mode        uint32 // permission bits
+}
+
+// LogLevel is the least level logged, LogFormat the form of a line.
+type (
+	LogLevel  string
+	LogFormat string
+)
+
+// The log levels and formats.
+const (
+	LevelDebug LogLevel = "debug"
+	LevelInfo  LogLevel = "info"
+	LevelWarn  LogLevel = "warn"
+	LevelError LogLevel = "error"
+
+	FormatConsole LogFormat = "console"
+	FormatJSON    LogFormat = "json"
+)
+
+// Log says what is logged, and how; always to stderr.
+type Log struct {
+	Level  LogLevel
+	Format LogFormat
+}

@@ -1,0 +1,234 @@
+package config
+
+import (
+	"errors"
+	"math"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Frequency is a relative frequency error in seconds per second: 12ppm is 12e-6.
+type Frequency float64
+
+// The units of frequencies in a file.
+const (
+	PPM Frequency = 1e-6
+	PPB Frequency = 1e-9
+)
+
+var (
+	errNoDuration  = errors.New("is not a duration; write a number and ns, us, ms, s, m or h, like 64s")
+	errNoFrequency = errors.New("is not a frequency; write a number and ppm or ppb, like 12ppm, or a ratio like 1e-9")
+)
+
+// ParseDuration reads a duration as the configuration has it: `64s`, `1.5s`,
+// `128ms`, `15us`, `1h30m`; a unit is required, also with 0. The error says what to
+// write instead and reads well behind the value.
+func ParseDuration(text string) (time.Duration, error) {
+	if _, err := strconv.ParseFloat(text, 64); err == nil {
+		return 0, errors.New("has no unit; write " + text + "s if seconds are meant")
+	}
+	value, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, errNoDuration
+	}
+	return value, nil
+}
+
+// FormatDuration writes a duration in the largest unit of h, s, ms, us, ns that
+// leaves no fraction, so that 64s stays 64s; ParseDuration reads it back.
+func FormatDuration(value time.Duration) string {
+	size := value
+	if size < 0 {
+		size = -size // the least int64 stays negative and is written in ns
+	}
+	switch {
+	case value == 0:
+		return "0s"
+	case size >= time.Hour && value%time.Hour == 0:
+		return strconv.FormatInt(int64(value/time.Hour), 10) + "h"
+	case size >= time.Second && value%time.Microsecond == 0:
+		return strconv.FormatFloat(value.Seconds(), 'f', -1, 64) + "s"
+	case value%time.Millisecond == 0:
+		return strconv.FormatInt(int64(value/time.Millisecond), 10) + "ms"
+	case value%time.Microsecond == 0:
+		return strconv.FormatInt(int64(value/time.Microsecond), 10) + "us"
+	}
+	return strconv.FormatInt(int64(value), 10) + "ns"
+}
+
+// ParseFrequency reads a frequency as the configuration has it: `12ppm`, `-5ppb`,
+// or a ratio like `1e-9`. A whole number other than 0 is refused: it is nearly
+// always ppm that is meant.
+func ParseFrequency(text string) (Frequency, error) {
+	number, unit := text, Frequency(1)
+	if cut, found := strings.CutSuffix(text, "ppm"); found {
+		number, unit = cut, PPM
+	} else if cut, found := strings.CutSuffix(text, "ppb"); found {
+		number, unit = cut, PPB
+	}
+	if strings.Trim(number, "0123456789+-.eE") != "" {
+		return 0, errNoFrequency // also keeps inf, nan, hexadecimal and _ out
+	}
+	value, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return 0, errNoFrequency
+	}
+	if unit == 1 && math.Abs(value) >= 1 {
+		return 0, errors.New("has no unit; write " + text + "ppm if parts per million are meant")
+	}
+	// Division by 1e6 is exact to the last bit where multiplication by 1e-6 is not.
+	return Frequency(value / math.Round(float64(1/unit))), nil
+}
+
+// String writes the frequency in ppm, or in ppb below 1 ppm.
+func (f Frequency) String() string {
+	if f != 0 && f > -PPM && f < PPM {
+		return strconv.FormatFloat(float64(f)*1e9, 'g', 10, 64) + "ppb"
+	}
+	return strconv.FormatFloat(float64(f)*1e6, 'g', 10, 64) + "ppm"
+}
+
+// hostPort joins a host and a port, with brackets round an IPv6 address.
+func hostPort(host string, port uint16) string {
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return host + ":" + strconv.Itoa(int(port))
+}
+
+// joinWords joins the words that are not empty with one space.
+func joinWords(words ...string) string {
+	kept := words[:0]
+	for _, word := range words {
+		if word != "" {
+			kept = append(kept, word)
+		}
+	}
+	return strings.Join(kept, " ")
+}
+
+// parseHost splits HOST or HOST:PORT; an IPv6 address with a port needs brackets.
+func parseHost(text string) (host string, port uint16, err error) {
+	host, port = text, NTPPort
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return addr.String(), port, checkUnicast(addr)
+	}
+	if inner, found := strings.CutPrefix(text, "["); found {
+		inside, after, closed := strings.Cut(inner, "]")
+		addr, err := netip.ParseAddr(inside)
+		if !closed || err != nil || !addr.Is6() {
+			return "", 0, errors.New("is not an address; write [2001:db8::1]:123")
+		}
+		if host = addr.String(); after == "" {
+			return host, port, checkUnicast(addr)
+		}
+		text = host + after
+		if !strings.HasPrefix(after, ":") {
+			return "", 0, errors.New("is not an address; write [2001:db8::1]:123")
+		}
+		port, err = parsePort(after[1:], 1)
+		return host, port, errors.Join(err, checkUnicast(addr))
+	}
+	if before, after, found := strings.Cut(text, ":"); found {
+		host = before
+		if port, err = parsePort(after, 1); err != nil {
+			return "", 0, err
+		}
+	}
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.String(), port, checkUnicast(addr)
+	}
+	return host, port, checkName(host)
+}
+
+// checkUnicast refuses the addresses that cannot be asked for the time.
+func checkUnicast(addr netip.Addr) error {
+	switch {
+	case addr.IsMulticast():
+		return errors.New("is a multicast group; to listen to one write multicast_client: {group: " + addr.String() + "}")
+	case addr.IsUnspecified(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+		return errors.New("is not the address of one machine; write a unicast address or a name")
+	}
+	return nil
+}
+
+// checkName refuses what cannot be a host name (RFC 1123 §2.1, with _ as seen in
+// practice).
+func checkName(name string) error {
+	if strings.Contains(name, "/") {
+		return errors.New("is not a host name; write the name alone, without scheme or path")
+	}
+	for _, r := range name {
+		if r >= 0x80 {
+			return errors.New("is not ASCII; write the name in its xn-- form")
+		}
+		if !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._", r) {
+			return errors.New("is not a host name; write a name like time.example.net or an IP address")
+		}
+	}
+	if len(name) > 253 {
+		return errors.New("is too long for a host name; names have up to 253 characters")
+	}
+	for label := range strings.SplitSeq(strings.TrimSuffix(name, "."), ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' {
+			return errors.New("is not a host name; write a name like time.example.net or an IP address")
+		}
+	}
+	if strings.Trim(name, "0123456789.") == "" {
+		return errors.New("is not an IPv4 address; four numbers from 0 to 255 are needed")
+	}
+	return nil
+}
+
+// parsePort reads a port from lowest to 65535.
+func parsePort(text string, lowest uint16) (uint16, error) {
+	port, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || uint16(port) < lowest {
+		return 0, errors.New("has no valid port; write a number from " + strconv.Itoa(int(lowest)) + " to 65535 behind the colon")
+	}
+	return uint16(port), nil
+}
+
+// parseListen reads ADDRESS:PORT or :PORT; port 0 stands for any free one.
+func parseListen(text string) (ListenAddress, error) {
+	colon := strings.LastIndexByte(text, ':')
+	if _, err := netip.ParseAddr(text); err == nil || colon < 0 {
+		return ListenAddress{}, errors.New("has no port; write ADDRESS:PORT or :PORT, like [::1]:123 or :123")
+	}
+	port, err := parsePort(text[colon+1:], 0)
+	if err != nil {
+		return ListenAddress{}, err
+	}
+	if text[:colon] == "" || text[:colon] == "*" {
+		return ListenAddress{Port: port}, nil
+	}
+	both, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return ListenAddress{}, errors.New("is not an IP address and port; write ADDRESS:PORT or :PORT, like 192.0.2.1:123")
+	}
+	if both.Addr().IsMulticast() {
+		return ListenAddress{}, errors.New("is a multicast group; groups stand under server.multicast or a multicast_client source")
+	}
+	return ListenAddress{Addr: both.Addr(), Port: both.Port()}, nil
+}
+
+// parsePrefix reads NETWORK/BITS, or an address alone for just that address.
+func parsePrefix(text string) (netip.Prefix, error) {
+	if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+		return netip.PrefixFrom(addr, addr.BitLen()), nil
+	}
+	prefix, err := netip.ParsePrefix(text)
+	if err != nil {
+		return netip.Prefix{}, errors.New("is not a network; write it like 192.0.2.0/24 or 2001:db8::/32")
+	}
+	if prefix.Addr().Is4In6() {
+		return netip.Prefix{}, errors.New("is an IPv4-mapped network; write it as IPv4")
+	}
+	if masked := prefix.Masked(); masked != prefix {
+		return netip.Prefix{}, errors.New("has bits set behind its prefix; write " + masked.String())
+	}
+	return prefix, nil
+}
