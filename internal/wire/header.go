@@ -137,3 +137,15 @@ func (h *Header) get(b []byte) {
 	h.Receive = ntptime.Timestamp(binary.BigEndian.Uint64(b[offReceive:]))
 	h.Transmit = ntptime.Timestamp(binary.BigEndian.Uint64(b[offTransmit:]))
 }
+
+// Append appends the encoded header to dst.
+func (h *Header) Append(dst []byte) []byte {
+	n := len(dst)
+	dst = append(dst, make([]byte, HeaderSize)...)
+	h.Put(dst[n:])
+	return dst
+}
+
+// Version1Client reports whether h is a request of version 1, whose packets have no
+// mode: a client asks from a high port (RFC 1059 Appendix B; see the responder).
+func (h *Header) Version1Client() bool { return h.Version == 1 && h.Mode == ModeReserved }
