@@ -26,6 +26,7 @@ BINDIR      ?= $(PREFIX)/bin
 SYSCONFDIR  ?= /etc
 STATEDIR    ?= /var/lib/timeball
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 DATADIR     ?= $(PREFIX)/share/timeball
 CONFIG      := $(DESTDIR)$(SYSCONFDIR)/timeball/timeball.yaml
 
@@ -93,6 +94,8 @@ bench: ## the benchmarks
 install: build ## binary, units, example configuration (DESTDIR, PREFIX); never over an existing configuration
 	install -D -m 0755 bin/timeball $(DESTDIR)$(BINDIR)/timeball
 	install -D -m 0644 configs/timeball.yaml $(DESTDIR)$(DATADIR)/timeball.yaml
+	install -D -m 0644 configs/refclock.conf $(DESTDIR)$(DATADIR)/refclock.conf
+	install -D -m 0644 configs/timeball.sysusers $(DESTDIR)$(SYSUSERSDIR)/timeball.conf
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/timeball
 	for unit in timeball.service timeball-wait.service; do \
 	  sed 's|/usr/local/bin/timeball|$(BINDIR)/timeball|; s|/etc/timeball/|$(SYSCONFDIR)/timeball/|' configs/$$unit > $(DESTDIR)$(UNITDIR)/$$unit; \
@@ -100,10 +103,12 @@ install: build ## binary, units, example configuration (DESTDIR, PREFIX); never 
 	done
 	install -d -m 0700 $(DESTDIR)$(STATEDIR)
 	if [ -e $(CONFIG) ]; then echo "$(CONFIG) is kept"; else install -m 0644 configs/timeball.yaml $(CONFIG); fi
+	@echo "then: systemd-sysusers && systemctl daemon-reload && systemctl enable --now timeball"
 
 .PHONY: uninstall
 uninstall: ## what install put there, except configuration and state
-	rm -f $(DESTDIR)$(BINDIR)/timeball $(DESTDIR)$(DATADIR)/timeball.yaml
+	rm -f $(DESTDIR)$(BINDIR)/timeball $(DESTDIR)$(SYSUSERSDIR)/timeball.conf
+	rm -f $(DESTDIR)$(DATADIR)/timeball.yaml $(DESTDIR)$(DATADIR)/refclock.conf
 	rm -f $(DESTDIR)$(UNITDIR)/timeball.service $(DESTDIR)$(UNITDIR)/timeball-wait.service
 
 .PHONY: clean
