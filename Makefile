@@ -84,7 +84,7 @@ scenarios: ## the scenarios in virtual time with their limits
 
 .PHONY: e2e
 e2e: ## against chrony, ntpsec, openntpd and timesyncd in network namespaces (root; skips with a reason)
-	$(GO) test -count=1 -timeout 10m -v ./test/peers/... ./test/interop/... | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
+	$(GO) test -count=1 -timeout 10m -parallel 12 -v ./test/peers/... ./test/interop/... | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
 
 .PHONY: bench
 bench: ## the benchmarks

@@ -1,0 +1,205 @@
+package peers
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+)
+
+// namePrefix begins the name of every namespace made here; the process that made it
+// comes next, so that what a killed test left behind can be told from what is in use.
+const namePrefix = "timeball"
+
+// Lab is one network of hosts on a bridge, IPv4 10.99.N.0/24 and IPv6 fd00:99:N::/64.
+// Each host is a network namespace, and so is the bridge: this machine's own network
+// has no part in it. All of it goes when the test ends.
+type Lab struct {
+	t     testing.TB
+	id    int
+	hosts int
+}
+
+var labs atomic.Int32
+
+// NewLab builds an empty network, or skips the test where that cannot be done.
+func NewLab(t testing.TB) *Lab {
+	t.Helper()
+	needNamespaces(t)
+	l := &Lab{t: t, id: int(labs.Add(1))}
+	l.namespace("switch")
+	l.ip("-n", l.name("switch"), "link", "add", "bridge", "type", "bridge", "mcast_snooping", "0")
+	l.ip("-n", l.name("switch"), "link", "set", "bridge", "up")
+	return l
+}
+
+// needNamespaces skips a test that cannot have network namespaces.
+func needNamespaces(t testing.TB) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("short: tests in network namespaces are left out")
+	}
+	if os.Geteuid() != 0 {
+		t.Skip("needs root for network namespaces")
+	}
+	for _, program := range []string{"ip", "setpriv"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skipf("needs %s: %v", program, err)
+		}
+	}
+	if err := probe(); err != nil {
+		t.Skipf("no network namespaces here: %v", err)
+	}
+}
+
+// probe tries a namespace once, and clears away what tests left that were killed.
+var probe = sync.OnceValue(func() error {
+	sweep()
+	name := fmt.Sprintf("%s-%d-probe", namePrefix, os.Getpid())
+	if _, err := run("/", "ip", "netns", "add", name); err != nil {
+		return err
+	}
+	_, err := run("/", "ip", "netns", "delete", name)
+	return err
+})
+
+func sweep() {
+	names, _ := filepath.Glob("/run/netns/" + namePrefix + "-*")
+	for _, name := range names {
+		fields := strings.Split(filepath.Base(name), "-")
+		pid, err := strconv.Atoi(fields[1])
+		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
+			_, _ = run("/", "ip", "netns", "delete", filepath.Base(name))
+		}
+	}
+}
+
+// name of the namespace of a host of this network.
+func (l *Lab) name(host string) string {
+	return fmt.Sprintf("%s-%d-%d-%s", namePrefix, os.Getpid(), l.id, host)
+}
+
+func (l *Lab) ip(args ...string) {
+	l.t.Helper()
+	if _, err := run("/", "ip", args...); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l *Lab) namespace(host string) {
+	l.t.Helper()
+	name := l.name(host)
+	l.ip("netns", "add", name)
+	l.t.Cleanup(func() {
+		if _, err := run("/", "ip", "netns", "delete", name); err != nil {
+			l.t.Error(err)
+		}
+	})
+	l.ip("-n", name, "link", "set", "lo", "up")
+}
+
+// Host is one machine of the network: a namespace with lo and eth0.
+type Host struct {
+	Name string
+	IPv4 netip.Addr
+	IPv6 netip.Addr
+	// Dir is a directory of its own, private to its owner and with a short name, as a
+	// Unix socket's path must be.
+	Dir string
+
+	lab       *Lab
+	namespace string
+	processes int
+}
+
+// Broadcast is the subnet's broadcast address.
+func (l *Lab) Broadcast() netip.Addr {
+	return netip.AddrFrom4([4]byte{10, 99, byte(l.id), 255})
+}
+
+// Host adds a host to the network. Its name has at most eight characters.
+func (l *Lab) Host(name string) *Host {
+	l.t.Helper()
+	l.hosts++
+	dir, err := os.MkdirTemp("", "tb")
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	l.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	h := &Host{
+		Name:      name,
+		IPv4:      netip.AddrFrom4([4]byte{10, 99, byte(l.id), byte(l.hosts)}),
+		IPv6:      netip.AddrFrom16([16]byte{0: 0xfd, 3: 0x99, 5: byte(l.id), 15: byte(l.hosts)}),
+		Dir:       dir,
+		lab:       l,
+		namespace: l.name(name),
+	}
+	l.namespace(name)
+	l.quiet(h.namespace)
+	l.connect(h)
+	return h
+}
+
+// quiet turns off what IPv6 does by itself and takes seconds: duplicate address
+// detection and the wait for routers.
+func (l *Lab) quiet(namespace string) {
+	l.t.Helper()
+	const script = `cd /proc/sys/net/ipv6/conf && for i in all default; do echo 0 >$i/accept_dad; echo 0 >$i/dad_transmits; echo 0 >$i/router_solicitations; done`
+	if _, err := run("/", "ip", "netns", "exec", namespace, "sh", "-c", script); err != nil {
+		l.t.Logf("duplicate address detection stays on: %v", err)
+	}
+}
+
+func (l *Lab) connect(h *Host) {
+	l.t.Helper()
+	port := fmt.Sprintf("port%d", l.hosts)
+	sw := l.name("switch")
+	l.ip("-n", sw, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", h.namespace)
+	l.ip("-n", sw, "link", "set", port, "master", "bridge", "up")
+	in := func(args ...string) { l.t.Helper(); l.ip(append([]string{"-n", h.namespace}, args...)...) }
+	in("link", "set", "eth0", "up")
+	in("address", "add", h.IPv4.String()+"/24", "broadcast", "+", "dev", "eth0")
+	in("-6", "address", "add", h.IPv6.String()+"/64", "dev", "eth0", "nodad")
+	in("route", "add", "224.0.0.0/4", "dev", "eth0")
+	in("route", "add", "default", "dev", "eth0")
+	in("-6", "route", "add", "default", "dev", "eth0")
+}
+
+// Write puts a file into the host's directory and gives its path.
+func (h *Host) Write(name, text string) string {
+	h.lab.t.Helper()
+	path := filepath.Join(h.Dir, name)
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		h.lab.t.Fatal(err)
+	}
+	return path
+}
+
+// withoutClock is how each program starts: CAP_SYS_TIME taken away for good.
+var withoutClock = []string{"setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time"}
+
+// Command prepares a command that will run on the host, without the right to set the
+// clock. ip and setpriv replace themselves: the command's process id is the program's.
+func (h *Host) Command(env []string, argv ...string) *exec.Cmd {
+	args := append([]string{"netns", "exec", h.namespace}, withoutClock...)
+	cmd := exec.Command("ip", append(args, argv...)...)
+	cmd.Env = append(append(os.Environ(), "LC_ALL=C"), env...)
+	cmd.Dir = h.Dir
+	return cmd
+}
+
+// Run runs a command on the host to its end and gives what it printed.
+func (h *Host) Run(env []string, argv ...string) (stdout, stderr string, err error) {
+	var out, complaints strings.Builder
+	cmd := h.Command(env, argv...)
+	cmd.Stdout, cmd.Stderr = &out, &complaints
+	err = cmd.Run()
+	return out.String(), complaints.String(), err
+}
