@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"net/netip"
 	"strconv"
@@ -37,37 +38,40 @@ func ParseDuration(text string) (time.Duration, error) {
 	return value, nil
 }
 
-// FormatDuration writes a duration in the largest unit of h, s, ms, us, ns that
-// leaves no fraction, so that 64s stays 64s; ParseDuration reads it back.
+// FormatDuration writes a duration as the configuration has it, in one unit: 64s,
+// 24h, 62.5ms. ParseDuration reads it back.
 func FormatDuration(value time.Duration) string {
-	size := value
-	if size < 0 {
-		size = -size // the least int64 stays negative and is written in ns
+	sign, size := "", uint64(value)
+	if value < 0 {
+		sign, size = "-", -size
 	}
+	unit, name, digits := uint64(time.Nanosecond), "ns", 0
 	switch {
-	case value == 0:
-		return "0s"
-	case size >= time.Hour && value%time.Hour == 0:
-		return strconv.FormatInt(int64(value/time.Hour), 10) + "h"
-	case size >= time.Second && value%time.Microsecond == 0:
-		return strconv.FormatFloat(value.Seconds(), 'f', -1, 64) + "s"
-	case value%time.Millisecond == 0:
-		return strconv.FormatInt(int64(value/time.Millisecond), 10) + "ms"
-	case value%time.Microsecond == 0:
-		return strconv.FormatInt(int64(value/time.Microsecond), 10) + "us"
+	case size >= uint64(time.Hour) && size%uint64(time.Hour) == 0:
+		unit, name = uint64(time.Hour), "h"
+	case size >= uint64(time.Second) || size == 0:
+		unit, name, digits = uint64(time.Second), "s", 9
+	case size >= uint64(time.Millisecond):
+		unit, name, digits = uint64(time.Millisecond), "ms", 6
+	case size >= uint64(time.Microsecond):
+		unit, name, digits = uint64(time.Microsecond), "us", 3
 	}
-	return strconv.FormatInt(int64(value), 10) + "ns"
+	text := sign + strconv.FormatUint(size/unit, 10)
+	if rest := size % unit; rest != 0 {
+		text += strings.TrimRight(fmt.Sprintf(".%0*d", digits, rest), "0")
+	}
+	return text + name
 }
 
 // ParseFrequency reads a frequency as the configuration has it: `12ppm`, `-5ppb`,
 // or a ratio like `1e-9`. A whole number other than 0 is refused: it is nearly
 // always ppm that is meant.
 func ParseFrequency(text string) (Frequency, error) {
-	number, unit := text, Frequency(1)
+	number, perSecond := text, 1.0 // how many of the unit are 1 s/s
 	if cut, found := strings.CutSuffix(text, "ppm"); found {
-		number, unit = cut, PPM
+		number, perSecond = cut, 1e6
 	} else if cut, found := strings.CutSuffix(text, "ppb"); found {
-		number, unit = cut, PPB
+		number, perSecond = cut, 1e9
 	}
 	if strings.Trim(number, "0123456789+-.eE") != "" {
 		return 0, errNoFrequency // also keeps inf, nan, hexadecimal and _ out
@@ -76,11 +80,10 @@ func ParseFrequency(text string) (Frequency, error) {
 	if err != nil {
 		return 0, errNoFrequency
 	}
-	if unit == 1 && math.Abs(value) >= 1 {
+	if perSecond == 1 && math.Abs(value) >= 1 {
 		return 0, errors.New("has no unit; write " + text + "ppm if parts per million are meant")
 	}
-	// Division by 1e6 is exact to the last bit where multiplication by 1e-6 is not.
-	return Frequency(value / math.Round(float64(1/unit))), nil
+	return Frequency(value / perSecond), nil
 }
 
 // String writes the frequency in ppm, or in ppb below 1 ppm.
@@ -112,29 +115,15 @@ func joinWords(words ...string) string {
 
 // parseHost splits HOST or HOST:PORT; an IPv6 address with a port needs brackets.
 func parseHost(text string) (host string, port uint16, err error) {
-	host, port = text, NTPPort
 	if addr, err := netip.ParseAddr(text); err == nil {
-		return addr.String(), port, checkUnicast(addr)
+		return addr.String(), NTPPort, checkUnicast(addr)
 	}
-	if inner, found := strings.CutPrefix(text, "["); found {
-		inside, after, closed := strings.Cut(inner, "]")
-		addr, err := netip.ParseAddr(inside)
-		if !closed || err != nil || !addr.Is6() {
-			return "", 0, errors.New("is not an address; write [2001:db8::1]:123")
-		}
-		if host = addr.String(); after == "" {
-			return host, port, checkUnicast(addr)
-		}
-		text = host + after
-		if !strings.HasPrefix(after, ":") {
-			return "", 0, errors.New("is not an address; write [2001:db8::1]:123")
-		}
-		port, err = parsePort(after[1:], 1)
-		return host, port, errors.Join(err, checkUnicast(addr))
+	if strings.HasPrefix(text, "[") {
+		return parseBracketed(text)
 	}
-	if before, after, found := strings.Cut(text, ":"); found {
-		host = before
-		if port, err = parsePort(after, 1); err != nil {
+	host, behind, found := strings.Cut(text, ":")
+	if port = NTPPort; found {
+		if port, err = parsePort(behind, 1); err != nil {
 			return "", 0, err
 		}
 	}
@@ -142,6 +131,21 @@ func parseHost(text string) (host string, port uint16, err error) {
 		return addr.String(), port, checkUnicast(addr)
 	}
 	return host, port, checkName(host)
+}
+
+// parseBracketed reads [IPV6] or [IPV6]:PORT.
+func parseBracketed(text string) (host string, port uint16, err error) {
+	inside, behind, _ := strings.Cut(text[1:], "]")
+	addr, err := netip.ParseAddr(inside)
+	if err != nil || !addr.Is6() || behind != "" && behind[0] != ':' || !strings.Contains(text, "]") {
+		return "", 0, errors.New("is not an address; write [2001:db8::1]:123")
+	}
+	if port = NTPPort; behind != "" {
+		if port, err = parsePort(behind[1:], 1); err != nil {
+			return "", 0, err
+		}
+	}
+	return addr.String(), port, checkUnicast(addr)
 }
 
 // checkUnicast refuses the addresses that cannot be asked for the time.

@@ -1,0 +1,234 @@
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// check makes the checks that span several keys.
+func (d *draft) check() {
+	for i := range d.config.Sources {
+		d.checkSource(sourcePath(i), &d.config.Sources[i])
+	}
+	d.checkDoubledSources()
+	d.checkServer()
+	d.checkSymmetric()
+	d.checkListeners()
+}
+
+// checkSource checks one source in itself.
+func (d *draft) checkSource(path string, s *Source) {
+	if s.Kind == "" {
+		if node := d.places[path]; node != nil && node.Kind == yaml.MappingNode {
+			d.report(path, "has no kind; begin it with one of pool, server, peer, broadcast_client, multicast_client, refclock")
+		}
+		return
+	}
+	for _, f := range sourceKeys {
+		if !fits(f.key, s.Kind) && d.given(path+"."+f.key) {
+			d.report(path+"."+f.key, "%s", misfit(f.key, s.Kind))
+		}
+	}
+	if !d.faulty(path+".min_poll") && !d.faulty(path+".max_poll") && s.MinPoll > s.MaxPoll {
+		d.report(path+".min_poll", "%d is above max_poll %d; lower it or raise max_poll", s.MinPoll, s.MaxPoll)
+	}
+	if s.NoSelect && (s.Prefer || s.Trust || s.Require) {
+		d.report(path+".no_select", "contradicts prefer, trust and require; keep one side")
+	}
+	if slices.Contains(unaskedKinds, s.Kind) {
+		d.checkProof(path, s.Key, s.Unauthenticated)
+	}
+	d.checkKey(path+".key", s.Key)
+	d.checkNTSClient(path, s)
+	d.checkRefclock(path, s.Refclock)
+	if s.Kind == MulticastClient {
+		d.checkGroup(path+".multicast_client.group", s.Group, s.Interface)
+	}
+}
+
+// misfit says why a key has no meaning for a kind of source.
+func misfit(key string, kind SourceKind) string {
+	if key == "interface" && (kind == BroadcastClient || kind == MulticastClient) {
+		return fmt.Sprintf("belongs inside %s; write %s: {interface: ...}", kind, kind)
+	}
+	names := make([]string, len(kindsOfKey[key]))
+	for i, one := range kindsOfKey[key] {
+		names[i] = string(one)
+	}
+	return fmt.Sprintf("is for %s sources, and this is a %s; leave it out", strings.Join(names, ", "), kind)
+}
+
+// checkProof demands a key for what arrives unasked, unless the file says in words
+// that it needs none.
+func (d *draft) checkProof(path string, key uint32, unauthenticated bool) {
+	switch {
+	case unauthenticated && key != 0:
+		d.report(path+".unauthenticated", "says that no key is needed, and key says that one is; keep one of them")
+	case !unauthenticated && key == 0 && !d.given(path+".key"):
+		d.report(path, "has no key, so anybody could set the clock; give key: ID, or say unauthenticated: true")
+	}
+}
+
+// checkKey looks a key id up. Where the key file was not read, nothing is known.
+func (d *draft) checkKey(path string, id uint32) {
+	if id == 0 || d.keyIDs == nil {
+		return
+	}
+	if _, there := d.keyIDs[id]; there {
+		return
+	}
+	if d.given("keys") {
+		d.report(path, "no entry of keys has the id %d; add it there, or name another", id)
+	} else {
+		d.report(path, "there is no key %d; give keys: FILE or keys: [{id: %d, type: aes128-cmac, hex: ...}]", id, id)
+	}
+}
+
+// checkNTSClient checks what NTS cannot go with.
+func (d *draft) checkNTSClient(path string, s *Source) {
+	if s.NTS == nil || !fits("nts", s.Kind) {
+		return
+	}
+	if s.Key != 0 {
+		d.report(path+".key", "cannot go with nts; keep one of them")
+	}
+	if s.Version != 4 && !d.faulty(path+".version") {
+		d.report(path+".version", "%d cannot go with nts, which is for version 4 (RFC 8915); leave it out", s.Version)
+	}
+}
+
+// checkRefclock checks what its driver needs.
+func (d *draft) checkRefclock(path string, r *Refclock) {
+	if r == nil {
+		return
+	}
+	path += ".refclock"
+	node := d.places[path]
+	switch {
+	case node == nil || node.Kind != yaml.MappingNode && !isNull(node):
+	case !d.given(path + ".driver"):
+		d.report(path, "has no driver; write {driver: shm}, or sock, pps, phc")
+	case r.Driver == RefclockSOCK && r.Device == "":
+		d.report(path, "has no device; the sock driver needs the name of its socket, like device: /run/gps.sock")
+	case r.Driver == RefclockSHM && r.Device != "":
+		d.report(path+".device", "has no meaning for the shm driver; name the segment with unit")
+	}
+}
+
+// checkGroup demands an interface where a group has no meaning without one.
+func (d *draft) checkGroup(path string, group netip.Addr, name string) {
+	if group.IsValid() && name == "" && (group.IsLinkLocalMulticast() && group.Is6() || group.IsInterfaceLocalMulticast()) {
+		d.report(path, "%s is a group of one link only; say which with interface", group)
+	}
+}
+
+// checkDoubledSources finds sources that would have two votes.
+func (d *draft) checkDoubledSources() {
+	first := map[string]int{}
+	for i := range d.config.Sources {
+		s := &d.config.Sources[i]
+		if s.Kind == "" || s.Host == "" && slices.Contains(unicastKinds, s.Kind) {
+			continue
+		}
+		name := joinWords(s.Name(), s.Interface, s.SourceAddress.String())
+		if before, doubled := first[name]; doubled {
+			d.report(sourcePath(i), "is the same as %s; leave it out, it would vote twice", sourcePath(before))
+			continue
+		}
+		first[name] = i
+	}
+}
+
+// checkServer checks the server in itself.
+func (d *draft) checkServer() {
+	s := d.config.Server
+	if s == nil {
+		return
+	}
+	if s.Require == RequireKey && d.keyIDs != nil && len(d.keyIDs) == 0 {
+		d.report("server.require", "key is required, and there is none; give keys")
+	}
+	if s.Require == RequireNTS && s.NTS == nil {
+		d.report("server.require", "nts is required, and server.nts is not set up; give its certificate and key")
+	}
+	if s.NTS != nil && (d.places["server.nts"].Kind == yaml.MappingNode || isNull(d.places["server.nts"])) {
+		for _, need := range []string{"certificate", "key"} {
+			if !d.given("server.nts." + need) {
+				d.report("server.nts", "has no %s; give its file", need)
+			}
+		}
+	}
+	for i := range s.Broadcast {
+		b, path := &s.Broadcast[i], fmt.Sprintf("server.broadcast[%d]", i)
+		d.checkSender(path, b.Key, b.Unauthenticated)
+		if b.Address == netip.AddrFrom4([4]byte{255, 255, 255, 255}) && b.Interface == "" && !d.faulty(path+".interface") {
+			d.report(path, "sends to 255.255.255.255 and has no interface; say which one")
+		}
+	}
+	for i := range s.Multicast {
+		m, path := &s.Multicast[i], fmt.Sprintf("server.multicast[%d]", i)
+		d.checkSender(path, m.Key, m.Unauthenticated)
+		d.checkGroup(path+".group", m.Group, m.Interface)
+	}
+	d.checkDoubledListen("server.listen", s.Listen)
+}
+
+// checkSender checks the key of a sender of mode 5.
+func (d *draft) checkSender(path string, key uint32, unauthenticated bool) {
+	d.checkKey(path+".key", key)
+	if unauthenticated && key != 0 {
+		d.report(path+".unauthenticated", "says that no key is used, and key says that one is; keep one of them")
+	}
+}
+
+// checkDoubledListen finds an address that is listened to twice.
+func (d *draft) checkDoubledListen(path string, list []ListenAddress) {
+	for i, address := range list {
+		if address.Port != 0 && slices.Index(list, address) < i {
+			d.report(path, "%s stands there twice; keep one", address)
+		}
+	}
+}
+
+// checkSymmetric checks who may mobilize an association.
+func (d *draft) checkSymmetric() {
+	s := &d.config.Symmetric
+	for i, id := range s.Keys {
+		d.checkKey(fmt.Sprintf("symmetric.keys[%d]", i), id)
+	}
+	if s.Unauthenticated && len(s.Keys) > 0 {
+		d.report("symmetric.unauthenticated", "says that no key is needed, and keys says which ones are; keep one of them")
+	}
+	if !s.Passive {
+		return
+	}
+	if !s.Unauthenticated && !d.given("symmetric.keys") {
+		d.report("symmetric.passive", "anybody could set the clock; say whose keys may with keys: [ID], or unauthenticated: true")
+	}
+	if d.config.Server == nil && !d.given("server") {
+		d.report("symmetric.passive", "needs the port of a server, and there is no server section; add server: {}")
+	}
+}
+
+// checkListeners finds sources that listen where server.interfaces.ignore shuts.
+func (d *draft) checkListeners() {
+	if d.config.Server == nil {
+		return
+	}
+	for i := range d.config.Sources {
+		s := &d.config.Sources[i]
+		listens := s.Kind == BroadcastClient || s.Kind == MulticastClient
+		if listens && s.Interface != "" && slices.Contains(d.config.Server.Ignore, s.Interface) {
+			d.report(sourcePath(i)+"."+string(s.Kind)+".interface", "%s is shut by server.interfaces.ignore; open it there, or listen elsewhere", s.Interface)
+		}
+	}
+}
+
+// faulty says whether a problem with exactly this key is known.
+func (d *decoder) faulty(path string) bool {
+	return slices.ContainsFunc(d.problems, func(p Problem) bool { return p.Path == path })
+}

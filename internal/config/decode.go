@@ -1,0 +1,285 @@
+package config
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+const (
+	// maxAliases bounds how often aliases are followed: enough for a shared list of
+	// options, too few for a bomb, and the end of an alias that holds itself.
+	maxAliases = 32
+	// maxProblems bounds the list of problems; a file with more is no configuration.
+	maxProblems = 500
+	// maxRows bounds each list of a configuration.
+	maxRows = 4096
+)
+
+// place is a node of the file and the path that leads to it.
+type place struct {
+	node *yaml.Node
+	path string
+}
+
+// decoder walks the node tree and collects the problems. It remembers where every
+// key stands, so that a check made later can still name the line.
+type decoder struct {
+	file     string
+	problems []Problem
+	places   map[string]*yaml.Node // by path; looked up, never ranged over
+	aliases  int
+	keyIDs   map[uint32]string // path of each key of `keys:`; nil: not known
+}
+
+func newDecoder(file string) *decoder {
+	return &decoder{file: file, places: map[string]*yaml.Node{}}
+}
+
+// reportAt adds a problem at a node.
+func (d *decoder) reportAt(node *yaml.Node, path, format string, args ...any) {
+	switch {
+	case len(d.problems) > maxProblems:
+		return
+	case len(d.problems) == maxProblems:
+		path, format, args = "", "more than %d problems; mend these first", []any{maxProblems}
+	}
+	d.problems = append(d.problems, d.problemAt(node, path, fmt.Sprintf(format, args...)))
+}
+
+func (d *decoder) problemAt(node *yaml.Node, path, message string) Problem {
+	p := Problem{File: d.file, Line: 1, Column: 1, Path: path, Message: message}
+	if node != nil && node.Line > 0 {
+		p.Line, p.Column = node.Line, node.Column
+	}
+	return p
+}
+
+// report adds a problem at the key with this path, or, where the file does not have
+// it, at the nearest key above it.
+func (d *decoder) report(path, format string, args ...any) {
+	d.reportAt(d.nearest(path), path, format, args...)
+}
+
+// nearest finds the node of a path, or of the nearest path above it that the file has.
+func (d *decoder) nearest(path string) *yaml.Node {
+	for path != "" {
+		if node := d.places[path]; node != nil {
+			return node
+		}
+		path = path[:max(strings.LastIndexAny(path, ".["), 0)]
+	}
+	return d.places[""]
+}
+
+// given says whether the file has this key.
+func (d *decoder) given(path string) bool { return d.places[path] != nil }
+
+// enter follows aliases to the node meant, and remembers where its path stands.
+// False: a problem has been reported, and the node is not to be read.
+func (d *decoder) enter(node *yaml.Node, path string) (place, bool) {
+	for node.Kind == yaml.AliasNode {
+		if d.aliases++; d.aliases > maxAliases {
+			if d.aliases == maxAliases+1 {
+				d.reportAt(node, path, "more than %d uses of aliases (*%s); write the values out", maxAliases, node.Value)
+			}
+			return place{}, false
+		}
+		node = node.Alias
+	}
+	at := place{node, path}
+	d.places[path] = node
+	if node.Style&yaml.TaggedStyle != 0 {
+		d.reportAt(node, path, "has the YAML tag %s; leave tags out", node.ShortTag())
+		return at, false
+	}
+	return at, true
+}
+
+// pair is one key of a mapping with its value.
+type pair struct {
+	name  string
+	key   *yaml.Node
+	value *yaml.Node
+}
+
+// mapping gives the pairs of a mapping without doubled ones. A key without value
+// stands for an empty mapping.
+func (d *decoder) mapping(at place, example string) []pair {
+	if isNull(at.node) {
+		return nil
+	}
+	if at.node.Kind != yaml.MappingNode {
+		d.reportAt(at.node, at.path, "wants a mapping, not %s; write %s", describe(at.node), example)
+		return nil
+	}
+	var pairs []pair
+	first := map[string]int{}
+	for i := 0; i+1 < len(at.node.Content); i += 2 {
+		key := at.node.Content[i]
+		switch line, seen := first[key.Value]; {
+		case key.Kind != yaml.ScalarNode:
+			d.reportAt(key, at.path, "has a key that is not plain text; write one name and a colon")
+		case key.Value == "<<":
+			d.reportAt(key, at.path, "merge keys (<<) are not supported; write the keys out")
+		case seen:
+			d.reportAt(key, join(at.path, key.Value), "is given twice, first on line %d; keep one", line)
+		default:
+			first[key.Value] = key.Line
+			pairs = append(pairs, pair{key.Value, key, at.node.Content[i+1]})
+		}
+	}
+	return pairs
+}
+
+// sequence gives the entries of a list; one that could not be entered has no node.
+func (d *decoder) sequence(at place, example string) []place {
+	if isNull(at.node) {
+		return nil
+	}
+	if at.node.Kind != yaml.SequenceNode {
+		d.reportAt(at.node, at.path, "wants a list, not %s; write %s", describe(at.node), example)
+		return nil
+	}
+	if len(at.node.Content) > maxRows {
+		d.reportAt(at.node, at.path, "has %d entries; up to %d are possible", len(at.node.Content), maxRows)
+		return nil
+	}
+	rows := make([]place, 0, len(at.node.Content))
+	for i, node := range at.node.Content {
+		row, ok := d.enter(node, at.path+"["+strconv.Itoa(i)+"]")
+		if !ok {
+			row.node = nil
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// scalar gives the text of a scalar, whatever its type. `wants` names what is meant
+// with its article, `example` is what to write.
+func (d *decoder) scalar(at place, wants, example string) (string, bool) {
+	switch {
+	case isNull(at.node):
+		d.reportAt(at.node, at.path, "has no value; write %s like %s, or leave the key out", wants, example)
+	case at.node.Kind != yaml.ScalarNode:
+		d.reportAt(at.node, at.path, "wants %s, not %s; write it like %s", wants, describe(at.node), example)
+	default:
+		return at.node.Value, true
+	}
+	return "", false
+}
+
+// text gives the text of a scalar that YAML takes for text.
+func (d *decoder) text(at place, wants, example string) (string, bool) {
+	value, ok := d.scalar(at, wants, example)
+	if !ok {
+		return "", false
+	}
+	if tag := at.node.ShortTag(); tag != "!!str" {
+		d.reportAt(at.node, at.path, "wants %s, and YAML takes this for %s; put it in quotes", wants, describe(at.node))
+		return "", false
+	}
+	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		d.reportAt(at.node, at.path, "has a line break or another control character in it; write %s in one line", wants)
+		return "", false
+	}
+	return value, true
+}
+
+// integer gives a whole number within its range. Other bases than ten are refused:
+// YAML takes 010 for eight.
+func (d *decoder) integer(at place, low, high int64) (int64, bool) {
+	value, ok := d.scalar(at, "a whole number", strconv.FormatInt(max(low, min(high, 1)), 10))
+	if !ok {
+		return 0, false
+	}
+	node := at.node
+	number, err := strconv.ParseInt(value, 10, 64)
+	switch tag := node.ShortTag(); {
+	case tag == "!!str" && node.Style != 0 && err == nil:
+		d.reportAt(node, at.path, "is text; write %s without quotes", value)
+	case tag != "!!int":
+		d.reportAt(node, at.path, "%q is not a whole number; write a number from %d to %d", value, low, high)
+	case strings.Trim(value, "0123456789-") != "" || len(value) > 1 && value[0] == '0':
+		d.reportAt(node, at.path, "%q is not written in decimal; write it without leading zeros, prefix, sign or _", value)
+	case err != nil || number < low || number > high:
+		d.reportAt(node, at.path, "%s is out of range; write a number from %d to %d", value, low, high)
+	default:
+		return number, true
+	}
+	return 0, false
+}
+
+// boolean gives true or false; YAML 1.1's other words for them are refused.
+func (d *decoder) boolean(at place) (value, ok bool) {
+	text, ok := d.scalar(at, "true or false", "true")
+	if !ok {
+		return false, false
+	}
+	if at.node.ShortTag() == "!!bool" {
+		return strings.EqualFold(text, "true"), true
+	}
+	meant := "true or false"
+	switch strings.ToLower(text) {
+	case "yes", "y", "on", "1", "true":
+		meant = "true"
+	case "no", "n", "off", "0", "false":
+		meant = "false"
+	}
+	d.reportAt(at.node, at.path, "%q is not true or false; write %s", text, meant)
+	return false, false
+}
+
+// unknown reports a key that does not exist, with the one that may be meant.
+func (d *decoder) unknown(path string, p pair, names []string) {
+	message := "is no key of timeball; see docs/configuration.md"
+	if near := nearest(p.name, names); near != "" {
+		message = "is no key of timeball; did you mean " + near + "?"
+	} else if elsewhere := pathOfKey(p.name); elsewhere != "" {
+		message = "does not belong here; did you mean " + elsewhere + "?"
+	}
+	d.reportAt(p.key, join(path, p.name), "%s", message)
+}
+
+// isNull says whether a node has no value.
+func isNull(node *yaml.Node) bool {
+	return node.Kind == yaml.ScalarNode && node.ShortTag() == "!!null"
+}
+
+// describe names what a node is, with its article.
+func describe(node *yaml.Node) string {
+	switch node.Kind {
+	case yaml.MappingNode:
+		return "a mapping"
+	case yaml.SequenceNode:
+		return "a list"
+	}
+	switch node.ShortTag() {
+	case "!!int", "!!float":
+		return "a number"
+	case "!!bool":
+		return "true or false"
+	case "!!timestamp":
+		return "a date"
+	case "!!null":
+		return "nothing"
+	}
+	return "text"
+}
+
+// join puts a key behind the path of its mapping. A key too long to be one is cut.
+func join(path, key string) string {
+	if len(key) > 60 {
+		key = key[:60] + "..."
+	}
+	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		key = strconv.Quote(key)
+	}
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}

@@ -1,0 +1,186 @@
+package config
+
+import (
+	"errors"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"gopkg.in/yaml.v3"
+)
+
+// The kinds of text values, and the keys that fit none of the usual fields.
+
+const defaultGroup = "224.0.1.1" // NTP's own group (RFC 5905 §7.2)
+
+var (
+	nameKind         = kind[string]{"host", "a host name", "ke.example.net", parseName}
+	listenKind       = kind[ListenAddress]{"address:port", "an address and port", `":123"`, parseListen}
+	prefixKind       = kind[netip.Prefix]{"network", "a network", "192.0.2.0/24", parsePrefix}
+	addressKind      = kind[netip.Addr]{"address", "an IP address", "192.0.2.1", parseAddress}
+	groupKind        = kind[netip.Addr]{"address", "a multicast group", defaultGroup, parseGroup}
+	broadcastKind    = kind[netip.Addr]{"address", "a broadcast address", "192.0.2.255", parseBroadcast}
+	interfaceKind    = kind[string]{"interface", "the name of an interface", "eth0", parseInterface}
+	fileKind         = kind[string]{"file", "a file name", "/etc/timeball/keys.yaml", parseFile}
+	optionalFileKind = kind[string]{"file", "a file name", "/var/lib/timeball/drift", parseAny}
+	socketKind       = kind[string]{"file", "a file name", DefaultSocket, parseSocket}
+	refidKind        = kind[string]{"text", "a reference id", "GPS", parseRefID}
+)
+
+// Targets with types too long for a line of the tables.
+func sourceAddress(s *Source) *netip.Addr             { return &s.SourceAddress }
+func sourceGroup(s *Source) *netip.Addr               { return &s.Group }
+func broadcastAddress(b *Broadcast) *netip.Addr       { return &b.Address }
+func multicastGroup(m *Multicast) *netip.Addr         { return &m.Group }
+func accessPeer(a *Access) *[]netip.Prefix            { return &a.Peer }
+func accessServer(a *Access) *[]netip.Prefix          { return &a.Server }
+func accessSynchronization(a *Access) *[]netip.Prefix { return &a.Synchronization }
+func accessQuery(a *Access) *[]netip.Prefix           { return &a.Query }
+
+func parseAny(text string) (string, error) { return text, nil }
+
+func parseName(text string) (string, error) {
+	if addr, err := netip.ParseAddr(text); err == nil {
+		return addr.String(), checkUnicast(addr)
+	}
+	if strings.Contains(text, ":") {
+		return "", errors.New("is not a host name; write the name alone, and the port under `port`")
+	}
+	return text, checkName(text)
+}
+
+func parseAddress(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Addr{}, errors.New("is not an IP address; write one like 192.0.2.1 or 2001:db8::1")
+	}
+	return addr, checkUnicast(addr)
+}
+
+func parseGroup(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil || !addr.IsMulticast() || addr.Zone() != "" || addr.Is4In6() {
+		return netip.Addr{}, errors.New("is not a multicast group; write one like " + defaultGroup + " or ff05::101")
+	}
+	return addr, nil
+}
+
+func parseBroadcast(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case err != nil || !addr.Is4() || addr.IsUnspecified():
+		return netip.Addr{}, errors.New("is not an IPv4 broadcast address; write 255.255.255.255 or that of a subnet like 192.0.2.255")
+	case addr.IsMulticast():
+		return netip.Addr{}, errors.New("is a multicast group; write it under server.multicast")
+	}
+	return addr, nil
+}
+
+// parseInterface refuses what Linux refuses as an interface's name.
+func parseInterface(text string) (string, error) {
+	if text == "" || len(text) > 15 || text == "." || text == ".." || strings.ContainsAny(text, "/: ") {
+		return "", errors.New("is not the name of an interface; write one like eth0, up to 15 characters")
+	}
+	return text, nil
+}
+
+func parseFile(text string) (string, error) {
+	if text == "" {
+		return "", errors.New("is not a file name; write one, or leave the key out")
+	}
+	return text, nil
+}
+
+// parseSocket bounds the name by sun_path of Linux, 108 bytes with the final NUL.
+func parseSocket(text string) (string, error) {
+	if len(text) > 107 {
+		return "", errors.New("is too long for a Unix socket; up to 107 bytes are possible")
+	}
+	return text, nil
+}
+
+func parseRefID(text string) (string, error) {
+	for i := range len(text) {
+		if text[i] <= ' ' || text[i] > '~' {
+			return "", errors.New("is not a reference id; write 1 to 4 ASCII characters like GPS")
+		}
+	}
+	if text == "" || len(text) > 4 {
+		return "", errors.New("is not a reference id; write 1 to 4 ASCII characters like GPS")
+	}
+	return text, nil
+}
+
+// required says in the schema that the key has no default; a check reports its lack.
+func (f field[T]) required() field[T] {
+	f.info.Default = "required"
+	f.preset = nil
+	return f
+}
+
+// by says in the schema what a default is worked out from.
+func (f field[T]) by(rule string) field[T] {
+	f.info.Default = rule
+	return f
+}
+
+// within says the range in other words.
+func (f field[T]) within(words string) field[T] {
+	f.info.Range = words
+	return f
+}
+
+// keyNumbers is a key that names entries of `keys:`. One that cannot be read is 0.
+func keyNumbers[T any](key string, target func(*T) *[]uint32) field[T] {
+	return field[T]{
+		key:     key,
+		info:    KeyInfo{Type: "list of key id", Default: "none", Range: "1 to 4294967295"},
+		example: "[10]",
+		decode: func(d *decoder, at place, t *T) {
+			for _, row := range d.sequence(at, "[10]") {
+				var id int64
+				if row.node != nil {
+					id, _ = d.integer(row, 1, 1<<32-1)
+				}
+				*target(t) = append(*target(t), uint32(id))
+			}
+			d.refuseEmpty(at, "10")
+		},
+	}
+}
+
+// permissionKey is a key that holds permission bits, written in octal.
+func permissionKey[T any](key string, preset uint32, target func(*T) *uint32) field[T] {
+	return field[T]{
+		key:     key,
+		info:    KeyInfo{Type: "octal", Default: "0" + strconv.FormatUint(uint64(preset), 8), Range: "0000 to 0777"},
+		example: "0660",
+		preset:  func(t *T) { *target(t) = preset },
+		decode: func(d *decoder, at place, t *T) {
+			text, ok := d.scalar(at, "permission bits", "0660")
+			if !ok {
+				return
+			}
+			bits, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 32)
+			if err != nil || bits > 0o777 || !strings.HasPrefix(text, "0") {
+				d.reportAt(at.node, at.path, "%q is not permission bits; write them in octal with a leading 0, like 0660", text)
+				return
+			}
+			*target(t) = uint32(bits)
+		},
+	}
+}
+
+// secretField is a key that holds a secret; YAML may take its digits for a number.
+func secretField(key string, k kind[string], target func(*secretRow) *string) field[secretRow] {
+	f := value(key, k, "", target)
+	f.decode = func(d *decoder, at place, r *secretRow) {
+		if at.node.Kind == yaml.ScalarNode && !isNull(at.node) {
+			plain := *at.node
+			plain.Tag = "!!str"
+			at.node = &plain
+		}
+		k.read(d, at, target(r))
+	}
+	return f
+}

@@ -1,0 +1,147 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"gopkg.in/yaml.v3"
+)
+
+// The only file of this package that touches files.
+
+// opener opens a file for reading: os.Open, or a test's own.
+type opener func(path string) (fs.File, error)
+
+func openFile(path string) (fs.File, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err // a nil *os.File would be a file that is not nil
+	}
+	return file, nil
+}
+
+// Load reads a configuration and its key file. The error is a Problems with all
+// that is wrong; without one the warnings tell the traps.
+func Load(path string) (*Config, Warnings, error) { return load(path, openFile) }
+
+// LoadNode is Load for a configuration that is part of another YAML file.
+func LoadNode(name string, node *yaml.Node) (*Config, Warnings, error) {
+	return parseNode(name, node).load(openFile)
+}
+
+func load(path string, open opener) (*Config, Warnings, error) {
+	data, mode, err := read(path, open)
+	if err != nil {
+		return nil, nil, fileProblem(path, err)
+	}
+	d := parse(path, data)
+	if mode.IsRegular() {
+		d.mode = mode.Perm()
+	}
+	return d.load(open)
+}
+
+// load reads the key file, if there is one, and finishes the draft.
+func (d *draft) load(open opener) (*Config, Warnings, error) {
+	if name := d.config.KeyFile; name != "" {
+		keys := newDecoder(name)
+		d.config.Keys = keys.readKeys(open)
+		d.keyIDs = keys.keyIDs
+		for _, p := range keys.problems {
+			if p.Line == 0 { // the file itself: the line that names it tells more
+				d.report("keys", "%s %s", name, p.Message)
+				continue
+			}
+			d.problems = append(d.problems, p)
+		}
+	}
+	c, problems := d.finish()
+	if len(problems) > 0 {
+		return nil, nil, Problems(problems)
+	}
+	return c, d.warn(), nil
+}
+
+// LoadKeys reads a file of keys: a YAML list of {id, type, hex} or {id, type, text},
+// which only its owner can read. The error is a Problems.
+func LoadKeys(path string) ([]Key, error) {
+	d := newDecoder(path)
+	keys := d.readKeys(openFile)
+	if len(d.problems) > 0 {
+		for i := range d.problems {
+			d.problems[i].Line, d.problems[i].Column = max(d.problems[i].Line, 1), max(d.problems[i].Column, 1)
+		}
+		sortProblems(d.problems)
+		return nil, Problems(d.problems)
+	}
+	return keys, nil
+}
+
+// readKeys reads the key file. A problem with the file itself has the line 0, and
+// leaves the ids unknown.
+func (d *decoder) readKeys(open opener) []Key {
+	data, mode, err := read(d.file, open)
+	if err == nil && mode.Perm()&0o077 != 0 {
+		err = fmt.Errorf("can be read by others (mode %04o); run chmod 600 %s", mode.Perm(), d.file)
+	}
+	if err != nil {
+		d.problems = append(d.problems, Problem{File: d.file, Message: err.Error()})
+		return nil
+	}
+	root := d.document(data)
+	if len(d.problems) > 0 {
+		return nil
+	}
+	if root == nil {
+		root = &yaml.Node{Kind: yaml.SequenceNode, Line: 1, Column: 1}
+	}
+	at, ok := d.enter(root, "keys")
+	if !ok {
+		return nil
+	}
+	return d.keys(at)
+}
+
+// fileProblem is the error of a file that could not be read.
+func fileProblem(path string, err error) error {
+	return Problems{{File: path, Line: 1, Column: 1, Message: err.Error()}}
+}
+
+// read reads a file, but no more than MaxSize and one byte of it. Its error begins
+// behind the file's name.
+func read(path string, open opener) ([]byte, fs.FileMode, error) {
+	file, err := open(path)
+	if err != nil {
+		return nil, 0, explain(err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, 0, explain(err)
+	}
+	switch {
+	case info.IsDir():
+		return nil, 0, errors.New("is a directory; name a file in it")
+	case info.Mode().IsRegular() && info.Size() > MaxSize:
+		return nil, 0, fmt.Errorf("has %d bytes, and up to %d are read; this is not a configuration of timeball", info.Size(), MaxSize)
+	}
+	data, err := io.ReadAll(io.LimitReader(file, MaxSize+1))
+	if err != nil {
+		return nil, 0, explain(err)
+	}
+	return data, info.Mode(), nil
+}
+
+// explain says in words why a file cannot be read.
+func explain(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New("does not exist; make it, or give the right name")
+	case errors.Is(err, fs.ErrPermission):
+		return errors.New("cannot be read: permission denied; run as its owner, or change its mode")
+	}
+	return fmt.Errorf("cannot be read: %w; check the file", errors.Unwrap(err))
+}

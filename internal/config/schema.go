@@ -1,0 +1,170 @@
+package config
+
+import "time"
+
+// The schema: one table a section, one line a key, with type, default and range.
+// What a key means is in docs/configuration.md, which a test holds to these tables.
+
+var configKeys = section[Config]{
+	sourceList,
+	optional("server", serverKeys, func(c *Config) **Server { return &c.Server }),
+	group("symmetric", symmetricKeys, func(c *Config) *Symmetric { return &c.Symmetric }),
+	optional("local", localKeys, func(c *Config) **Local { return &c.Local }),
+	keyList,
+	group("clock", clockKeys, func(c *Config) *Clock { return &c.Clock }),
+	group("selection", selectionKeys, func(c *Config) *Selection { return &c.Selection }),
+	optional("metrics", metricsKeys, func(c *Config) **Metrics { return &c.Metrics }),
+	group("control", controlKeys, func(c *Config) *Control { return &c.Control }),
+	group("log", logKeys, func(c *Config) *Log { return &c.Log }),
+	list("hardware_timestamps", interfaceKind, "", func(c *Config) *[]string { return &c.HardwareTimestamps }),
+}
+
+var serverKeys = section[Server]{
+	list("listen", listenKind, `":123"`, func(s *Server) *[]ListenAddress { return &s.Listen }),
+	number("workers", 0, 0, 256, func(s *Server) *int { return &s.Workers }),
+	group("access", accessKeys, func(s *Server) *Access { return &s.Access }),
+	optional("rate_limit", rateLimitKeys, func(s *Server) **RateLimit { return &s.RateLimit }),
+	choice("require", RequireNone, []Require{RequireNone, RequireKey, RequireNTS}, func(s *Server) *Require { return &s.Require }),
+	optional("nts", ntsServerKeys, func(s *Server) **NTSServer { return &s.NTS }),
+	rows("broadcast", broadcastKeys, func(s *Server) *[]Broadcast { return &s.Broadcast }),
+	rows("multicast", multicastKeys, func(s *Server) *[]Multicast { return &s.Multicast }),
+	group("interfaces", serverInterfaceKeys, func(s *Server) *Server { return s }),
+	group("client_log", clientLogKeys, func(s *Server) *ClientLog { return &s.ClientLog }),
+	flag("interleaved", true, func(s *Server) *bool { return &s.Interleaved }),
+}
+
+var accessKeys = section[Access]{
+	list("peer", prefixKind, "", accessPeer),
+	list("server", prefixKind, "", accessServer),
+	list("synchronization", prefixKind, "", accessSynchronization),
+	list("query", prefixKind, "", accessQuery),
+}
+
+var rateLimitKeys = section[RateLimit]{
+	span("interval", 2*time.Second, time.Microsecond, 4096*time.Second, func(r *RateLimit) *time.Duration { return &r.Interval }),
+	number("burst", 8, 1, 255, func(r *RateLimit) *int { return &r.Burst }),
+	number("leak", 4, 1, 16, func(r *RateLimit) *int { return &r.Leak }),
+}
+
+var ntsServerKeys = section[NTSServer]{
+	list("listen", listenKind, `":4460"`, func(n *NTSServer) *[]ListenAddress { return &n.Listen }),
+	value("certificate", fileKind, "", func(n *NTSServer) *string { return &n.Certificate }).required(),
+	value("key", fileKind, "", func(n *NTSServer) *string { return &n.Key }).required(),
+	span("rotate", 24*time.Hour, time.Minute, 8760*time.Hour, func(n *NTSServer) *time.Duration { return &n.Rotate }),
+}
+
+// The shortest and the longest interval that a poll exponent can tell.
+const (
+	shortestInterval = time.Second / (1 << -MinPoll)
+	longestInterval  = time.Second << MaxPoll
+)
+
+var broadcastKeys = section[Broadcast]{
+	value("address", broadcastKind, "255.255.255.255", broadcastAddress),
+	value("interface", interfaceKind, "", func(b *Broadcast) *string { return &b.Interface }),
+	span("interval", 64*time.Second, shortestInterval, longestInterval, func(b *Broadcast) *time.Duration { return &b.Interval }),
+	keyNumber("key", func(b *Broadcast) *uint32 { return &b.Key }),
+	flag("unauthenticated", false, func(b *Broadcast) *bool { return &b.Unauthenticated }),
+	number("version", 4, 1, 4, func(b *Broadcast) *uint8 { return &b.Version }),
+	number("port", NTPPort, 1, 65535, func(b *Broadcast) *uint16 { return &b.Port }),
+}
+
+var multicastKeys = section[Multicast]{
+	value("group", groupKind, defaultGroup, multicastGroup),
+	value("interface", interfaceKind, "", func(m *Multicast) *string { return &m.Interface }),
+	span("interval", 64*time.Second, shortestInterval, longestInterval, func(m *Multicast) *time.Duration { return &m.Interval }),
+	number("ttl", 16, 1, 255, func(m *Multicast) *uint8 { return &m.TTL }),
+	keyNumber("key", func(m *Multicast) *uint32 { return &m.Key }),
+	flag("unauthenticated", false, func(m *Multicast) *bool { return &m.Unauthenticated }),
+	number("version", 4, 1, 4, func(m *Multicast) *uint8 { return &m.Version }),
+	number("port", NTPPort, 1, 65535, func(m *Multicast) *uint16 { return &m.Port }),
+}
+
+var serverInterfaceKeys = section[Server]{
+	list("ignore", interfaceKind, "", func(s *Server) *[]string { return &s.Ignore }),
+}
+
+var clientLogKeys = section[ClientLog]{
+	number("size", 65536, 0, 1<<24, func(c *ClientLog) *int { return &c.Size }),
+	flag("privacy", false, func(c *ClientLog) *bool { return &c.Privacy }),
+}
+
+var symmetricKeys = section[Symmetric]{
+	flag("passive", false, func(s *Symmetric) *bool { return &s.Passive }),
+	keyNumbers("keys", func(s *Symmetric) *[]uint32 { return &s.Keys }),
+	flag("unauthenticated", false, func(s *Symmetric) *bool { return &s.Unauthenticated }),
+	number("max_associations", 100, 0, 100, func(s *Symmetric) *int { return &s.MaxAssociations }),
+}
+
+var localKeys = section[Local]{
+	number("stratum", 10, 1, 15, func(l *Local) *uint8 { return &l.Stratum }),
+	span("activate", 0, 0, 8760*time.Hour, func(l *Local) *time.Duration { return &l.Activate }),
+	flag("orphan", false, func(l *Local) *bool { return &l.Orphan }),
+}
+
+var secretKeys = section[secretRow]{
+	keyNumber("id", func(r *secretRow) *uint32 { return &r.ID }).required(),
+	choice("type", "", KeyTypes[:], func(r *secretRow) *string { return &r.Type }).required(),
+	secretField("hex", hexKind, func(r *secretRow) *string { return &r.hex }),
+	secretField("text", textKind, func(r *secretRow) *string { return &r.text }),
+}
+
+// DefaultStateDir is where the kernel's clock keeps its drift and its panic gate.
+const DefaultStateDir = "/var/lib/timeball"
+
+var clockKeys = section[Clock]{
+	choice("driver", ClockKernel, []ClockDriver{ClockKernel, ClockVirtual, ClockObserve}, func(c *Clock) *ClockDriver { return &c.Driver }),
+	group("virtual", virtualKeys, func(c *Clock) *Virtual { return &c.Virtual }),
+	value("drift_file", optionalFileKind, DefaultStateDir+"/drift", func(c *Clock) *string { return &c.DriftFile }),
+	value("state_dir", optionalFileKind, "", func(c *Clock) *string { return &c.StateDir }).by("folder of drift_file"),
+	group("step", stepKeys, func(c *Clock) *Step { return &c.Step }),
+	ratio("max_slew", 83333*PPM, PPM, 100000*PPM, func(c *Clock) *Frequency { return &c.MaxSlew }),
+	span("panic", 1000*time.Second, 0, 1<<62, func(c *Clock) *time.Duration { return &c.Panic }).within("from 0s, which turns it off"),
+	group("leap", leapKeys, func(c *Clock) *Leap { return &c.Leap }),
+	span("accuracy_goal", 0, 0, time.Second, func(c *Clock) *time.Duration { return &c.AccuracyGoal }),
+}
+
+var virtualKeys = section[Virtual]{
+	span("offset", 0, -1<<62, 1<<62, func(v *Virtual) *time.Duration { return &v.Offset }).within(""),
+	ratio("frequency", 0, -100000*PPM, 100000*PPM, func(v *Virtual) *Frequency { return &v.Frequency }),
+}
+
+var stepKeys = section[Step]{
+	span("threshold", time.Second, time.Microsecond, 1<<62, func(s *Step) *time.Duration { return &s.Threshold }).within("from 1us"),
+	number("updates", 3, -1, 1000000, func(s *Step) *int { return &s.Updates }),
+}
+
+var leapKeys = section[Leap]{
+	value("file", fileKind, "", func(l *Leap) *string { return &l.File }),
+	choice("mode", LeapKernel, []LeapMode{LeapKernel, LeapStep, LeapSlew, LeapSmear, LeapIgnore}, func(l *Leap) *LeapMode { return &l.Mode }),
+}
+
+var selectionKeys = section[Selection]{
+	number("min_sources", 1, 1, 100, func(s *Selection) *int { return &s.MinSources }),
+	span("max_distance", 1500*time.Millisecond, time.Microsecond, 16*time.Second, func(s *Selection) *time.Duration { return &s.MaxDistance }),
+}
+
+var metricsKeys = section[Metrics]{
+	value("listen", listenKind, "127.0.0.1:9123", func(m *Metrics) *ListenAddress { return &m.Listen }),
+}
+
+// DefaultSocket is where the reports are asked for.
+const DefaultSocket = "/run/timeball/timeball.sock"
+
+var controlKeys = section[Control]{
+	value("socket", socketKind, DefaultSocket, func(c *Control) *string { return &c.Socket }),
+	permissionKey("mode", 0o660, func(c *Control) *uint32 { return &c.Mode }),
+}
+
+var logKeys = section[Log]{
+	choice("level", LevelInfo, []LogLevel{LevelDebug, LevelInfo, LevelWarn, LevelError}, func(l *Log) *LogLevel { return &l.Level }),
+	choice("format", FormatConsole, []LogFormat{FormatConsole, FormatJSON}, func(l *Log) *LogFormat { return &l.Format }),
+}
+
+// Schema lists every key of a configuration, in the order of the tables.
+func Schema() []KeyInfo { return append([]KeyInfo(nil), schema...) }
+
+// schema is filled by init: the tables refer to it through the decoder.
+var schema []KeyInfo
+
+func init() { schema = configKeys.keys("") }

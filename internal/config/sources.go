@@ -1,0 +1,216 @@
+package config
+
+import (
+	"slices"
+	"strconv"
+	"time"
+)
+
+// The schema of `sources:`, and how an entry becomes one of the kinds.
+
+var sourceKeys = section[Source]{
+	hostKey(Pool, "pool.ntp.org"),
+	hostKey(ServerSource, "time.example.net"),
+	hostKey(Peer, "192.0.2.20"),
+	listenerKey(BroadcastClient, broadcastClientKeys),
+	listenerKey(MulticastClient, multicastClientKeys),
+	refclockKey,
+	number("count", 4, 1, 32, func(s *Source) *int { return &s.Count }),
+	flag("iburst", true, func(s *Source) *bool { return &s.IBurst }),
+	flag("burst", false, func(s *Source) *bool { return &s.Burst }),
+	number("min_poll", DefaultMinPoll, MinPoll, MaxPoll, func(s *Source) *Poll { return &s.MinPoll }),
+	number("max_poll", DefaultMaxPoll, MinPoll, MaxPoll, func(s *Source) *Poll { return &s.MaxPoll }),
+	number("version", 4, 1, 4, func(s *Source) *uint8 { return &s.Version }),
+	keyNumber("key", func(s *Source) *uint32 { return &s.Key }),
+	flag("unauthenticated", false, func(s *Source) *bool { return &s.Unauthenticated }),
+	ntsKey,
+	choice("interleaved", InterleavedAuto, []Interleaved{InterleavedOff, InterleavedOn, InterleavedAuto},
+		func(s *Source) *Interleaved { return &s.Interleaved }),
+	flag("prefer", false, func(s *Source) *bool { return &s.Prefer }),
+	flag("trust", false, func(s *Source) *bool { return &s.Trust }),
+	flag("no_select", false, func(s *Source) *bool { return &s.NoSelect }),
+	flag("require", false, func(s *Source) *bool { return &s.Require }),
+	span("offset", 0, -time.Hour, time.Hour, func(s *Source) *time.Duration { return &s.Offset }),
+	span("max_delay", 3*time.Second, time.Microsecond, 1000*time.Second, func(s *Source) *time.Duration { return &s.MaxDelay }),
+	value("interface", interfaceKind, "", func(s *Source) *string { return &s.Interface }),
+	value("source_address", addressKind, "", sourceAddress),
+}
+
+var broadcastClientKeys = section[Source]{
+	value("interface", interfaceKind, "", func(s *Source) *string { return &s.Interface }),
+	number("port", NTPPort, 1, 65535, func(s *Source) *uint16 { return &s.Port }),
+}
+
+var multicastClientKeys = section[Source]{
+	value("group", groupKind, defaultGroup, sourceGroup),
+	value("interface", interfaceKind, "", func(s *Source) *string { return &s.Interface }),
+	number("port", NTPPort, 1, 65535, func(s *Source) *uint16 { return &s.Port }),
+}
+
+var refclockKeys = section[Refclock]{
+	choice("driver", "", []RefclockDriver{RefclockSHM, RefclockSOCK, RefclockPPS, RefclockPHC},
+		func(r *Refclock) *RefclockDriver { return &r.Driver }).required(),
+	number("unit", 0, 0, 255, func(r *Refclock) *int { return &r.Unit }),
+	value("device", fileKind, "", func(r *Refclock) *string { return &r.Device }),
+	value("refid", refidKind, "", func(r *Refclock) *string { return &r.RefID }),
+}
+
+var ntsClientKeys = section[NTSClient]{
+	value("server", nameKind, "", func(n *NTSClient) *string { return &n.Server }),
+	number("port", NTSPort, 1, 65535, func(n *NTSClient) *uint16 { return &n.Port }),
+	value("ca", fileKind, "", func(n *NTSClient) *string { return &n.CA }),
+}
+
+// The kinds of source for which a key has meaning; all, where it does not stand here.
+var (
+	unicastKinds = []SourceKind{Pool, ServerSource, Peer}
+	clientKinds  = []SourceKind{Pool, ServerSource}
+	polledKinds  = []SourceKind{Pool, ServerSource, Peer, RefclockSource}
+	packetKinds  = []SourceKind{Pool, ServerSource, Peer, BroadcastClient, MulticastClient}
+	unaskedKinds = []SourceKind{Peer, BroadcastClient, MulticastClient}
+
+	kindsOfKey = map[string][]SourceKind{ // looked up, never ranged over
+		"count":           {Pool},
+		"iburst":          unicastKinds,
+		"burst":           clientKinds,
+		"min_poll":        polledKinds,
+		"max_poll":        polledKinds,
+		"version":         unicastKinds,
+		"key":             packetKinds,
+		"unauthenticated": unaskedKinds,
+		"nts":             clientKinds,
+		"interleaved":     unicastKinds,
+		"max_delay":       packetKinds,
+		"interface":       unicastKinds,
+		"source_address":  packetKinds,
+	}
+)
+
+// fits says whether a key has meaning for a kind of source.
+func fits(key string, kind SourceKind) bool {
+	kinds := kindsOfKey[key]
+	return kinds == nil || slices.Contains(kinds, kind)
+}
+
+// sourcePath is the path of a source by its index.
+func sourcePath(i int) string { return "sources[" + strconv.Itoa(i) + "]" }
+
+// sourceList is the top-level key `sources`. Its defaults wait for the kind.
+var sourceList = func() field[Config] {
+	f := rows("sources", sourceKeys, func(c *Config) *[]Source { return &c.Sources })
+	f.decode = func(d *decoder, at place, c *Config) {
+		for _, row := range d.sequence(at, "a list, with - before each source, like - server: time.example.net") {
+			var s Source
+			if row.node != nil {
+				sourceKeys.decode(d, row, &s)
+				s.settle(d, row.path)
+			}
+			c.Sources = append(c.Sources, s)
+		}
+	}
+	return f
+}()
+
+// settle fills in the defaults that have meaning for the kind. A poll exponent that
+// is given moves the default of the other one with it.
+func (s *Source) settle(d *decoder, path string) {
+	for _, f := range sourceKeys {
+		if f.preset != nil && fits(f.key, s.Kind) && !d.given(path+"."+f.key) {
+			f.preset(s)
+		}
+	}
+	switch {
+	case !fits("min_poll", s.Kind):
+	case !d.given(path + ".min_poll"):
+		s.MinPoll = min(s.MinPoll, s.MaxPoll)
+	case !d.given(path + ".max_poll"):
+		s.MaxPoll = max(s.MinPoll, s.MaxPoll)
+	}
+}
+
+// claim makes a source one of a kind, the first that its entry names.
+func (d *decoder) claim(at place, s *Source, kind SourceKind) bool {
+	if s.Kind != "" {
+		d.reportAt(at.node, at.path, "this source is a %s already; begin another entry with - for the %s", s.Kind, kind)
+		return false
+	}
+	s.Kind = kind
+	return true
+}
+
+// hostKey is a kind of source that is named by a host.
+func hostKey(kind SourceKind, example string) field[Source] {
+	return field[Source]{
+		key:     string(kind),
+		info:    KeyInfo{Type: "host", Default: "none"},
+		example: example,
+		decode: func(d *decoder, at place, s *Source) {
+			if !d.claim(at, s, kind) {
+				return
+			}
+			text, ok := d.text(at, "a host", example)
+			if !ok {
+				return
+			}
+			host, port, err := parseHost(text)
+			if err != nil {
+				d.reportAt(at.node, at.path, "%q %v", text, err)
+				return
+			}
+			s.Host, s.Port = host, port
+		},
+	}
+}
+
+// listenerKey is a kind of source that listens for mode 5.
+func listenerKey(kind SourceKind, keys section[Source]) field[Source] {
+	return field[Source]{
+		key:     string(kind),
+		info:    KeyInfo{Type: "section", Default: "none"},
+		example: keys.example(),
+		inner:   func() []KeyInfo { return prefixed(".", keys.keys("")) },
+		decode: func(d *decoder, at place, s *Source) {
+			if d.claim(at, s, kind) {
+				keys.presets(s)
+				keys.decode(d, at, s)
+			}
+		},
+	}
+}
+
+// refclockKey is the kind of source that is a clock at this machine.
+var refclockKey = field[Source]{
+	key:     string(RefclockSource),
+	info:    KeyInfo{Type: "section", Default: "none"},
+	example: "{driver: shm}",
+	inner:   func() []KeyInfo { return prefixed(".", refclockKeys.keys("")) },
+	decode: func(d *decoder, at place, s *Source) {
+		s.Refclock = &Refclock{}
+		if d.claim(at, s, RefclockSource) {
+			refclockKeys.presets(s.Refclock)
+			refclockKeys.decode(d, at, s.Refclock)
+		}
+	},
+}
+
+// ntsKey is `nts: true`, or a section for more.
+var ntsKey = field[Source]{
+	key:     "nts",
+	info:    KeyInfo{Type: "boolean or section", Default: "false"},
+	example: "true",
+	inner:   func() []KeyInfo { return prefixed(".", ntsClientKeys.keys("")) },
+	decode: func(d *decoder, at place, s *Source) {
+		use := true
+		if len(at.node.Content) == 0 && at.node.Value != "" {
+			use, _ = d.boolean(at)
+		}
+		if !use {
+			return
+		}
+		s.NTS = &NTSClient{}
+		ntsClientKeys.presets(s.NTS)
+		if at.node.Value == "" {
+			ntsClientKeys.decode(d, at, s.NTS)
+		}
+	},
+}

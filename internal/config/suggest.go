@@ -1,0 +1,69 @@
+package config
+
+import "strings"
+
+// nearest gives the name that is probably meant by a word that is none, or "": the
+// same but for case, - and _; or a few letters away; or the one it begins.
+func nearest(word string, names []string) string {
+	if len(word) > 40 {
+		return ""
+	}
+	plain := plainName(word)
+	best, least := "", min(2, len(plain)/2)+1
+	for _, name := range names {
+		other := plainName(name)
+		distance := editDistance(plain, other)
+		if distance < least {
+			best, least = name, distance
+		}
+	}
+	if best != "" {
+		return best
+	}
+	for _, name := range names {
+		if other := plainName(name); len(plain) >= 3 && strings.HasPrefix(other, plain) {
+			return name
+		}
+	}
+	return ""
+}
+
+// plainName is a name as a hurried hand writes it.
+func plainName(name string) string {
+	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name))
+}
+
+// editDistance is the number of letters to insert, remove, replace or swap with the
+// next to make b of a (optimal string alignment).
+func editDistance(a, b string) int {
+	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		next := make([]int, len(b)+1)
+		next[0] = i
+		for j := 1; j <= len(b); j++ {
+			change := 1
+			if a[i-1] == b[j-1] {
+				change = 0
+			}
+			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+change)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				next[j] = min(next[j], before[j-2]+1)
+			}
+		}
+		before, row = row, next
+	}
+	return row[len(b)]
+}
+
+// pathOfKey gives the first path of the schema that ends in this key, or "".
+func pathOfKey(key string) string {
+	for _, info := range schema {
+		if strings.HasSuffix(info.Path, "."+key) {
+			return info.Path
+		}
+	}
+	return ""
+}
