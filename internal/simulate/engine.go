@@ -1,0 +1,146 @@
+package simulate
+
+import (
+	"net/netip"
+	"time"
+
+	"timeball/internal/ntptime"
+)
+
+// program is what runs on a machine: the NTP core in all but the tests of the models.
+type program interface {
+	// deadline is when timer is due, on the machine's raw scale.
+	deadline() ntptime.Raw
+	timer(now ntptime.Instant)
+	// receive takes a datagram that arrived now; false: its sender is answered at the
+	// moment of serve, which comes after the machine's turnaround.
+	receive(p *packet, now ntptime.Instant) (done bool)
+	serve(p *packet, now ntptime.Instant)
+	jumped(by, slept time.Duration, now ntptime.Instant)
+	leaped(step time.Duration, before ntptime.Wall, now ntptime.Instant)
+	stop()
+}
+
+// packet is a datagram under way.
+type packet struct {
+	data     []byte
+	from, to netip.AddrPort
+	sender   int
+	arrived  ntptime.Instant // where it has arrived
+}
+
+// world is one run: virtual time and all that lives in it. It is single-threaded.
+type world struct {
+	scenario *Scenario
+	seed     uint64
+	now      int64 // true nanoseconds since the start
+	end      int64
+	heap     eventHeap
+	machines []*machine
+	network  *network
+	address  map[netip.Addr]int
+	free     []*packet
+}
+
+// firstAddress begins the network for benchmarks, 198.18.0.0/15 (RFC 2544): no host
+// of a scenario can be mistaken for a real one.
+var firstAddress = netip.AddrFrom4([4]byte{198, 18, 0, 1})
+
+func newWorld(s *Scenario, seed uint64, series bool, boot func(m *machine) program) *world {
+	w := &world{scenario: s, seed: seed, end: int64(s.Duration), network: newNetwork(s, seed), address: map[netip.Addr]int{}}
+	address := firstAddress
+	for i := range s.Hosts {
+		m := newMachine(w, i, address, series)
+		w.machines = append(w.machines, m)
+		w.address[address] = i
+		address = address.Next()
+	}
+	for i := range s.Events {
+		e := &s.Events[i]
+		for j := range s.Hosts {
+			if s.Hosts[j].Name == e.Host {
+				w.heap.push(happening{at: int64(e.At), kind: doScenario, machine: j, event: e})
+			}
+		}
+	}
+	for _, m := range w.machines {
+		m.boot = boot
+		m.begin()
+	}
+	return w
+}
+
+// run lets everything happen until the end, or until stop says so; it is asked once
+// in a while with the time that has passed.
+func (w *world) run(stop func(now int64) bool) bool {
+	for n := 0; len(w.heap.items) > 0 && w.heap.items[0].at <= w.end; n++ {
+		if n%4096 == 0 && stop != nil && stop(w.now) {
+			return false
+		}
+		e := w.heap.pop()
+		w.now = e.at
+		w.handle(&e)
+	}
+	w.now = w.end
+	for _, m := range w.machines {
+		m.advance(w.end)
+	}
+	return true
+}
+
+func (w *world) handle(e *happening) {
+	m := w.machines[e.machine]
+	switch e.kind {
+	case doScenario:
+		m.event(e.event)
+	case doWake:
+		m.wake(e.generation)
+	case doLeap:
+		m.midnight(e.generation)
+	case doJump:
+		m.lookForJump()
+	case doDeliver:
+		m.arrive(e.packet)
+	case doServe:
+		m.answer(e.packet)
+	}
+}
+
+// send puts a datagram on its way; data is copied. Nobody learns whether it arrives.
+func (w *world) send(from int, source, to netip.AddrPort, data []byte) {
+	if !to.Addr().IsMulticast() && to.Addr() != netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		if receiver, known := w.address[to.Addr()]; known {
+			w.transmit(from, receiver, source, to, data)
+		}
+		return
+	}
+	for _, receiver := range w.network.reach[from] {
+		w.transmit(from, receiver, source, to, data)
+	}
+}
+
+func (w *world) transmit(from, receiver int, source, to netip.AddrPort, data []byte) {
+	direction := w.network.directions[[2]int{from, receiver}]
+	if direction == nil {
+		return
+	}
+	delay, arrives := direction.send(w.now)
+	if !arrives {
+		return
+	}
+	p := w.take()
+	p.data = append(p.data[:0], data...)
+	p.from, p.to, p.sender = source, to, from
+	w.heap.push(happening{at: w.now + delay, kind: doDeliver, machine: receiver, packet: p})
+}
+
+func (w *world) take() *packet {
+	if n := len(w.free); n > 0 {
+		p := w.free[n-1]
+		w.free = w.free[:n-1]
+		return p
+	}
+	return &packet{}
+}
+
+func (w *world) give(p *packet) { w.free = append(w.free, p) }

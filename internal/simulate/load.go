@@ -1,0 +1,196 @@
+package simulate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"gopkg.in/yaml.v3"
+
+	"timeball/internal/config"
+	"timeball/internal/ntptime"
+)
+
+// Defaults of a scenario.
+const (
+	defaultConvergedBelow = time.Millisecond
+	defaultSeed           = 1
+)
+
+// defaultStart is when a scenario begins that does not say: 00:00:00 UTC on
+// 1 January 2026, a day without a leap second.
+var defaultStart = ntptime.WallOf(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+
+// Load reads a scenario file. The error is config.Problems where the file is read
+// but is no valid scenario: every problem of it, with its place.
+func Load(path string) (*Scenario, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("scenario cannot be read: %w", err)
+	}
+	return Parse(path, data)
+}
+
+// Parse reads a scenario from its text; file is what problems are reported under.
+func Parse(file string, data []byte) (*Scenario, error) {
+	r := &reader{file: file}
+	root, err := r.document(data)
+	if err != nil {
+		return nil, err
+	}
+	s := &Scenario{File: file, Start: defaultStart, Runs: 1, Seed: defaultSeed, ConvergedBelow: defaultConvergedBelow}
+	r.scenario(root, s)
+	r.check(root, s)
+	if err := r.sorted(); err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(s.Events, func(a, b Event) int { return int(min(max(a.At-b.At, -1), 1)) })
+	return s, nil
+}
+
+// document gives the root node of the one document in a file.
+func (r *reader) document(data []byte) (root *yaml.Node, err error) {
+	defer func() { // the parser panics on what it holds impossible; here that is one more faulty file
+		if broken := recover(); broken != nil {
+			root, err = nil, config.Problems{{File: r.file, Line: 1, Column: 1, Message: fmt.Sprintf("is not YAML: %v", broken)}}
+		}
+	}()
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	var doc, second yaml.Node
+	switch err := decoder.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		return nil, config.Problems{{File: r.file, Line: 1, Column: 1, Message: "is empty; a scenario needs at least `duration:` and `hosts:`"}}
+	case err != nil:
+		return nil, config.Problems{syntaxProblem(r.file, err)}
+	}
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		r.fail(&second, "", "has a second document; a scenario is one")
+	}
+	return r.follow(doc.Content[0], ""), nil
+}
+
+// syntaxProblem makes a problem of yaml's "yaml: line 3: did not find ...".
+func syntaxProblem(file string, err error) config.Problem {
+	p := config.Problem{File: file, Line: 1, Column: 1, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
+	var line int
+	if _, scanErr := fmt.Sscanf(p.Message, "line %d:", &line); scanErr == nil && line > 0 {
+		p.Line = line
+		_, p.Message, _ = strings.Cut(p.Message, ": ")
+	}
+	return p
+}
+
+func (r *reader) scenario(root *yaml.Node, s *Scenario) {
+	r.mapping(root, "", []field{
+		{"description", r.words(&s.Description, "text")},
+		{"start", r.wall(&s.Start)},
+		{"duration", r.duration(&s.Duration, time.Second, maxDuration)},
+		{"settle", r.duration(&s.Settle, 0, maxDuration)},
+		{"runs", r.integer(1, 100000, func(v int64) { s.Runs = int(v) })},
+		{"seed", r.integer(0, 1<<62, func(v int64) { s.Seed = uint64(v) })},
+		{"converged_below", r.duration(&s.ConvergedBelow, time.Nanosecond, time.Hour)},
+		{"leap", func(n *yaml.Node, path string) { s.Leap = r.leap(n, path) }},
+		{"hosts", func(n *yaml.Node, path string) { r.hosts(n, path, s) }},
+		{"links", func(n *yaml.Node, path string) {
+			r.sequence(n, path, func(n *yaml.Node, path string) { s.Links = append(s.Links, r.link(n, path)) })
+		}},
+		{"events", func(n *yaml.Node, path string) {
+			r.sequence(n, path, func(n *yaml.Node, path string) { s.Events = append(s.Events, r.event(n, path)) })
+		}},
+		{"expect", func(n *yaml.Node, path string) {
+			r.sequence(n, path, func(n *yaml.Node, path string) { s.Expect = append(s.Expect, r.expectation(n, path)) })
+		}},
+	})
+}
+
+func (r *reader) leap(n *yaml.Node, path string) *LeapSecond {
+	leap := &LeapSecond{}
+	kind := "insert"
+	r.mapping(n, path, []field{
+		{"at", r.wall(&leap.At)},
+		{"kind", r.words(&kind, "insert or delete")},
+	})
+	if leap.At%ntptime.Wall(24*time.Hour) != 0 || leap.At == 0 {
+		r.fail(n, path+".at", "is not the end of a day of UTC; write a midnight like 2027-01-01T00:00:00Z")
+	}
+	if kind != "insert" && kind != "delete" {
+		r.fail(n, path+".kind", "%q is neither insert nor delete", kind)
+	}
+	leap.Delete = kind == "delete"
+	return leap
+}
+
+func (r *reader) hosts(n *yaml.Node, path string, s *Scenario) {
+	r.pairs(n, path, func(key, value *yaml.Node) {
+		if len(s.Hosts) == maxHosts {
+			r.fail(key, path, "has more than %d hosts", maxHosts)
+			return
+		}
+		at := join(path, key.Value)
+		if why := badHostName(key.Value); why != "" {
+			r.fail(key, at, "%s", why)
+			return
+		}
+		s.Hosts = append(s.Hosts, r.host(key, value, at))
+	})
+}
+
+// badHostName says why a name cannot stand where a configuration has a host name.
+func badHostName(name string) string {
+	if name == "" || len(name) > 63 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" || name[0] == '-' {
+		return "is no name of a host; use up to 63 letters, digits, - and _"
+	}
+	if strings.Trim(name, "0123456789") == "" {
+		return "is no name of a host; it needs a letter"
+	}
+	return ""
+}
+
+func (r *reader) host(key, value *yaml.Node, path string) Host {
+	h := Host{Name: key.Value, Line: key.Line, Column: key.Column}
+	var configuration *yaml.Node
+	r.mapping(value, path, []field{
+		{"clock", func(n *yaml.Node, path string) { r.clock(n, path, &h.Clock) }},
+		{"turnaround", r.duration(&h.Turnaround, 0, time.Second)},
+		{"config", func(n *yaml.Node, _ string) { configuration = n }},
+	})
+	if configuration == nil {
+		configuration = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: key.Line, Column: key.Column}
+	}
+	h.Config = r.configuration(configuration, path+".config")
+	return h
+}
+
+// configuration reads a host's configuration as package config does; its problems
+// get the path of the host in front.
+func (r *reader) configuration(n *yaml.Node, path string) *config.Config {
+	c, problems := config.ParseNode(r.file, n)
+	for _, p := range problems {
+		p.Path = strings.TrimSuffix(path+"."+p.Path, ".")
+		r.problems = append(r.problems, p)
+	}
+	return c
+}
+
+func (r *reader) clock(n *yaml.Node, path string, c *Clock) {
+	r.mapping(n, path, []field{
+		{"offset", r.duration(&c.Offset, -maxDuration, maxDuration)},
+		{"frequency", r.frequency(&c.Frequency, 0.1)},
+		{"wander", r.number(&c.Wander, 0, 1e-3)},
+		{"read_noise", r.duration(&c.ReadNoise, 0, time.Second)},
+		{"sine", func(n *yaml.Node, path string) {
+			r.mapping(n, path, []field{
+				{"amplitude", r.frequency(&c.Sine.Amplitude, 0.01)},
+				{"period", r.duration(&c.Sine.Period, time.Second, maxDuration)},
+			})
+			if c.Sine.Period == 0 {
+				r.fail(n, path, "has no period; write {amplitude: 0.1ppm, period: 3600s}")
+			}
+		}},
+	})
+}

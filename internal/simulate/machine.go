@@ -1,0 +1,135 @@
+package simulate
+
+import (
+	"math"
+	"net/netip"
+	"time"
+
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// rawOrigin is what the raw scale reads at the start: not zero, because a zero
+// Instant stands for "never".
+const rawOrigin = ntptime.Raw(time.Second)
+
+// machine is one host: an oscillator, the clock steered over it, and the program
+// that runs there. The program sees readings of the clocks and nothing else.
+type machine struct {
+	world   *world
+	index   int
+	host    *Host
+	address netip.Addr
+	osc     *oscillator
+	clock   discipline
+	noise   stream
+	boot    func(*machine) program
+	program program // nil while stopped
+
+	perfect    bool
+	suspended  time.Duration // that the raw scale stood still so far
+	asleep     int64         // until when; packets are lost
+	jump       time.Duration // made by somebody else and not yet noticed
+	slept      time.Duration
+	armed      wire.Leap
+	due        ntptime.Raw // deadline that the timer is set for
+	timerGen   uint32      // generation of the timer
+	midnightAt uint32      // generation of the leap's timer
+	stats      statistics
+	marks      []mark
+	memory     memory // what the program keeps on the machine's disk
+}
+
+// mark is something worth showing in a picture of the run.
+type mark struct {
+	at   int64
+	what string
+}
+
+func newMachine(w *world, index int, address netip.Addr, series bool) *machine {
+	h := &w.scenario.Hosts[index]
+	var steps []Event
+	for _, e := range w.scenario.Events {
+		if e.Host == h.Name && (e.Kind == FrequencyStep || e.Kind == WanderChange) {
+			steps = append(steps, e)
+		}
+	}
+	return &machine{
+		world: w, index: index, host: h, address: address,
+		osc:     newOscillator(h.Clock, steps, newStream(w.seed, "oscillator "+h.Name)),
+		clock:   discipline{ahead: -h.Clock.Offset.Seconds()},
+		noise:   newStream(w.seed, "reading "+h.Name),
+		perfect: h.Clock.Perfect(),
+		stats:   newStatistics(w.scenario, h.Name, series),
+		due:     ntptime.Never,
+	}
+}
+
+// begin starts the program at the present moment.
+func (m *machine) begin() {
+	m.program = m.boot(m)
+	m.due = ntptime.Never
+	m.schedule()
+}
+
+// advance moves the machine to true time t, drawing the frequency of each second it
+// passes and taking the statistics right after the draw.
+func (m *machine) advance(t int64) {
+	o := m.osc
+	for next := o.next(); next <= t; next += second {
+		o.draw()
+		raw := float64(next)*1e-9 + o.err
+		rate := m.clock.frequency + m.clock.slew
+		m.stats.sample(o.k, m.trueError(next, raw), (1+o.f)*(1+rate)-1)
+	}
+	o.advance(t)
+}
+
+// raw is the oscillator's reading at t in seconds since the start, as if the machine
+// had never slept. The oscillator must have been advanced to t.
+func (m *machine) raw(t int64) float64 { return float64(t)*1e-9 + m.osc.err }
+
+// trueError is the clock's reading minus the true time, in seconds.
+func (m *machine) trueError(t int64, raw float64) float64 {
+	x := m.osc.err + m.clock.at(raw)
+	if m.clock.leap != 0 || m.world.scenario.Leap != nil {
+		x += float64(m.clock.leap - m.world.scenario.leapsBy(t))
+	}
+	return x
+}
+
+// leapsBy is the whole seconds by which UTC has been set back (−1) or forward (+1)
+// at t since the start.
+func (s *Scenario) leapsBy(t int64) int64 {
+	switch {
+	case s.Leap == nil:
+	case s.Leap.Delete && t >= int64(s.Leap.At-s.Start)-second:
+		return 1
+	case !s.Leap.Delete && t >= int64(s.Leap.At-s.Start):
+		return -1
+	}
+	return 0
+}
+
+// read gives both readings of the clock now, each rounded to the nanosecond and
+// without the noise of reading.
+func (m *machine) read() ntptime.Instant {
+	t := m.world.now
+	m.advance(t)
+	ahead := m.osc.err + m.clock.at(m.raw(t))
+	return ntptime.Instant{
+		Wall: m.world.scenario.Start + ntptime.Wall(t+m.clock.leap*second) + ntptime.Wall(math.Round(ahead*1e9)),
+		Raw:  rawOrigin + ntptime.Raw(t) + ntptime.Raw(math.Round(m.osc.err*1e9)) - ntptime.Raw(m.suspended),
+	}
+}
+
+// stamp is a reading as a program gets it: with the clock's noise of reading, the
+// same on both scales.
+func (m *machine) stamp() ntptime.Instant {
+	now := m.read()
+	if deviation := m.host.Clock.ReadNoise; deviation > 0 {
+		noise := time.Duration(math.Round(float64(deviation) * m.noise.NormFloat64()))
+		now.Wall, now.Raw = now.Wall.Add(noise), now.Raw.Add(noise)
+	}
+	return now
+}

@@ -1,0 +1,137 @@
+package simulate
+
+import (
+	"math"
+	"time"
+)
+
+// network is every link of a run, by direction.
+type network struct {
+	directions map[[2]int]*direction // by the indices of sender and receiver
+	reach      [][]int               // those whom a broadcast of a host reaches, in the file's order
+}
+
+// direction is the way from one host to another: what the rows say of it, and the
+// generator that its delays are drawn from.
+type direction struct {
+	rows   []row
+	random stream
+	parts  [][]part // memory of correlated jitter, by row and part
+}
+
+// row is one row of links as seen from one direction.
+type row struct {
+	link *Link
+	path *Path
+}
+
+// part is the last value of a jitter that lasts.
+type part struct {
+	at    int64
+	value float64
+	drawn bool
+}
+
+func newNetwork(s *Scenario, seed uint64) *network {
+	n := &network{directions: map[[2]int]*direction{}, reach: make([][]int, len(s.Hosts))}
+	index := map[string]int{}
+	for i := range s.Hosts {
+		index[s.Hosts[i].Name] = i
+	}
+	for i := range s.Links {
+		l := &s.Links[i]
+		a, b := index[l.Between[0]], index[l.Between[1]]
+		n.add(s, seed, a, b, row{l, &l.Forward})
+		n.add(s, seed, b, a, row{l, &l.Backward})
+	}
+	for from := range s.Hosts {
+		for to := range s.Hosts {
+			if n.directions[[2]int{from, to}] != nil {
+				n.reach[from] = append(n.reach[from], to)
+			}
+		}
+	}
+	return n
+}
+
+func (n *network) add(s *Scenario, seed uint64, from, to int, r row) {
+	d := n.directions[[2]int{from, to}]
+	if d == nil {
+		d = &direction{random: newStream(seed, "link "+s.Hosts[from].Name+" "+s.Hosts[to].Name)}
+		n.directions[[2]int{from, to}] = d
+	}
+	d.rows = append(d.rows, r)
+	d.parts = append(d.parts, make([]part, len(r.path.Jitter)))
+}
+
+// send draws what happens to a packet sent at t: its delay in nanoseconds, or false
+// if it is lost. Rows that hold later in the file win in what they state.
+func (d *direction) send(t int64) (delay int64, arrives bool) {
+	var base time.Duration
+	var loss float64
+	jitter := -1
+	for i := range d.rows {
+		r := &d.rows[i]
+		if !r.link.holds(time.Duration(t)) {
+			continue
+		}
+		if r.path.Delay != nil {
+			base = *r.path.Delay
+		}
+		if r.path.Loss != nil {
+			loss = *r.path.Loss
+		}
+		if r.path.Jitter != nil {
+			jitter = i
+		}
+	}
+	if loss > 0 && d.random.Float64() < loss {
+		return 0, false
+	}
+	total := float64(base)
+	if jitter >= 0 {
+		parts := d.rows[jitter].path.Jitter
+		for i := range parts {
+			total += d.draw(&parts[i], &d.parts[jitter][i], t)
+		}
+	}
+	// A delay that is not positive means that the packet is lost, as in the reference
+	// models; a link without any delay at all is an idealization and works.
+	delay = int64(math.Round(total))
+	return delay, delay > 0 || total == 0
+}
+
+// draw gives one part of the jitter in nanoseconds.
+func (d *direction) draw(j *Jitter, last *part, t int64) float64 {
+	if j.Correlation > 0 {
+		gap := float64(t-last.at) / float64(j.Correlation)
+		last.at = t
+		if last.drawn && d.random.Float64() < math.Exp(-gap) {
+			return last.value
+		}
+		last.drawn, last.value = true, d.fresh(j)
+		return last.value
+	}
+	return d.fresh(j)
+}
+
+func (d *direction) fresh(j *Jitter) float64 {
+	if j.Probability < 1 && d.random.Float64() >= j.Probability {
+		return 0
+	}
+	switch j.Distribution {
+	case Exponential:
+		return float64(j.Mean) * d.random.ExpFloat64()
+	case Normal:
+		return float64(j.Mean) + float64(j.Deviation)*d.random.NormFloat64()
+	case Uniform:
+		return float64(j.From) + float64(j.To-j.From)*d.random.Float64()
+	case Gamma:
+		return float64(j.Mean) * d.random.gamma(j.Shape)
+	case Pareto:
+		// Scale m of a mean m·a/(a−1); 1−U lies in (0, 1].
+		scale := float64(j.Mean) * (j.Shape - 1) / j.Shape
+		return min(scale*math.Pow(1-d.random.Float64(), -1/j.Shape), float64(maxDelay))
+	}
+	return 0
+}
