@@ -1,0 +1,179 @@
+package netio
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+// Client is a socket for exchanges with one server. Send and Read may be called from
+// different goroutines; Read from one at a time.
+type Client struct {
+	cfg     ClientConfig
+	conn    *net.UDPConn
+	raw     syscall.RawConn
+	v6      bool
+	sent    atomic.Uint32
+	pending pendingStamps
+	control [controlSpace]byte
+	errData []byte // a datagram of ours that comes back with its stamp
+	mapping control
+}
+
+func dialClient(cfg ClientConfig, port uint16) (*Client, error) {
+	c := &Client{cfg: cfg, v6: cfg.Remote.Addr().Is6()}
+	dialer := net.Dialer{LocalAddr: cfg.localFor(port), Control: rawControl(c.configure)}
+	conn, err := dialer.Dial(cfg.network(), cfg.remoteText())
+	if err != nil {
+		return nil, err
+	}
+	c.conn = conn.(*net.UDPConn)
+	if c.raw, err = c.conn.SyscallConn(); err != nil {
+		return nil, fmt.Errorf("%w; %w", err, c.conn.Close())
+	}
+	return c, nil
+}
+
+// configure sets the options before the bind.
+func (c *Client) configure(fd int) error {
+	if err := setOptions(fd, commonOptions(c.v6, c.cfg.DSCP, c.cfg.Hardware != nil)); err != nil {
+		return err
+	}
+	if c.cfg.Interface == "" {
+		return nil
+	}
+	return os.NewSyscallError("setsockopt SO_BINDTODEVICE "+c.cfg.Interface, unix.BindToDevice(fd, c.cfg.Interface))
+}
+
+// Send sends one datagram and returns the moment right before it was given to the
+// kernel. Its transmit stamp, if there is one, comes out of Read.
+func (c *Client) Send(b []byte) (ntptime.Instant, error) {
+	if len(b) > bufferSize {
+		return ntptime.Instant{}, ErrTooLong
+	}
+	var room [controlSpace]byte
+	controls := room[:0]
+	sequence := c.sent.Add(1) - 1
+	want := !c.cfg.NoTransmitStamps && c.pending.add(b, sequence)
+	if want {
+		ask := uint32(askSoftware)
+		if c.cfg.Hardware != nil {
+			ask |= askHardware
+		}
+		controls = appendStamp(controls, ask)
+	}
+	var at ntptime.Instant
+	var err error
+	if e := c.raw.Control(func(fd uintptr) {
+		at = c.cfg.Clock.Now()
+		err = sendDatagram(int(fd), b, controls, nil)
+	}); e != nil {
+		err = e
+	}
+	if err != nil {
+		if want {
+			c.pending.forget(sequence)
+		}
+		return at, fmt.Errorf("send to %s: %w", c.cfg.Remote, c.receivedError(err))
+	}
+	return at, nil
+}
+
+// Read waits for a datagram, which it reads into buf and rx, or for the transmit stamp
+// of one that was sent. An UnreachableError does not end the socket; net.ErrClosed does.
+// A datagram longer than buf is dropped.
+func (c *Client) Read(buf []byte, rx *model.Received) (Event, error) {
+	var event Event
+	var failed error
+	err := c.raw.Read(func(fd uintptr) bool {
+		for {
+			done, again, err := c.readOnce(int(fd), buf, rx, &event)
+			if !again {
+				failed = err
+				return done
+			}
+		}
+	})
+	if err == nil {
+		err = failed
+	}
+	return event, c.receivedError(err)
+}
+
+// readOnce tries the error queue, then the receive queue: a stamp is there before the
+// reply to its datagram, and is best delivered before it. again asks for another call
+// at once; else done says whether there is a result.
+func (c *Client) readOnce(fd int, buf []byte, rx *model.Received, event *Event) (done, again bool, err error) {
+	if c.pending.waiting.Load() > 0 {
+		got, err := c.readStamp(fd, rx, event)
+		if err != unix.EAGAIN {
+			return got, !got, nil
+		}
+	}
+	n, controls, flags, _, err := unix.Recvmsg(fd, buf, c.control[:], unix.MSG_DONTWAIT)
+	switch {
+	case err == unix.EAGAIN:
+		return false, false, nil
+	case err == unix.EINTR:
+		return false, true, nil
+	case err != nil:
+		return true, false, os.NewSyscallError("recvmsg", err)
+	case flags&unix.MSG_TRUNC != 0:
+		return false, true, nil
+	}
+	c.mapping.parse(c.control[:controls])
+	c.fill(rx, buf[:n])
+	*event = Event{}
+	return true, false, nil
+}
+
+// fill describes a datagram received; its stamps are in mapping.
+func (c *Client) fill(rx *model.Received, data []byte) {
+	m := &c.mapping
+	*rx = model.Received{Data: data, Remote: c.cfg.Remote, Local: m.dest, Interface: m.ifindex}
+	if m.hardware != 0 && c.cfg.Hardware != nil {
+		if at, ok := c.cfg.Hardware.realtime(m.card, m.hardware); ok {
+			rx.At, rx.Stamp = c.cfg.Clock.At(at), model.StampHardware
+			return
+		}
+	}
+	if m.software != 0 {
+		rx.At, rx.Stamp = c.cfg.Clock.At(ntptime.Wall(m.software)), model.StampKernel
+		return
+	}
+	rx.At, rx.Stamp = c.cfg.Clock.Now(), model.StampDaemon
+}
+
+// readStamp reads one message of the error queue. got says that it was a stamp of ours;
+// the error is EAGAIN if the queue is empty.
+func (c *Client) readStamp(fd int, rx *model.Received, event *Event) (got bool, err error) {
+	if c.errData == nil {
+		c.errData = make([]byte, errorData)
+	}
+	n, controls, _, _, err := unix.Recvmsg(fd, c.errData, c.control[:], unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT)
+	if err == unix.EINTR {
+		return false, nil
+	}
+	if err != nil {
+		return false, unix.EAGAIN
+	}
+	c.mapping.parse(c.control[:controls])
+	at, kind, ok := transmitStamp(&c.mapping, c.cfg.Clock, c.cfg.Hardware)
+	if !ok {
+		return false, nil
+	}
+	sequence, ok := c.pending.match(c.errData[:n], c.cfg.Hardware != nil && kind == model.StampKernel)
+	if !ok {
+		return false, nil
+	}
+	*rx = model.Received{At: at, Stamp: kind}
+	*event = Event{Transmitted: true, Sequence: sequence}
+	return true, nil
+}

@@ -1,0 +1,316 @@
+package netio
+
+import (
+	"encoding/binary"
+	"errors"
+	"net"
+	"net/netip"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+// patience bounds what must happen soon; nothing waits for it when all is well.
+const patience = 20 * time.Second
+
+// drivers runs a test with each driver of the port.
+func drivers(t *testing.T, test func(t *testing.T, portable bool)) {
+	t.Helper()
+	t.Run("fast", func(t *testing.T) { test(t, false) })
+	t.Run("portable", func(t *testing.T) { test(t, true) })
+}
+
+// handlerFunc is a Handler.
+type handlerFunc func(rx *model.Received, reply []byte) int
+
+func (f handlerFunc) Handle(rx *model.Received, reply []byte) int { return f(rx, reply) }
+
+// echo answers every datagram with itself.
+var echo = handlerFunc(func(rx *model.Received, reply []byte) int { return copy(reply, rx.Data) })
+
+// listenAt opens a port for the length of a test and serves it with h.
+func listenAt(t *testing.T, cfg ListenConfig, h Handler) *Port {
+	t.Helper()
+	p, err := Listen(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	for i := range p.Workers() {
+		serving.Go(func() {
+			if err := p.Serve(i, h); err != nil {
+				t.Errorf("serve worker %d: %v", i, err)
+			}
+		})
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+		serving.Wait()
+	})
+	return p
+}
+
+func loopback(portable bool) ListenConfig {
+	return ListenConfig{Address: netip.MustParseAddrPort("127.0.0.1:0"), Portable: portable}
+}
+
+// clientOf opens a client socket to an address for the length of a test.
+func clientOf(t *testing.T, cfg ClientConfig) *Client {
+	t.Helper()
+	c, err := OpenClient(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// message is an NTP message's worth of octets with a transmit timestamp.
+func message(transmit uint64) []byte {
+	b := make([]byte, 48)
+	b[0] = 0x23
+	binary.BigEndian.PutUint64(b[40:], transmit)
+	return b
+}
+
+// readPacket reads the next datagram, passing over transmit stamps.
+func readPacket(t *testing.T, c *Client) *model.Received {
+	t.Helper()
+	for {
+		var rx model.Received
+		event, err := c.Read(make([]byte, bufferSize), &rx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !event.Transmitted {
+			return &rx
+		}
+	}
+}
+
+func TestRequestIsAnsweredWithWhatTheHandlerWrote(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+			before := systemNow()
+			requests := make(chan model.Received, 1)
+			p := listenAt(t, ListenConfig{Address: netip.MustParseAddrPort(address), Portable: portable},
+				handlerFunc(func(rx *model.Received, reply []byte) int {
+					requests <- *rx
+					return copy(reply, rx.Data)
+				}))
+			c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
+			if _, err := c.Send(message(7)); err != nil {
+				t.Fatal(err)
+			}
+			rx, seen := readPacket(t, c), <-requests
+			if got, want := string(rx.Data), string(message(7)); got != want {
+				t.Errorf("%s: reply %x, want %x", address, got, want)
+			}
+			if got, want := rx.Remote, p.LocalAddr(); got != want {
+				t.Errorf("%s: reply from %s, want %s", address, got, want)
+			}
+			if got, want := seen.Remote, c.LocalAddr(); got != want {
+				t.Errorf("%s: request from %s, want %s", address, got, want)
+			}
+			if got, want := seen.Local, p.LocalAddr().Addr(); got != want {
+				t.Errorf("%s: request to %s, want %s", address, got, want)
+			}
+			if seen.Interface == 0 {
+				t.Errorf("%s: interface of arrival is not known", address)
+			}
+			after := systemNow()
+			if seen.At.Raw < before.Raw || seen.At.Raw > after.Raw {
+				t.Errorf("%s: arrived at %d, want within %d and %d", address, seen.At.Raw, before.Raw, after.Raw)
+			}
+			want := model.StampKernel
+			if portable {
+				want = model.StampDaemon
+			}
+			if got := seen.Stamp; got != want {
+				t.Errorf("%s: stamp %d, want %d", address, got, want)
+			}
+		}
+	})
+}
+
+func TestReplyLeavesFromTheAddressThatWasAsked(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		p := listenAt(t, ListenConfig{Portable: portable}, echo)
+		for _, address := range []string{"127.0.0.1", "127.0.0.9", "127.77.1.2", "::1"} {
+			c := clientOf(t, ClientConfig{Remote: netip.AddrPortFrom(netip.MustParseAddr(address), p.LocalAddr().Port())})
+			if _, err := c.Send(message(1)); err != nil {
+				t.Fatal(err)
+			}
+			readPacket(t, c) // a connected socket takes nothing from another address
+		}
+	})
+}
+
+func TestReplyIsNeverLongerThanItsRequest(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		p := listenAt(t, loopback(portable), handlerFunc(func(rx *model.Received, reply []byte) int {
+			if rx.Data[0] == 1 {
+				return len(rx.Data) + 1
+			}
+			return copy(reply, rx.Data)
+		}))
+		c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
+		for _, b := range [][]byte{append([]byte{1}, message(1)...), append([]byte{2}, message(2)...)} {
+			if _, err := c.Send(b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := readPacket(t, c).Data[0]; got != 2 {
+			t.Errorf("first reply is to request %d, want 2", got)
+		}
+		if got := p.Counters().Overlong; got != 1 {
+			t.Errorf("overlong replies counted: %d, want 1", got)
+		}
+	})
+}
+
+func TestCloseEndsServeAndRead(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		cfg := loopback(portable)
+		cfg.Workers = 3
+		p, err := Listen(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, p.Workers())
+		for i := range p.Workers() {
+			go func() { ended <- p.Serve(i, echo) }()
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for range p.Workers() {
+			if err := <-ended; err != nil {
+				t.Errorf("serve: %v, want nil after close", err)
+			}
+		}
+	})
+	c := clientOf(t, ClientConfig{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
+	reading := make(chan error, 1)
+	go func() {
+		var rx model.Received
+		_, err := c.Read(make([]byte, 100), &rx)
+		reading <- err
+	}()
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-reading; !errors.Is(err, net.ErrClosed) {
+		t.Errorf("read: %v, want net.ErrClosed", err)
+	}
+}
+
+func TestClientTellsThatNobodyListens(t *testing.T) {
+	nobody, err := Listen(loopback(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := nobody.LocalAddr()
+	if err := nobody.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := clientOf(t, ClientConfig{Remote: remote})
+	if _, err := c.Send(message(1)); err != nil {
+		t.Fatal(err)
+	}
+	var refused *UnreachableError
+	for refused == nil {
+		var rx model.Received
+		event, err := c.Read(make([]byte, 100), &rx)
+		if err != nil && !errors.As(err, &refused) {
+			t.Fatalf("read: %v, want an UnreachableError", err)
+		}
+		if err == nil && !event.Transmitted {
+			t.Fatal("read a datagram from nobody")
+		}
+	}
+	if refused.Remote != remote {
+		t.Errorf("refused by %s, want %s", refused.Remote, remote)
+	}
+	if _, err := c.Send(message(2)); err != nil {
+		t.Errorf("send after a refusal: %v", err)
+	}
+}
+
+func TestReadDeadlineIsKept(t *testing.T) {
+	c := clientOf(t, ClientConfig{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
+	if err := c.SetReadDeadline(time.Unix(1, 0)); err != nil {
+		t.Fatal(err)
+	}
+	var rx model.Received
+	if _, err := c.Read(make([]byte, 100), &rx); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("read: %v, want os.ErrDeadlineExceeded", err)
+	}
+}
+
+func TestSendLeavesFromThePort(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		type stamp struct {
+			id uint32
+			at ntptime.Instant
+		}
+		stamps := make(chan stamp, 1)
+		got := make(chan model.Received, 1)
+		far := listenAt(t, loopback(portable), handlerFunc(func(rx *model.Received, _ []byte) int {
+			got <- model.Received{Remote: rx.Remote}
+			return 0
+		}))
+		near := listenAt(t, ListenConfig{Portable: portable,
+			OnTransmitted: func(id uint32, when ntptime.Instant, _ model.StampKind) {
+				stamps <- stamp{id, when}
+			}}, echo)
+		sent, err := near.Send(message(5), far.LocalAddr(), netip.MustParseAddr("127.0.0.8"), 0, StampRequest{Want: true, ID: 99})
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.8"), near.LocalAddr().Port())
+		if rx := <-got; rx.Remote != want {
+			t.Errorf("came from %s, want %s", rx.Remote, want)
+		}
+		left := <-stamps
+		if left.id != 99 {
+			t.Errorf("stamp of %d, want of 99", left.id)
+		}
+		if d := left.at.Raw.Sub(sent.Raw); d < 0 || d > time.Second {
+			t.Errorf("left %s after it was sent", d)
+		}
+		if c := near.Counters(); c.Sent != 1 {
+			t.Errorf("sent %d, want 1", c.Sent)
+		}
+	})
+}
+
+func TestListenAddressesAreRead(t *testing.T) {
+	for _, tt := range []struct {
+		text string
+		want netip.AddrPort
+		bad  bool
+	}{
+		{text: ":123", want: netip.AddrPortFrom(netip.Addr{}, 123)},
+		{text: "[::1]:9", want: netip.MustParseAddrPort("[::1]:9")},
+		{text: "192.0.2.1:123", want: netip.MustParseAddrPort("192.0.2.1:123")},
+		{text: "192.0.2.1", bad: true},
+		{text: ":0x7b", bad: true},
+		{text: ":70000", bad: true},
+		{text: "", bad: true},
+	} {
+		got, err := ParseListen(tt.text)
+		if (err != nil) != tt.bad || got != tt.want {
+			t.Errorf("%q: got %v, %v; want %v, error %v", tt.text, got, err, tt.want, tt.bad)
+		}
+	}
+}

@@ -1,0 +1,101 @@
+package netio
+
+import (
+	"errors"
+	"os"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// Timestamping flags: what a socket reports, and what a datagram asks for.
+const (
+	reportSoftware = unix.SOF_TIMESTAMPING_SOFTWARE | unix.SOF_TIMESTAMPING_RX_SOFTWARE
+	reportHardware = unix.SOF_TIMESTAMPING_RAW_HARDWARE | unix.SOF_TIMESTAMPING_RX_HARDWARE |
+		unix.SOF_TIMESTAMPING_OPT_PKTINFO | unix.SOF_TIMESTAMPING_OPT_TX_SWHW
+	askSoftware = unix.SOF_TIMESTAMPING_TX_SOFTWARE
+	askHardware = unix.SOF_TIMESTAMPING_TX_HARDWARE
+)
+
+// option is one setsockopt. Those that only make things better may fail.
+type option struct {
+	name        string
+	level, opt  int
+	value       int
+	dispensable bool
+}
+
+func setOptions(fd int, options []option) error {
+	for _, o := range options {
+		err := unix.SetsockoptInt(fd, o.level, o.opt, o.value)
+		if err != nil && !o.dispensable {
+			return os.NewSyscallError("setsockopt "+o.name, err)
+		}
+	}
+	return nil
+}
+
+// commonOptions are those of every socket: arrival address, kernel stamps, and DF
+// without belief in ICMP (fragments can be forged into, and path MTUs as well).
+func commonOptions(v6 bool, dscp uint8, hardware bool) []option {
+	stamping := reportSoftware
+	if hardware {
+		stamping |= reportHardware
+	}
+	options := []option{stampingOption(stamping)}
+	if v6 {
+		return append(options,
+			option{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1, false},
+			option{"IPV6_MTU_DISCOVER", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE, true},
+			option{"IPV6_DONTFRAG", unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1, true},
+			option{"IPV6_TCLASS", unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int(dscp&63) << 2, false})
+	}
+	return append(options,
+		option{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1, false},
+		option{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE, true},
+		option{"IP_TOS", unix.IPPROTO_IP, unix.IP_TOS, int(dscp&63) << 2, false})
+}
+
+// stampingOption asks for stamps; where long has 32 bits in the form that lasts
+// beyond 2038.
+func stampingOption(flags int) option {
+	if longSize == 8 {
+		return option{"SO_TIMESTAMPING", unix.SOL_SOCKET, unix.SO_TIMESTAMPING, flags, true}
+	}
+	return option{"SO_TIMESTAMPING_NEW", unix.SOL_SOCKET, unix.SO_TIMESTAMPING_NEW, flags, true}
+}
+
+// portOptions are those of a port's socket besides. Nothing sent to a group is
+// received by sockets that have not joined it themselves.
+func portOptions(v6 bool, cfg *ListenConfig) []option {
+	loop := 1
+	if cfg.NoMulticastLoop {
+		loop = 0
+	}
+	options := commonOptions(v6, cfg.DSCP, cfg.Hardware != nil)
+	if v6 {
+		return append(options,
+			option{"IPV6_MULTICAST_ALL", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL, 0, true},
+			option{"IPV6_MULTICAST_LOOP", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, loop, false})
+	}
+	return append(options,
+		option{"IP_MULTICAST_ALL", unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0, true},
+		option{"IP_MULTICAST_LOOP", unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, loop, false})
+}
+
+// setReceiveBuffer asks for a receive buffer, beyond the system's limit where the
+// process may.
+func setReceiveBuffer(fd, octets int) error {
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, octets) == nil {
+		return nil
+	}
+	return os.NewSyscallError("setsockopt SO_RCVBUF", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, octets))
+}
+
+// rawControl adapts control to the net package.
+func rawControl(control func(fd int) error) func(network, address string, c syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = control(int(fd)) }), err)
+	}
+}

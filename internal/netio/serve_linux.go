@@ -1,0 +1,326 @@
+package netio
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"slices"
+	"strconv"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+// server is what one Serve works with. It belongs to one goroutine.
+type server struct {
+	*shard
+	handler Handler
+	stamper Stamper // nil, or handler
+	leader  Leader  // nil, or handler
+	in, out *batch
+	errs    *batch // from the error queue
+	rx      model.Received
+	now     ntptime.Instant
+	mapping control
+	zones   map[int]string // names of interfaces, by index
+	lead    leadEstimate
+	failed  syscall.Errno
+}
+
+// serve receives and answers until the socket is closed. It is a single RawConn.Read:
+// the runtime's poller wakes it when something has come in, and it goes on until the
+// socket is empty.
+func (s *shard) serve(h Handler) error {
+	v := &server{shard: s, handler: h, in: newReceiveBatch(bufferSize), out: newSendBatch(),
+		errs: newReceiveBatch(errorData), zones: make(map[int]string)}
+	v.stamper, _ = h.(Stamper)
+	v.leader, _ = h.(Leader)
+	if err := s.raw.Read(v.drain); err != nil {
+		return closedOr(err, s)
+	}
+	if s.closed.Load() {
+		return net.ErrClosed
+	}
+	return fmt.Errorf("receive on %s: %w", s.local, v.failed)
+}
+
+// closedOr says net.ErrClosed where the socket was closed on purpose.
+func closedOr(err error, s *shard) error {
+	if s.closed.Load() {
+		return net.ErrClosed
+	}
+	return err
+}
+
+// drain answers all that waits in the socket. It returns false to be called again
+// when more has come, true to end.
+func (v *server) drain(fd uintptr) bool {
+	for !v.closed.Load() {
+		n, errno := v.in.receive(fd, 0)
+		switch errno {
+		case 0:
+			v.answer(fd, n)
+		case unix.EAGAIN:
+			v.collectStamps(fd)
+			return false
+		case unix.EINTR, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN, unix.ENOBUFS, unix.ENOMEM:
+			// An error of one datagram, reported once; the next call goes on.
+		default:
+			v.failed = errno
+			return true
+		}
+		v.collectStamps(fd)
+	}
+	return true
+}
+
+// answer hands the n datagrams of a batch to the handler and sends its replies.
+func (v *server) answer(fd uintptr, n int) {
+	if n == batchSize {
+		v.now = v.cfg.Clock.Now() // under load: to tell stale requests
+	}
+	replies := 0
+	for i := range n {
+		if v.accept(i, n) && v.reply(i, replies, n) {
+			replies++
+		}
+		v.in.reset(i)
+	}
+	if replies > 0 {
+		v.flush(fd, replies)
+	}
+}
+
+// accept reads datagram i of n into rx; false if it is not for the handler.
+func (v *server) accept(i, n int) bool {
+	c := &v.mapping
+	c.parse(v.in.controls(i))
+	switch {
+	case v.in.truncated(i):
+		v.count.truncated.Add(1)
+		return false
+	case v.isIgnored(c.ifindex):
+		v.count.ignored.Add(1)
+		return false
+	case !v.primary && c.isGroup():
+		// The kernel gives a broadcast to every socket of the port.
+		v.count.duplicate.Add(1)
+		return false
+	}
+	rx := &v.rx
+	rx.Data = v.in.payload(i)
+	remote, scope := v.in.remote(i)
+	rx.Remote, rx.Local, rx.Interface = remote, c.dest, c.ifindex
+	if scope != 0 && remote.Addr().IsLinkLocalUnicast() {
+		rx.Remote = netip.AddrPortFrom(remote.Addr().WithZone(v.zone(scope)), remote.Port())
+	}
+	v.stamp(c)
+	if n == batchSize && v.cfg.StaleAfter > 0 && v.now.Raw.Sub(rx.At.Raw) > v.cfg.StaleAfter {
+		v.count.stale.Add(1)
+		return false
+	}
+	v.count.received.Add(1)
+	return true
+}
+
+// stamp sets the arrival time from the best stamp there is.
+func (v *server) stamp(c *control) {
+	rx := &v.rx
+	if c.hardware != 0 && v.cfg.Hardware != nil {
+		if at, ok := v.cfg.Hardware.realtime(c.card, c.hardware); ok {
+			rx.At, rx.Stamp = v.cfg.Clock.At(at), model.StampHardware
+			return
+		}
+	}
+	if c.software != 0 {
+		rx.At, rx.Stamp = v.cfg.Clock.At(ntptime.Wall(c.software)), model.StampKernel
+		return
+	}
+	rx.At, rx.Stamp = v.cfg.Clock.Now(), model.StampDaemon
+}
+
+func (v *server) isIgnored(ifindex int) bool {
+	ignored := *v.ignored.Load()
+	return len(ignored) > 0 && slices.Contains(ignored, ifindex)
+}
+
+// zone names the interface of a link-local address, as configurations name it.
+func (v *server) zone(ifindex int) string {
+	if name, ok := v.zones[ifindex]; ok {
+		return name
+	}
+	name := strconv.Itoa(ifindex)
+	if i, err := net.InterfaceByIndex(ifindex); err == nil {
+		name = i.Name
+	}
+	v.zones[ifindex] = name
+	return name
+}
+
+// reply calls the handler for the datagram in rx, slot i of n, and puts its reply into
+// slot o of the send batch. It returns false if there is none.
+func (v *server) reply(i, o, n int) bool {
+	if v.leader != nil {
+		v.leader.Lead(v.lead.at(n-i, o+1))
+	}
+	buffer := v.out.data[o][:bufferSize]
+	size := v.handler.Handle(&v.rx, buffer)
+	if size <= 0 {
+		return false
+	}
+	if size > len(v.rx.Data) {
+		v.count.overlong.Add(1) // never longer than the request: no amplification
+		return false
+	}
+	controls := appendSource(v.out.control[o][:0], v.v6, v.replySource(), v.replyInterface())
+	if v.stamper != nil {
+		if want := v.stamper.Stamp(); want.Want && v.pending.add(buffer[:size], want.ID) {
+			controls = appendStamp(controls, v.askFlags())
+		}
+	}
+	v.out.put(o, size, v.in, i, len(controls))
+	return true
+}
+
+// replySource is the address that was asked; for a group or broadcast the routing
+// table's choice.
+func (v *server) replySource() netip.Addr {
+	if v.mapping.isGroup() {
+		return netip.Addr{}
+	}
+	return v.mapping.dest
+}
+
+// replyInterface is the interface of arrival where the address means nothing without
+// it; everything else goes by the routing table, which may well be asymmetric.
+func (v *server) replyInterface() int {
+	if v.v6 && (v.mapping.dest.IsLinkLocalUnicast() || v.rx.Remote.Addr().IsLinkLocalUnicast()) {
+		return v.mapping.ifindex
+	}
+	return 0
+}
+
+// flush sends the replies. One that the kernel refuses does not hold up the others.
+func (v *server) flush(fd uintptr, n int) {
+	var before ntptime.Instant
+	if v.leader != nil {
+		before = v.cfg.Clock.Now()
+	}
+	for from := 0; from < n; {
+		sent, errno := v.out.send(fd, from, n)
+		switch {
+		case errno == unix.EINTR:
+			continue
+		case errno != 0:
+			v.count.sendErrors.Add(1)
+			from++
+		default:
+			v.count.replied.Add(uint64(sent))
+			from += sent
+		}
+	}
+	if v.leader != nil {
+		v.lead.sent(n, v.cfg.Clock.Now().Raw.Sub(before.Raw))
+	}
+}
+
+// collectStamps delivers transmit stamps, if any are awaited.
+func (v *server) collectStamps(fd uintptr) {
+	for v.pending.waiting.Load() > 0 {
+		n, errno := v.errs.receive(fd, unix.MSG_ERRQUEUE)
+		if errno == unix.EINTR {
+			continue
+		}
+		if errno != 0 {
+			return
+		}
+		for i := range n {
+			v.deliver(v.errs.controls(i), v.errs.payload(i))
+			v.errs.reset(i)
+		}
+	}
+}
+
+// deliver gives the stamp of a datagram that came back to whoever asked for it.
+func (v *server) deliver(controls, sent []byte) {
+	c := &v.mapping
+	c.parse(controls)
+	at, kind, ok := transmitStamp(c, v.cfg.Clock, v.cfg.Hardware)
+	if !ok {
+		return
+	}
+	id, ok := v.pending.match(sent, v.cfg.Hardware != nil && kind == model.StampKernel)
+	if !ok {
+		v.count.unmatched.Add(1)
+		return
+	}
+	v.count.stamped.Add(1)
+	if v.cfg.OnTransmitted != nil {
+		v.cfg.OnTransmitted(id, at, kind)
+	}
+}
+
+// transmitStamp reads a message of the error queue; false if it is no transmit stamp.
+func transmitStamp(c *control, clock Clock, hw *Hardware) (ntptime.Instant, model.StampKind, bool) {
+	if !c.extended || c.origin != unix.SO_EE_ORIGIN_TIMESTAMPING {
+		return ntptime.Instant{}, 0, false
+	}
+	if c.hardware != 0 && hw != nil {
+		if at, ok := hw.realtime(c.card, c.hardware); ok {
+			return clock.At(at), model.StampHardware, true
+		}
+		return ntptime.Instant{}, 0, false
+	}
+	if c.software != 0 {
+		return clock.At(ntptime.Wall(c.software)), model.StampKernel, true
+	}
+	return ntptime.Instant{}, 0, false
+}
+
+func (s *shard) askFlags() uint32 {
+	if s.cfg.Hardware != nil {
+		return askSoftware | askHardware
+	}
+	return askSoftware
+}
+
+// leadEstimate is the running mean of what one reply costs in a sendmmsg.
+type leadEstimate struct {
+	perReply time.Duration
+}
+
+// handleCost is about what a handler takes for one datagram; it matters little
+// beside the send path.
+const handleCost = 300 * time.Nanosecond
+
+// at is the time until the reply that is made now has left, with left datagrams of
+// the batch still to be handled and it the place-th to be sent.
+func (l *leadEstimate) at(left, place int) time.Duration {
+	return time.Duration(left)*handleCost + time.Duration(place)*l.perReply
+}
+
+// sent takes note that n replies took d. What stands far out is a preemption.
+func (l *leadEstimate) sent(n int, d time.Duration) {
+	cost := d / time.Duration(n)
+	if cost < 0 || cost > 100*time.Microsecond {
+		return
+	}
+	l.perReply += (cost - l.perReply) / 16
+}
+
+// socketDrops reads how many datagrams the kernel dropped for want of room (SO_MEMINFO).
+func socketDrops(fd uintptr) uint32 {
+	var info [16]uint32
+	size := uint32(unsafe.Sizeof(info))
+	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
+		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
+	if errno != 0 || size < 4*(unix.SK_MEMINFO_DROPS+1) {
+		return 0
+	}
+	return info[unix.SK_MEMINFO_DROPS]
+}
