@@ -1,0 +1,282 @@
+// Package filter turns the measurements of one source into what they say about
+// the clock (the clock filter algorithm of RFC 5905 §10, in its place).
+//
+// RFC 5905 keeps the sample of lowest delay out of eight and throws the rest
+// away. Here every exchange is used for what it proves: an interval for the
+// offset, as wide as the packet's delay exceeds the path's least delay. A bank
+// of two-state Gaussian filters (offset and frequency of the raw oscillator)
+// follows these intervals by exact moment matching; what is not known of
+// oscillator and network is what the members of the bank differ in, and the
+// evidence weighs them. Everything lives on the raw oscillator's scale, so no
+// correction of the clock ever touches the state.
+package filter
+
+import "math"
+
+// Kind says which of an exchange's times mean something.
+type Kind uint8
+
+// The kinds of exchanges.
+const (
+	TwoWay    Kind = iota // both directions
+	OneWay                // broadcast: only Backward
+	Reference             // Forward is the offset itself, Error its standard deviation
+)
+
+// Exchange is one measurement on the raw scale. Times are relative to the
+// tracker's origin.
+type Exchange struct {
+	At       int64   // raw ns, the middle of T1 and T4
+	Forward  float64 // T2 − T1, seconds
+	Backward float64 // T4 − T3, seconds
+	Delay    float64 // OneWay: calibrated delay of the broadcasts, seconds
+	Span     float32 // T4 − T1, seconds
+	Error    float32 // OneWay: uncertainty of Delay; Reference: of the offset; seconds
+	Kind     Kind
+}
+
+const (
+	// Depth of the register of last exchanges, for replays.
+	Depth = 64
+	// sureExchanges at the start are not doubted: nothing is known to doubt them by.
+	sureExchanges = 6
+	outlierShare  = 1e-3 // 1e-4 to 1e-2 are within 3 %
+	outlierStart  = 1e-9
+)
+
+// Filter is the state of one source: its register, its path, and routes that
+// the path took before. The zero value is ready for use.
+type Filter struct {
+	reg    [Depth]Exchange
+	count  int // exchanges ever
+	path   Path
+	routes routes
+	good   Bank // state at the last exchange of little excess
+}
+
+// Count returns how many exchanges were taken in.
+func (f *Filter) Count() int { return f.count }
+
+// Len returns how many exchanges the register holds.
+func (f *Filter) Len() int { return min(f.count, Depth) }
+
+// Last returns the i-th last exchange, 0 the newest; i < Len().
+func (f *Filter) Last(i int) *Exchange {
+	return &f.reg[(f.count-1-i)%Depth]
+}
+
+// Jitter returns the mean one-way jitter of the path in seconds.
+func (f *Filter) Jitter() float64 { return math.Sqrt(f.path.scale[0] * f.path.scale[1]) }
+
+// Base returns the least round trip of the path and its standard deviation, seconds.
+func (f *Filter) Base() (rtt, sd float64) {
+	b, e := f.path.base()
+	return math.Max(b, 0), 2 * e
+}
+
+// MinDelay returns the least round trip measured within the last hours, seconds.
+func (f *Filter) MinDelay() float64 {
+	low, _ := f.path.least()
+	return math.Max(low, 0)
+}
+
+// RoundTrip returns an exchange's round trip in seconds.
+func (x *Exchange) RoundTrip(freq float64) float64 {
+	if x.Kind == OneWay {
+		return x.Delay
+	}
+	return x.Forward + x.Backward + freq*float64(x.Span)
+}
+
+// oneWay returns the exchange's one-way times as they would be had both packets
+// passed at its middle: in between our raw clock ran at the wrong frequency. In
+// symmetric modes T1 to T4 is a poll interval, so that this matters.
+func (x *Exchange) oneWay(freq float64) (forward, backward float64) {
+	d := freq * float64(x.Span) / 2
+	return x.Forward + d, x.Backward + d
+}
+
+// Window returns what the exchange says about the offset, by the present
+// knowledge of the path. index is its place since the start (0: the first), e
+// the state it will meet.
+func (f *Filter) Window(x *Exchange, index int, e *Estimate) Window {
+	var w Window
+	switch x.Kind {
+	case OneWay:
+		w = f.oneWayWindow(x)
+	case Reference:
+		noise := math.Max(float64(x.Error), scaleFloor)
+		w = Window{Lo: x.Forward, Hi: x.Forward, Edge: math.Hypot(noise, 1.2*f.path.scale[0]), Scale: noise + f.path.scale[0]}
+	default:
+		forward, backward := x.oneWay(e.Freq)
+		w = f.path.window(forward, backward)
+		w.Edge = math.Hypot(w.Edge, math.Sqrt(e.P11)*float64(x.Span)/2)
+	}
+	w.Outlier = outlierShare
+	if index < sureExchanges {
+		w.Outlier = outlierStart
+	}
+	return w
+}
+
+// oneWayWindow: a broadcast bounds the offset from one side only; from the
+// other side the jitter's exponential does. The base comes from the volley in
+// two-way mode if this source had one, else from the delay that the
+// association calibrated.
+func (f *Filter) oneWayWindow(x *Exchange) Window {
+	base, edge := x.Delay, float64(x.Error)
+	if f.path.n >= 4 {
+		_, b, e := f.path.bases()
+		base, edge = b, math.Min(math.Max(e, 0), math.Max(edge, e))
+	}
+	j := math.Max(f.path.scale[1], scaleFloor)
+	if f.path.n < 4 {
+		j = math.Max(j, edge)
+	}
+	lo := base - x.Backward
+	return Window{
+		Lo: lo, Hi: lo + 12*j, Edge: math.Max(edge, scaleFloor), Soft: softShare * j, Tilt: -1 / j, Scale: j,
+	}
+}
+
+// replayAt says at which counts the state is worked out anew from the register,
+// because base and jitter were still poor when the exchanges came.
+func replayAt(count int) bool {
+	switch count {
+	case 12, 16, 24, 32, 48, Depth:
+		return true
+	}
+	return count > 1 && count <= 8
+}
+
+// Result tells what became of an exchange.
+type Result struct {
+	Outcome
+	Used        bool
+	Replayed    bool // the register was replayed: whoever keeps a joint state should do so too
+	RouteChange bool
+	Window      Window
+}
+
+// Start is the frequency known before the first exchange, with its standard
+// deviation (s/s): from the drift file, or 0 ± 100 ppm.
+type Start struct{ Freq, SD float64 }
+
+// UnknownFrequency is the start without a drift file.
+var UnknownFrequency = Start{0, startSD}
+
+// Feed takes an exchange into the path and the tracker. joint is the state of
+// the other sources together, if there are any: it decides which direction of a
+// path changed. patience is for the tracker's Update.
+func (f *Filter) Feed(x Exchange, t *Tracker, s Start, joint *Estimate, patience int) Result {
+	e := f.predicted(&x, t, s)
+	f.reg[f.count%Depth] = x
+	f.count++
+	var r Result
+	if x.Kind == TwoWay {
+		r.RouteChange = f.observe(&x, t, &e, joint)
+		if f.routes.shorter > 0 {
+			return r // faster than light: not used until it is known why
+		}
+	}
+	r.Used = true
+	switch {
+	case !t.Started() || replayAt(f.count):
+		r.Replayed = true
+		Replay(t, s, Part{Filter: f})
+	case r.RouteChange:
+		r.Replayed = true
+		f.resume(t, patience)
+	default:
+		r.Window = f.Window(&x, f.count-1, &e)
+		r.Outcome = t.Update(x.At, &r.Window, patience)
+	}
+	f.learn(&x, t)
+	return r
+}
+
+// predicted returns the tracker's state at the exchange, or the start's.
+func (f *Filter) predicted(x *Exchange, t *Tracker, s Start) Estimate {
+	if !t.Started() {
+		return Estimate{At: x.At, Freq: s.Freq, P11: s.SD * s.SD}
+	}
+	return t.Estimate().Extrapolate(x.At)
+}
+
+// learn follows jitter with the state after the update.
+func (f *Filter) learn(x *Exchange, t *Tracker) {
+	if x.Kind == TwoWay && f.path.n < scaleStart {
+		return
+	}
+	e := t.Estimate()
+	if x.Kind == TwoWay && f.path.n == scaleStart {
+		f.startScales(&e)
+	}
+	forward, backward := x.oneWay(e.Freq)
+	bf, bb, _ := f.path.bases()
+	switch x.Kind {
+	case TwoWay:
+		f.path.learn(0, forward-e.Offset-bf)
+		f.path.learn(1, backward+e.Offset-bb)
+		if rtt := forward + backward; rtt-bf-bb < f.path.scale[0]+f.path.scale[1] {
+			f.good = t.bank
+		}
+	case OneWay:
+		f.path.learn(1, backward+e.Offset-bb)
+	case Reference:
+		f.path.n++
+		f.path.learn(0, x.Forward-e.Offset)
+		f.path.scale[1] = f.path.scale[0]
+	}
+}
+
+// startScales sets the medians of both directions from the register.
+func (f *Filter) startScales(e *Estimate) {
+	var xs [2][Depth]float64
+	n := 0
+	bf, bb, _ := f.path.bases()
+	for i := 0; i < f.Len(); i++ {
+		x := f.Last(i)
+		if x.Kind != TwoWay {
+			continue
+		}
+		forward, backward := x.oneWay(e.Freq)
+		theta := e.Offset + e.Freq*seconds(x.At-e.At)
+		xs[0][n], xs[1][n] = forward-theta-bf, backward+theta-bb
+		n++
+	}
+	f.path.mid = [2]float64{median(xs[0][:n]), median(xs[1][:n])}
+}
+
+// median sorts xs (insertion: at most 64 numbers) and returns its middle.
+func median(xs []float64) float64 {
+	for i := 1; i < len(xs); i++ {
+		for j := i; j > 0 && xs[j] < xs[j-1]; j-- {
+			xs[j], xs[j-1] = xs[j-1], xs[j]
+		}
+	}
+	if len(xs) == 0 {
+		return 0
+	}
+	return (xs[len(xs)/2] + xs[(len(xs)-1)/2]) / 2
+}
+
+// Shift moves the origin of offsets by d seconds, up.
+func (f *Filter) Shift(d float64) {
+	for i := 0; i < f.Len(); i++ {
+		x := f.Last(i)
+		x.Forward -= d
+		if x.Kind != Reference {
+			x.Backward += d
+		}
+	}
+	f.good.shift(d)
+}
+
+// Restart forgets all exchanges but keeps what is known of the path, for a clock
+// whose raw scale was broken by sleep.
+func (f *Filter) Restart() {
+	f.count = 0
+	f.good = Bank{}
+	f.routes.run, f.routes.short, f.routes.shorter = run{}, run{}, 0
+}

@@ -1,0 +1,128 @@
+package filter
+
+import "math"
+
+// The formulas of this file all answer one question: a Gaussian belief about
+// the offset, N(m, P), meets a likelihood; what are mean and variance of the
+// product? For any likelihood L with Z(m) = ∫ L(θ) N(θ; m, P) dθ the answer
+// needs only the first two derivatives of ln Z to m (Tweedie, or Gaussian
+// filtering in general):
+//
+//	mean' = m + P g          g = d ln Z / dm
+//	var'  = P + P² k         k = d² ln Z / dm²
+//
+// A Kalman filter is the case L Gaussian: g = innovation/S, k = −1/S.
+
+const (
+	sqrt2       = math.Sqrt2
+	sqrtHalfPi  = 1.2533141373155003 // √(π/2)
+	lnSqrt2Pi   = 0.9189385332046727 // ln √(2π)
+	invSqrt2Pi  = 0.3989422804014327 // 1/√(2π)
+	logFloor    = -1e9               // stands for the logarithm of nothing
+	narrow      = 0.3                // below 0.3 sd an interval acts as a Gaussian of the same variance (error < 0.1 %)
+	millsSwitch = 6.0                // from here on the continued fraction converges in ten terms
+)
+
+// moments is what one likelihood says about one Gaussian belief: the logarithm
+// of its evidence and the two derivatives of that by the belief's mean.
+type moments struct {
+	lnZ float64
+	g   float64 // per second
+	k   float64 // per second squared
+}
+
+// mills returns Mills' ratio (1−Φ(x))/φ(x) for x ≥ 0: the tail of the normal
+// distribution without its tiny factor, so that tails can be subtracted.
+func mills(x float64) float64 {
+	if x < millsSwitch {
+		return sqrtHalfPi * math.Exp(x*x/2) * math.Erfc(x/sqrt2)
+	}
+	f := x // Laplace's continued fraction 1/(x+1/(x+2/(x+3/(x+…
+	for i := 10; i > 0; i-- {
+		f = x + float64(i)/f
+	}
+	return 1 / f
+}
+
+// lnSinhc returns ln(sinh(x)/x) for x ≥ 0.
+func lnSinhc(x float64) float64 {
+	if x < 0.05 {
+		return x * x / 6
+	}
+	return x + math.Log(-math.Expm1(-2*x)/(2*x))
+}
+
+// gauss is the moments of a Gaussian likelihood: the belief's mean lies at
+// distance d below its centre, v is the sum of both variances (11.3 in RFC 5905
+// has no such step; it is the Kalman update).
+func gauss(d, v float64) moments {
+	return moments{lnZ: -d*d/(2*v) - math.Log(v)/2 - lnSqrt2Pi, g: d / v, k: -1 / v}
+}
+
+// interval is the moments of a likelihood that is zero outside [lo, hi] and
+// proportional to exp(λθ) inside, with its edges blurred by the same Gaussian
+// as the belief: s² is the belief's variance plus that of the edges. lo and hi
+// are relative to the belief's mean, in seconds; hi ≥ lo; s > 0.
+//
+// With A = (lo−λs²)/s and C = (hi−λs²)/s and D = Φ(C)−Φ(A):
+//
+//	ln Z = ln D − ln 2h − λ(lo+hi)/2 + λ²s²/2 − ln(sinh(λh)/(λh))
+//	g    = λ + (φ(A)−φ(C))/(sD)
+//	k    = −(g−λ)² + (Aφ(A)−Cφ(C))/(s²D)
+//
+// which for λ = 0 are the moments of the truncated normal distribution.
+func interval(lo, hi, s, lambda float64) moments {
+	h, c := (hi-lo)/2, (lo+hi)/2
+	if h < narrow*s && math.Abs(lambda)*h < narrow {
+		// The second condition matters: a steep tilt moves the mean by s²λ,
+		// which no narrow Gaussian does.
+		return gauss(c+lambda*h*h/3, s*s+h*h/3)
+	}
+	a, b := lo/s-lambda*s, hi/s-lambda*s
+	switch {
+	case a > 0:
+		return upperTail(lo, a, b, h, c, s, lambda)
+	case b < 0:
+		m := upperTail(-hi, -b, -a, h, -c, s, -lambda)
+		m.g = -m.g
+		return m
+	}
+	// The interval holds the (tilted) mean: both tails are subtracted from one.
+	d := 1 - 0.5*math.Erfc(-a/sqrt2) - 0.5*math.Erfc(b/sqrt2)
+	pa, pb := invSqrt2Pi*math.Exp(-a*a/2), invSqrt2Pi*math.Exp(-b*b/2)
+	gs := (pa - pb) / (s * d)
+	ln := math.Log(d) - math.Log(2*h) - lambda*c + lambda*lambda*s*s/2 - lnSinhc(math.Abs(lambda)*h)
+	return moments{lnZ: ln, g: lambda + gs, k: -gs*gs + (a*pa-b*pb)/(s*s*d)}
+}
+
+// upperTail is interval for the case that the whole interval lies above the
+// (tilted) mean. Φ(C)−Φ(A) = φ(A)(M(A) − e·M(C)) with e = φ(C)/φ(A), so that no
+// two tiny numbers are subtracted, and −A²/2 + λ²s²/2 is combined on paper.
+func upperTail(lo, a, b, h, c, s, lambda float64) moments {
+	e := math.Exp(-(2 * h / s) * (c/s - lambda*s))
+	d := mills(a) - e*mills(b)
+	if !(d > 0) { // a is beyond 1e15: nothing is left of the belief there
+		return moments{lnZ: logFloor, g: a / s, k: -1 / (s * s)}
+	}
+	gs := (1 - e) / (s * d)
+	t := lo / s
+	ln := -t*t/2 - lambda*h - lnSinhc(math.Abs(lambda)*h) + math.Log(d) - lnSqrt2Pi - math.Log(2*h)
+	k := -gs*gs + (a-b*e)/(s*s*d)
+	return moments{lnZ: math.Max(ln, logFloor), g: lambda + gs, k: k}
+}
+
+// mix combines two likelihoods, p of the first and 1−p of the second: the
+// evidence is the weighted sum, g its weighted mean, and k gains the variance
+// of g between the two. It also returns the share of the first in the evidence.
+func mix(x, y moments, p float64) (moments, float64) {
+	lx, ly := x.lnZ+math.Log(p), y.lnZ+math.Log(1-p)
+	top := math.Max(lx, ly)
+	ex, ey := math.Exp(lx-top), math.Exp(ly-top)
+	q := ex / (ex + ey)
+	d := x.g - y.g
+	return moments{
+		lnZ: top + math.Log(ex+ey),
+		g:   q*x.g + (1-q)*y.g,
+		k:   q*x.k + (1-q)*y.k + q*(1-q)*d*d,
+	}, q
+}

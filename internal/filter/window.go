@@ -1,0 +1,67 @@
+package filter
+
+import "math"
+
+// Window is what one exchange says about the offset. With a = T2−T1 and
+// b = T4−T3 (T1, T4 raw) and the one-way base delays of the path
+//
+//	base_b − b ≤ θ ≤ a − base_f
+//
+// because no packet is faster than its base. RFC 5905 §8 takes the middle of
+// this interval as the offset and half its width into the dispersion; inside,
+// symmetric exponential jitter makes every offset equally likely, so the
+// interval itself is all that is known, and intersecting such intervals beats
+// averaging their middles.
+type Window struct {
+	Lo, Hi  float64 // seconds, Lo ≤ Hi
+	Edge    float64 // standard deviation of both edges: uncertainty of the base and of the stamps
+	Soft    float64 // blur of the edges for the soft kind
+	Tilt    float64 // λ: likelihood exp(λθ) inside, for one-sided jitter; 0 when symmetric
+	Bell    float64 // variance of the middle for the bell kind; 0: round trips are not bell-shaped
+	Scale   float64 // jitter of the path, for the outliers' density
+	Outlier float64 // probability that the exchange means nothing; 0: certainly means something
+}
+
+// flatShare is how much of a tilted likelihood stays flat: tilt is a belief
+// about jitter, the interval a fact. Without it, congestion that sets in makes
+// conflicts out of nothing.
+const flatShare = 0.2
+
+// against returns the moments of the window for one member, and the
+// probability that it was no outlier.
+func (w *Window) against(m *member, kind int) (moments, float64) {
+	lo, hi := w.Lo-m.theta, w.Hi-m.theta
+	v := m.p00 + w.Edge*w.Edge
+	var z moments
+	if kind == kindBell && w.Bell > 0 {
+		z = gauss((lo+hi)/2, v+w.Bell)
+	} else {
+		if kind == kindSoft {
+			v += w.Soft * w.Soft
+		}
+		s := math.Sqrt(v)
+		z = interval(lo, hi, s, 0)
+		if w.Tilt != 0 {
+			z, _ = mix(interval(lo, hi, s, w.Tilt), z, 1-flatShare)
+		}
+	}
+	if w.Outlier <= 0 {
+		return z, 1
+	}
+	out := moments{lnZ: -math.Log(w.Hi - w.Lo + 20*w.Scale + 1e-6)}
+	return mix(z, out, 1-w.Outlier)
+}
+
+// miss returns how far the offset lies outside the window.
+func (w *Window) miss(offset float64) float64 {
+	return math.Max(0, math.Max(w.Lo-offset, offset-w.Hi))
+}
+
+func (w *Window) half() float64 { return (w.Hi - w.Lo) / 2 }
+
+// Shifted returns the window for a clock whose offset is less by d.
+func (w Window) Shifted(d float64) Window {
+	w.Lo -= d
+	w.Hi -= d
+	return w
+}

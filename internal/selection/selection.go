@@ -1,0 +1,333 @@
+// Package selection finds the truechimers among the sources (RFC 5905 §11.2.1),
+// those of them whose measurements are combined (§11.2.2, §11.2.3), and the
+// system peer; and it says of every source why it is or is not used.
+//
+// Two things differ from RFC 5905. The width of a source's interval comes from
+// its own filter's state and from its distance, not from 15 ppm of age, so that
+// a falseticker stands out at long polls too. And combining is not a weighted
+// mean of offsets: every truechimer's exchanges go into one joint state, where
+// each counts for what it proves; the cluster algorithm therefore only bounds
+// how many there are.
+package selection
+
+import (
+	"slices"
+
+	"timeball/internal/model"
+	"timeball/internal/wire"
+)
+
+// Cause is the test that decided about a source.
+type Cause uint8
+
+// The causes, in the order in which they are tried.
+const (
+	CauseNone         Cause = iota
+	CausePolicy             // no_select
+	CauseLoop               // it follows us
+	CauseNoAnswer           // nothing accepted yet
+	CauseUnreachable        // eight polls without an answer
+	CauseUnsync             // leap 3 or stratum 16
+	CauseNoSample           // heard, but no measurement yet
+	CauseDistance           // root distance beyond the limit
+	CauseMajority           // its interval does not meet the majority's
+	CauseNoMajority         // no majority agrees on anything
+	CauseProbation          // agrees again, but not for long enough
+	CauseMinimum            // fewer sources agree than selection.min_sources
+	CauseRequired           // no source with `require` is among the truechimers
+	CauseNotPreferred       // others are preferred
+	CauseCrowd              // more truechimers than are combined
+	CauseInconsistent       // its offset runs away from the others'
+	CauseUsed
+	CauseLocal // the local clock serves in its place
+)
+
+// Candidate is what selection knows of a source.
+type Candidate struct {
+	ID         model.SourceID
+	NoSelect   bool
+	Prefer     bool
+	Trust      bool
+	Require    bool
+	Loop       bool
+	Denied     bool
+	Reach      uint8
+	Unanswered int
+	Leap       wire.Leap
+	Stratum    uint8
+	Samples    int
+	Offset     float64 // s, on any scale common to all
+	Distance   float64 // s, half width of the interval that holds the true offset
+	Jitter     float64 // s
+	Runaway    bool    // its offset moves against the others'
+
+	Verdict Verdict // of the last Select; State also tells the next one who was a falseticker
+}
+
+// Verdict is the outcome for one source, with the numbers of the deciding test.
+type Verdict struct {
+	State     model.State
+	Cause     Cause
+	Value     float64
+	Limit     float64
+	Weight    float64 // share in the joint state, 0 to 1
+	agreeing  int     // selections running in which a former falseticker agreed
+	WasLiar   bool    // falseticker before, still on probation
+	Intersect bool    // its interval meets the majority's
+}
+
+// Policy is the configuration of the selection.
+type Policy struct {
+	MinSources  int
+	MaxDistance float64 // s
+}
+
+// Summary is the outcome for the system.
+type Summary struct {
+	Selectable   int // sources that passed the tests of their own
+	Truechimers  int
+	Joint        int // combined
+	Majority     int // how many would have to agree
+	Low, High    float64
+	Usable       bool
+	SystemPeer   model.SourceID
+	PeerDistance float64
+}
+
+const (
+	// MaxJoint bounds how many sources are combined: the tenth adds 5 % at most.
+	MaxJoint = 10
+	// probation is how many selections a falseticker must agree before it counts
+	// again; a source at the very edge shall not go in and out.
+	probation = 8
+	// keepPeer: another system peer must be nearer by this factor (RFC 5905's
+	// anti-clockhop).
+	keepPeer = 0.8
+)
+
+// Selector runs the selection; it keeps its working space between runs.
+type Selector struct {
+	edges []edge
+	order []int
+	peer  model.SourceID
+}
+
+// edge is one end of an interval: +1 opens, −1 closes.
+type edge struct {
+	at   float64
+	kind int8
+}
+
+// Select judges every candidate and fills its Verdict.
+func (s *Selector) Select(cs []Candidate, p Policy) Summary {
+	var sum Summary
+	trusted := false
+	for i := range cs {
+		c := &cs[i]
+		c.Verdict.Weight, c.Verdict.Intersect = 0, false
+		c.judgeAlone(p)
+		if c.Verdict.Cause == CauseNone {
+			sum.Selectable++
+			trusted = trusted || c.Trust
+		}
+	}
+	s.intersect(cs, trusted, &sum)
+	s.truechimers(cs, &sum)
+	s.policy(cs, p, &sum)
+	s.combine(cs, &sum)
+	return sum
+}
+
+// judgeAlone makes the tests that need no other source (RFC 5905 §11.2.1:
+// fit(), §A.5.5.3's accept()).
+func (c *Candidate) judgeAlone(p Policy) {
+	v := &c.Verdict
+	set := func(state model.State, cause Cause, value, limit float64) {
+		v.State, v.Cause, v.Value, v.Limit = state, cause, value, limit
+	}
+	switch {
+	case c.NoSelect:
+		set(model.StateExcluded, CausePolicy, 0, 0)
+	case c.Loop:
+		set(model.StateExcluded, CauseLoop, 0, 0)
+	case c.Denied:
+		set(model.StateUnreachable, CauseUnreachable, 0, 1)
+	case c.Reach == 0 && c.Samples == 0 && c.Unanswered < 8:
+		set(model.StateWaiting, CauseNoAnswer, float64(c.Unanswered), 8)
+	case c.Reach == 0:
+		set(model.StateUnreachable, CauseUnreachable, float64(c.Unanswered), 8)
+	case c.Leap == wire.LeapUnknown || c.Stratum == 0 || c.Stratum >= wire.MaxStratum:
+		set(model.StateUnsynchronized, CauseUnsync, float64(c.Stratum), wire.MaxStratum)
+	case c.Samples == 0:
+		set(model.StateWaiting, CauseNoSample, 0, 1)
+	case !(c.Distance < p.MaxDistance): // also catches NaN
+		set(model.StateDistant, CauseDistance, c.Distance, p.MaxDistance)
+	default:
+		set(model.StateWaiting, CauseNone, 0, 0)
+	}
+}
+
+// intersect finds the smallest interval that holds the points common to the
+// largest number of sources (Marzullo's algorithm, RFC 5905 §11.2.1). Where
+// some sources are trusted, only they have a vote.
+func (s *Selector) intersect(cs []Candidate, trusted bool, sum *Summary) {
+	s.edges = s.edges[:0]
+	voters := 0
+	for i := range cs {
+		c := &cs[i]
+		if c.Verdict.Cause != CauseNone || (trusted && !c.Trust) {
+			continue
+		}
+		voters++
+		s.edges = append(s.edges, edge{c.Offset - c.Distance, 1}, edge{c.Offset + c.Distance, -1})
+	}
+	slices.SortFunc(s.edges, func(a, b edge) int {
+		switch {
+		case a.at < b.at:
+			return -1
+		case a.at > b.at:
+			return 1
+		}
+		return int(b.kind) - int(a.kind) // touching intervals meet
+	})
+	sum.Majority = voters/2 + 1
+	depth, best := 0, 0
+	for _, e := range s.edges {
+		depth += int(e.kind)
+		if e.kind > 0 && depth > best {
+			best, sum.Low = depth, e.at
+		}
+		if e.kind < 0 && depth+1 == best {
+			sum.High = e.at
+		}
+	}
+	sum.Truechimers = best
+}
+
+// truechimers marks who meets the majority's interval.
+func (s *Selector) truechimers(cs []Candidate, sum *Summary) {
+	agree := sum.Truechimers >= sum.Majority
+	n := 0
+	for i := range cs {
+		c := &cs[i]
+		v := &c.Verdict
+		if v.Cause != CauseNone {
+			v.agreeing = 0
+			continue
+		}
+		v.Intersect = agree && c.Offset+c.Distance >= sum.Low && c.Offset-c.Distance <= sum.High
+		switch {
+		case !agree:
+			v.State, v.Cause, v.Value, v.Limit = model.StateFalseticker, CauseNoMajority, float64(sum.Truechimers), float64(sum.Majority)
+			v.agreeing = 0
+		case !v.Intersect:
+			v.State, v.Cause, v.Limit = model.StateFalseticker, CauseMajority, c.Distance
+			v.Value = c.Offset - clamp(c.Offset, sum.Low, sum.High)
+			v.agreeing, v.WasLiar = 0, true
+		case v.WasLiar && v.agreeing+1 < probation:
+			v.agreeing++
+			v.State, v.Cause, v.Value, v.Limit = model.StateFalseticker, CauseProbation, float64(v.agreeing), probation
+		default:
+			v.WasLiar, v.agreeing = false, 0
+			v.State, v.Cause, v.Value, v.Limit = model.StateSurvivor, CauseNone, float64(sum.Truechimers), float64(sum.Majority)
+			n++
+		}
+	}
+	sum.Truechimers = n
+}
+
+// policy applies min_sources and require.
+func (s *Selector) policy(cs []Candidate, p Policy, sum *Summary) {
+	required, met := false, false
+	for i := range cs {
+		required = required || cs[i].Require
+		met = met || (cs[i].Require && cs[i].Verdict.State == model.StateSurvivor)
+	}
+	cause := CauseNone
+	value, limit := float64(sum.Truechimers), float64(p.MinSources)
+	switch {
+	case sum.Truechimers < max(p.MinSources, 1):
+		cause = CauseMinimum
+	case required && !met:
+		cause, value, limit = CauseRequired, 0, 1
+	default:
+		sum.Usable = true
+		return
+	}
+	for i := range cs {
+		if v := &cs[i].Verdict; v.State == model.StateSurvivor {
+			v.Cause, v.Value, v.Limit = cause, value, limit
+		}
+	}
+}
+
+// combine chooses who is joint and who is system peer, and the weights
+// (RFC 5905 §11.2.2 cluster and §11.2.3 combine).
+func (s *Selector) combine(cs []Candidate, sum *Summary) {
+	if !sum.Usable {
+		s.peer = 0
+		return
+	}
+	s.order = s.order[:0]
+	preferred := false
+	for i := range cs {
+		if cs[i].Verdict.State == model.StateSurvivor {
+			s.order = append(s.order, i)
+			preferred = preferred || cs[i].Prefer
+		}
+	}
+	slices.SortFunc(s.order, func(a, b int) int { return s.nearer(&cs[a], &cs[b]) })
+	total := 0.0
+	for _, i := range s.order {
+		c := &cs[i]
+		v := &c.Verdict
+		switch {
+		case preferred && !c.Prefer:
+			v.Cause = CauseNotPreferred
+		case sum.Joint >= MaxJoint:
+			v.Cause, v.Value, v.Limit = CauseCrowd, float64(sum.Joint+1), MaxJoint
+		case c.Runaway && sum.Truechimers > 2:
+			v.State, v.Cause = model.StateOutlier, CauseInconsistent
+		default:
+			sum.Joint++
+			v.State, v.Cause = model.StateCombined, CauseUsed
+			v.Weight = 1 / max(c.Jitter, 1e-9)
+			total += v.Weight
+			if sum.SystemPeer == 0 {
+				v.State, sum.SystemPeer, sum.PeerDistance = model.StateSelected, c.ID, c.Distance
+			}
+		}
+	}
+	for _, i := range s.order {
+		cs[i].Verdict.Weight /= max(total, 1e-300)
+	}
+	s.peer = sum.SystemPeer
+	sum.Usable = sum.Joint > 0
+}
+
+// nearer orders truechimers: preferred first, then by distance, the present
+// system peer with a bonus; equal ones by number, so that order never shows.
+func (s *Selector) nearer(a, b *Candidate) int {
+	if a.Prefer != b.Prefer {
+		if a.Prefer {
+			return -1
+		}
+		return 1
+	}
+	da, db := a.Distance, b.Distance
+	if a.ID == s.peer {
+		da *= keepPeer
+	}
+	if b.ID == s.peer {
+		db *= keepPeer
+	}
+	switch {
+	case da < db:
+		return -1
+	case da > db:
+		return 1
+	}
+	return int(a.ID) - int(b.ID)
+}
+
+func clamp(x, lo, hi float64) float64 { return min(max(x, lo), hi) }

@@ -1,0 +1,176 @@
+package system
+
+import (
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// LeapMode says what to do at a leap second.
+type LeapMode uint8
+
+// The modes.
+const (
+	LeapKernel LeapMode = iota // the kernel inserts or deletes it
+	LeapStep                   // we step the clock at that moment
+	LeapSlew                   // we slew it afterwards
+	LeapIgnore                 // nothing: the sources' second is found like any other error
+)
+
+// LeapEntry is a row of the leap-second list: TAI−UTC from a moment on.
+type LeapEntry struct {
+	At  ntptime.Wall
+	TAI int
+}
+
+// LeapConfig is the operator's choice and the list, if there is one.
+type LeapConfig struct {
+	Mode  LeapMode
+	Table []LeapEntry // in order of time
+}
+
+// leapState is the leap second to come.
+type leapState struct {
+	at   ntptime.Wall // first moment after it; 0: none
+	sign int          // +1 inserted, −1 deleted
+	due  ntptime.Raw
+	tai  int
+}
+
+const (
+	leapWindow = 24 * time.Hour // announced on its last day only (RFC 5905 §7.3)
+	leapGuard  = 2 * time.Second
+)
+
+func (l *leapState) init() { l.due = ntptime.Never }
+
+// armed is the indicator to show at a moment.
+func (l *leapState) armed(now ntptime.Wall) wire.Leap {
+	switch {
+	case l.at == 0 || l.at.Sub(now) > leapWindow || now >= l.at:
+		return wire.LeapNone
+	case l.sign > 0:
+		return wire.LeapInsert
+	}
+	return wire.LeapDelete
+}
+
+func (l *leapState) pending() ntptime.Wall { return l.at }
+
+// straddles says whether an exchange lies across the leap second: its four
+// stamps are then of two scales.
+func (l *leapState) straddles(m *model.Sample) bool {
+	if l.at == 0 {
+		return false
+	}
+	near := func(w ntptime.Wall) bool { return l.at.Sub(w).Abs() < leapGuard }
+	return near(m.T3) || near(m.T4.Wall)
+}
+
+// monthEnd returns the first moment of the month after now.
+func monthEnd(now ntptime.Wall) ntptime.Wall {
+	t := now.Time()
+	return ntptime.WallOf(time.Date(t.Year(), t.Month()+1, 1, 0, 0, 0, 0, time.UTC))
+}
+
+// leapVote looks for a leap second at the end of this month: the list says so,
+// or, without a list that reaches as far, the majority of the joint sources on
+// the last day.
+func (s *System) leapVote(now ntptime.Instant, out *Output) {
+	end := monthEnd(now.Wall)
+	sign, known := s.leapListed(end)
+	if !known {
+		sign = 0
+		if end.Sub(now.Wall) <= leapWindow && s.summary.Usable {
+			sign = s.leapMajority()
+		}
+	}
+	switch {
+	case sign == 0 && s.leap.at == end:
+		s.leap.at, s.leap.due = 0, ntptime.Never
+	case sign != 0 && s.leap.at != end:
+		s.leap.at, s.leap.sign = end, sign
+		s.event(out, now, model.EventLeapArmed, 0, time.Duration(sign)*time.Second, "")
+	}
+	s.leapSchedule(now)
+}
+
+// leapListed looks the end of the month up in the list. known is false when the
+// list does not reach so far.
+func (s *System) leapListed(end ntptime.Wall) (sign int, known bool) {
+	table := s.cfg.Leap.Table
+	s.leap.tai = 0
+	for i := range table {
+		if table[i].At <= end.Add(-time.Second) {
+			s.leap.tai = table[i].TAI
+		}
+		if i > 0 && table[i].At == end {
+			return table[i].TAI - table[i-1].TAI, true
+		}
+	}
+	return 0, false
+}
+
+func (s *System) leapMajority() int {
+	insert, remove, n := 0, 0, 0
+	for _, src := range s.sources {
+		if !src.inJoint {
+			continue
+		}
+		n++
+		switch src.server.Leap {
+		case wire.LeapInsert:
+			insert++
+		case wire.LeapDelete:
+			remove++
+		}
+	}
+	switch {
+	case 2*insert > n:
+		return 1
+	case 2*remove > n:
+		return -1
+	}
+	return 0
+}
+
+// leapSchedule sets the timer to the leap second itself, as the clock reads now.
+func (s *System) leapSchedule(now ntptime.Instant) {
+	s.leap.due = ntptime.Never
+	if s.leap.at == 0 {
+		return
+	}
+	moment := s.leap.at
+	if s.leap.sign < 0 {
+		moment = moment.Add(-time.Second)
+	}
+	s.leap.due = now.Raw.Add(moment.Sub(now.Wall))
+}
+
+// leapTimer does the leap second. All offsets shift with it: the references'
+// second is 1 s longer or shorter, so the origin moves.
+func (s *System) leapTimer(now ntptime.Instant, out *Output) {
+	if s.leap.at == 0 || now.Raw < s.leap.due {
+		return
+	}
+	by := time.Duration(s.leap.sign) * time.Second
+	s.event(out, now, model.EventLeapDone, 0, by, "")
+	s.leap.tai += s.leap.sign
+	s.leap.at, s.leap.due = 0, ntptime.Never
+	if s.cfg.Leap.Mode == LeapIgnore {
+		return
+	}
+	s.origin -= int64(by)
+	if !s.joint.Started() {
+		return
+	}
+	offset, e := s.residual(now)
+	switch s.cfg.Leap.Mode {
+	case LeapStep:
+		s.step(now, offset, e, out)
+	case LeapSlew:
+		s.slew(now, offset, e, out)
+	}
+}

@@ -1,0 +1,58 @@
+package system
+
+import (
+	"net/netip"
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// localState is the local clock as a reference (and orphan mode).
+type localState struct {
+	active bool
+	due    ntptime.Raw
+}
+
+var (
+	localReference  = wire.ReferenceAddress(netip.AddrFrom4([4]byte{127, 127, 1, 1}))
+	orphanReference = wire.ReferenceAddress(netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+)
+
+// localTimer decides whether the local clock serves: when no source has been
+// usable for as long as configured.
+func (s *System) localTimer(now ntptime.Instant) {
+	s.local.due = ntptime.Never
+	l := s.cfg.Local
+	if l == nil || s.summary.Usable {
+		s.local.active = false
+		return
+	}
+	since := s.started
+	if s.lastUsable > since {
+		since = s.lastUsable
+	}
+	at := since.Add(l.Activate)
+	s.local.active = now.Raw >= at
+	if !s.local.active {
+		s.local.due = at
+	}
+}
+
+// localSnapshot is what the local clock shows of itself.
+func (s *System) localSnapshot(now ntptime.Instant, n *model.Snapshot) {
+	l := s.cfg.Local
+	n.Synchronized = true
+	n.Stratum, n.ReferenceID = l.Stratum, localReference
+	if l.Orphan {
+		n.ReferenceID = orphanReference
+	}
+	if l.Stratum == 1 {
+		n.ReferenceID = wire.ReferenceName("LOCL")
+	}
+	n.SystemPeer = 0
+	n.RootDelay, n.RootDispersion, n.DispersionRate = 0, 0, 0
+	n.ErrorBound, n.EstimatedError = 0, 0
+	n.ReferenceTime = now.Wall.Add(-time.Second)
+}

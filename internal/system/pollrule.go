@@ -1,0 +1,125 @@
+package system
+
+import (
+	"math"
+
+	"timeball/internal/discipline"
+	"timeball/internal/filter"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+const hintChange = 1.1 // a change of an interval by less is not worth telling
+
+// lowPoll returns the shortest mean interval between exchanges of the joint
+// sources together, in seconds: each at its minimum.
+func (s *System) lowPoll() float64 {
+	rate := 0.0
+	for _, src := range s.sources {
+		if src.inJoint || len(s.sources) == 1 {
+			rate += 1 / src.opt.MinPoll.Seconds()
+		}
+	}
+	if rate == 0 {
+		return 64
+	}
+	return 1 / rate
+}
+
+func (s *System) highPoll() float64 {
+	high := 0.0
+	for _, src := range s.sources {
+		if src.inJoint {
+			high = math.Max(high, src.opt.MaxPoll.Seconds())
+		}
+	}
+	return high
+}
+
+// pollUpdate runs the poll rule after an update of the joint state.
+func (s *System) pollUpdate(r *filter.Result, now ntptime.Instant, src *source, out *Output) {
+	e := s.joint.Estimate()
+	low := s.lowPoll()
+	high := math.Max(low, s.highPoll())
+	goal := s.cfg.AccuracyGoal.Seconds()
+	if goal <= 0 {
+		goal = discipline.Goal(s.leastDelay())
+	}
+	s.poll.Update(discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}, goal, low, high)
+	if r.Jumped {
+		s.poll.Hurry(low)
+		src.volley = jumpVolley
+		s.event(out, now, model.EventFrequencyJump, src.id, dur(r.Window.Hi-e.Offset), "")
+	}
+}
+
+func (s *System) leastDelay() float64 {
+	d := math.Inf(1)
+	for _, src := range s.sources {
+		if src.inJoint {
+			d = math.Min(d, src.filter.MinDelay())
+		}
+	}
+	return d
+}
+
+// hints tells the associations how to poll. One budget is shared: the joint
+// interval tau is divided so that a source of little jitter is asked more often.
+// Who is not used is watched at half of its longest interval.
+func (s *System) hints(src *source, r *filter.Result, out *Output) {
+	inverse := 0.0
+	for _, o := range s.sources {
+		if o.inJoint {
+			inverse += 1 / math.Max(o.filter.Jitter(), 1e-9)
+		}
+	}
+	for _, o := range s.sources {
+		soon := 0.0
+		if o == src {
+			soon = o.soon(r)
+		}
+		interval := s.intervalOf(o, inverse)
+		if soon == 0 && o.hint > 0 && math.Max(interval/o.hint, o.hint/interval) < hintChange {
+			continue
+		}
+		o.hint = interval
+		if soon >= interval {
+			soon = 0
+		}
+		out.Hints = append(out.Hints, model.Hint{Source: o.id, Interval: dur(interval), Soon: dur(soon)})
+	}
+}
+
+func (s *System) intervalOf(o *source, inverse float64) float64 {
+	low, high := o.opt.MinPoll.Seconds(), math.Max(o.opt.MinPoll.Seconds(), o.opt.MaxPoll.Seconds())
+	interval := high / 2
+	switch {
+	case o.inJoint:
+		interval = s.poll.Interval() * math.Max(o.filter.Jitter(), 1e-9) * inverse
+	case o.samples < 8 || !s.joint.Started():
+		interval = low
+	}
+	return math.Min(math.Max(interval, low), high)
+}
+
+// soon returns after how many seconds an extra exchange is worth its packets:
+// at the start, after a jump, and at once when an exchange contradicts the state.
+func (o *source) soon(r *filter.Result) float64 {
+	o.volley++
+	if o.samples == 1 {
+		o.volley = 1
+	}
+	if r.Conflict && !r.Jumped {
+		o.volley--
+		return conflictSoon
+	}
+	return discipline.Volley(o.volley)
+}
+
+// pollInterval is the interval of the system peer as last asked for.
+func (s *System) pollInterval() ntptime.Raw {
+	if p := s.find(s.summary.SystemPeer); p != nil {
+		return ntptime.Raw(dur(p.hint))
+	}
+	return 0
+}

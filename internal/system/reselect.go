@@ -1,0 +1,173 @@
+package system
+
+import (
+	"math"
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/selection"
+	"timeball/internal/wire"
+)
+
+// hearing is how long the first source that answers waits for the others, so
+// that no single one of several is believed alone at the start.
+const hearing = 3 * time.Second
+
+// OnStatus takes what an association says of itself.
+func (s *System) OnStatus(now ntptime.Instant, st *model.SourceStatus, out *Output) {
+	src := s.find(st.Source)
+	if src == nil {
+		return
+	}
+	old := src.status
+	src.status, src.heard = *st, true
+	if src.status.Name == "" {
+		src.status.Name = src.opt.Name
+	}
+	if st.LastPacket != (ntptime.Instant{}) {
+		src.server = st.Server
+	}
+	s.reachEvents(now, &old, st, out)
+	if old.Reach == 0 != (st.Reach == 0) || old.Server.Stratum != st.Server.Stratum || old.Server.Leap != st.Server.Leap ||
+		old.Denied != st.Denied || old.Server.ReferenceID != st.Server.ReferenceID {
+		if s.reselect(now, nil, out) {
+			s.replayJoint()
+		}
+		out.Changed = true
+	}
+}
+
+func (s *System) reachEvents(now ntptime.Instant, old, st *model.SourceStatus, out *Output) {
+	switch {
+	case old.Reach == 0 && st.Reach != 0:
+		s.event(out, now, model.EventReachable, st.Source, 0, "")
+	case old.Reach != 0 && st.Reach == 0:
+		s.event(out, now, model.EventUnreachable, st.Source, 0, "")
+	}
+}
+
+// reselect runs the selection and takes its outcome over. It returns true when
+// the joint state has to be worked out anew. fed is the source whose sample is
+// about to enter the joint state, if any.
+func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
+	s.candidates = s.candidates[:0]
+	for _, src := range s.sources {
+		s.candidates = append(s.candidates, s.candidate(now.Raw, src))
+	}
+	if s.stillListening(now.Raw) {
+		return false
+	}
+	policy := selection.Policy{MinSources: s.cfg.MinSources, MaxDistance: s.cfg.MaxDistance.Seconds()}
+	before := s.summary
+	s.summary = s.selector.Select(s.candidates, policy)
+	replay := s.adopt(now, out)
+	if s.summary.Usable {
+		s.lastUsable = now.Raw
+	}
+	if s.summary.SystemPeer != before.SystemPeer && s.summary.SystemPeer != 0 {
+		s.event(out, now, model.EventSelected, s.summary.SystemPeer, 0, "")
+	}
+	s.refreshPeer()
+	s.leapVote(now, out)
+	return replay
+}
+
+// stillListening says whether to wait for the other sources' first answers.
+func (s *System) stillListening(now ntptime.Raw) bool {
+	if s.joint.Started() && s.direct == nil || s.direct != nil {
+		return false
+	}
+	voters, heard := 0, 0
+	for _, src := range s.sources {
+		if src.opt.NoSelect {
+			continue
+		}
+		voters++
+		if src.samples > 0 {
+			heard++
+		}
+	}
+	return heard < voters && now < s.firstHeard.Add(hearing)
+}
+
+// candidate collects what the selection needs to know. Without any status yet
+// (a sample came first) a source counts as reachable.
+func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
+	c := selection.Candidate{
+		ID: src.id, NoSelect: src.opt.NoSelect, Prefer: src.opt.Prefer, Trust: src.opt.Trust, Require: src.opt.Require,
+		Denied: src.status.Denied, Reach: src.status.Reach, Unanswered: src.status.Unanswered,
+		Leap: src.server.Leap, Stratum: src.server.Stratum, Samples: src.filter.Count(),
+		Loop: s.loops(src), Runaway: src.bias.runaway,
+		Verdict: src.verdict,
+	}
+	if src.reference && c.Stratum == 0 {
+		c.Stratum = 1 // a reference clock is stratum 0 and as good as its leap says
+	}
+	if src.samples > 0 && (!src.heard || (c.Reach == 0 && src.status.Unanswered < 8)) {
+		c.Reach = 1
+	}
+	if t := s.tracker(src); c.Samples > 0 && t.Started() {
+		e := t.Estimate().Extrapolate(int64(now))
+		base, _ := src.filter.Base()
+		c.Offset = e.Offset
+		c.Jitter = src.filter.Jitter()
+		c.Distance = src.serverDistance() + math.Max(base, src.filter.MinDelay())/2 + 3*sqrt(e.P00)
+	}
+	return c
+}
+
+// serverDistance is the source's own root distance in seconds.
+func (src *source) serverDistance() float64 {
+	return src.server.RootDelay.Seconds()/2 + src.server.RootDispersion.Seconds()
+}
+
+// loops says whether the source follows us: its reference id is one of our
+// addresses (RFC 5905 §11.2.1 and §A.5.5.3).
+func (s *System) loops(src *source) bool {
+	if src.server.Stratum <= 1 || src.server.Stratum >= wire.MaxStratum {
+		return false
+	}
+	for _, a := range s.cfg.Addresses {
+		if src.server.ReferenceID == wire.ReferenceAddress(a) {
+			return true
+		}
+	}
+	return false
+}
+
+// adopt takes the verdicts over and says whether somebody left the joint state
+// who had spoilt it. A source that merely fell silent taught the truth; one that
+// comes in later adds to what is known.
+func (s *System) adopt(now ntptime.Instant, out *Output) bool {
+	spoilt, added := false, false
+	for i, src := range s.sources {
+		v := s.candidates[i].Verdict
+		was := src.inJoint
+		src.inJoint = v.State == model.StateSelected || v.State == model.StateCombined
+		if was && !src.inJoint && (v.State == model.StateFalseticker || v.State == model.StateOutlier) && v.Cause != selection.CauseNoMajority {
+			spoilt = true
+		}
+		added = added || (src.inJoint && !was)
+		if v.State != src.verdict.State {
+			s.stateEvent(now, src, v.State, out)
+		}
+		src.verdict = v
+	}
+	if s.direct != nil {
+		return false
+	}
+	if !s.summary.Usable {
+		return false
+	}
+	return spoilt || (added && (!s.joint.Started() || s.joint.Updates() < 64))
+}
+
+func (s *System) stateEvent(now ntptime.Instant, src *source, state model.State, out *Output) {
+	switch {
+	case state == model.StateFalseticker:
+		s.event(out, now, model.EventFalseticker, src.id, 0, "")
+	case src.verdict.State == model.StateFalseticker:
+		s.event(out, now, model.EventTruechimer, src.id, 0, "")
+	}
+}

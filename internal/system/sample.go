@@ -1,0 +1,202 @@
+package system
+
+import (
+	"math"
+
+	"timeball/internal/filter"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+func sqrt(x float64) float64 { return math.Sqrt(math.Max(x, 0)) }
+
+const (
+	maxSpan      = 3e13 // ns: T1 to T4 of a symmetric exchange, 8 h
+	maxOffset    = 4e9  // s: 126 years; more is no time but a fault
+	jumpVolley   = 6    // where the quick series begins again after a jump
+	conflictSoon = 2.0
+)
+
+// OnSample takes a checked measurement through the whole chain.
+func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
+	src := s.find(m.Source)
+	if src == nil {
+		return
+	}
+	src.server = m.Server
+	src.reference = m.Kind == model.SampleReference
+	x, ok := s.exchange(src, m)
+	if !ok || s.leap.straddles(m) {
+		return
+	}
+	if !s.heard {
+		s.heard, s.firstHeard = true, now.Raw
+	}
+	src.samples++
+	src.last = m.T4
+	r := s.feed(src, x)
+	src.delay = x.RoundTrip(src.lastEst.Freq)
+	src.note(&x, s.correction(m.T4))
+	if r.RouteChange {
+		s.event(out, now, model.EventRouteChange, src.id, dur(src.delay), "")
+	}
+	changed := s.reselect(now, src, out)
+	used := s.take(src, &x, &r, changed)
+	s.rebase()
+	s.track(now, src, used, &r, out)
+	out.Changed = true
+}
+
+// exchange puts a sample on the raw scale.
+func (s *System) exchange(src *source, m *model.Sample) (filter.Exchange, bool) {
+	t1, t4 := int64(m.T1.Raw), int64(m.T4.Raw)
+	if m.Kind == model.SampleBroadcast {
+		t1 = t4
+	}
+	span := t4 - t1
+	if span < 0 || span > maxSpan {
+		return filter.Exchange{}, false
+	}
+	fix := src.opt.Offset.Seconds()
+	x := filter.Exchange{At: t1 + span/2, Span: float32(float64(span) * 1e-9)}
+	if m.Kind != model.SampleBroadcast {
+		x.Forward = float64(int64(m.T2)-t1-s.origin)*1e-9 + fix
+	}
+	x.Backward = float64(t4-int64(m.T3)+s.origin)*1e-9 - fix
+	switch m.Kind {
+	case model.SampleBroadcast:
+		x.Kind, x.Delay, x.Error = filter.OneWay, m.Delay.Seconds(), float32(m.DelayError.Seconds())
+	case model.SampleReference:
+		x.Kind, x.Error = filter.Reference, float32(m.DelayError.Seconds())
+	}
+	return x, math.Abs(x.Forward) < maxOffset && math.Abs(x.Backward) < maxOffset
+}
+
+// feed is the clock filter (RFC 5905 §10): the exchange goes into the source's
+// own state, or into the joint one if there is only this source.
+func (s *System) feed(src *source, x filter.Exchange) filter.Result {
+	t := s.tracker(src)
+	var others *filter.Estimate
+	if src != s.direct && s.othersIn(src) > 0 && s.joint.Started() {
+		e := s.joint.Estimate()
+		others = &e
+	}
+	start := s.coldStart()
+	if src != s.direct {
+		start = s.start()
+	}
+	r := src.filter.Feed(x, t, start, others, patience)
+	src.lastEst = t.Estimate()
+	return r
+}
+
+// patience is how many conflicting exchanges running are a jump: two of one
+// source; of several, two more than there are, so that a single liar does not do.
+const patience = 2
+
+// othersIn counts the joint sources besides src.
+func (s *System) othersIn(src *source) int {
+	n := 0
+	for _, o := range s.sources {
+		if o.inJoint && o != src {
+			n++
+		}
+	}
+	return n
+}
+
+// take puts the exchange into the joint state (RFC 5905 §11.2.3, combine).
+func (s *System) take(src *source, x *filter.Exchange, r *filter.Result, replay bool) bool {
+	if !src.inJoint {
+		if replay {
+			s.replayJoint()
+		}
+		return replay
+	}
+	if src == s.direct {
+		return r.Used
+	}
+	s.updateBias(src)
+	if replay || (r.Replayed && !r.RouteChange) || !s.joint.Started() {
+		s.replayJoint()
+		return true
+	}
+	if !r.Used {
+		return false
+	}
+	e := s.joint.Estimate().Extrapolate(x.At)
+	w := src.filter.Window(x, src.filter.Count()-1, &e).Shifted(src.bias.applied)
+	r.Outcome = s.joint.Update(x.At, &w, patience+s.othersIn(src)+1)
+	return true
+}
+
+// replayJoint works the joint state out anew from the registers of the joint
+// sources: somebody was in it who should not have been.
+func (s *System) replayJoint() {
+	s.parts = s.parts[:0]
+	for _, src := range s.sources {
+		if src.inJoint {
+			s.parts = append(s.parts, filter.Part{Filter: &src.filter, Bias: src.bias.applied})
+		}
+	}
+	if len(s.parts) == 0 {
+		return
+	}
+	filter.Replay(&s.joint, s.replayStart(), s.parts...)
+}
+
+// replayStart is what is known of the frequency without those who are out: the
+// best own state among those who are in, somewhat widened, since its exchanges
+// will come again.
+func (s *System) replayStart() filter.Start {
+	best := s.coldStart()
+	for _, src := range s.sources {
+		if !src.inJoint || src.own == nil || src.filter.Count() <= filter.Depth {
+			continue
+		}
+		e := src.own.Estimate()
+		if sd := 3 * sqrt(e.P11+e.Wander*e.Wander*4096); sd < best.SD {
+			best = filter.Start{Freq: e.Freq, SD: sd}
+		}
+	}
+	return best
+}
+
+// rebase keeps offsets small.
+func (s *System) rebase() {
+	if !s.joint.Started() {
+		return
+	}
+	if d := s.joint.Estimate().Offset; math.Abs(d) > rebaseAt {
+		s.shiftOrigin(math.Round(d))
+	}
+}
+
+// shiftOrigin moves the origin by whole seconds: every offset gets smaller by d.
+func (s *System) shiftOrigin(d float64) {
+	s.origin += int64(d) * 1e9
+	s.joint.Shift(d)
+	for _, src := range s.sources {
+		if src.own != nil {
+			src.own.Shift(d)
+		}
+		src.filter.Shift(d)
+		src.lastEst.Offset -= d
+	}
+}
+
+// note keeps a sample for reports; correction is disciplined − raw − origin.
+func (src *source) note(x *filter.Exchange, correction float64) {
+	copy(src.history[1:], src.history[:historyDepth-1])
+	base, _ := src.filter.Base()
+	p := point{at: ntptime.Raw(x.At), delay: src.delay, err: math.Max(src.delay-base, 0) / 2}
+	switch x.Kind {
+	case filter.TwoWay:
+		p.offset = (x.Forward-x.Backward)/2 - correction
+	case filter.OneWay:
+		p.offset = x.Delay - x.Backward - correction
+	default:
+		p.offset, p.err = x.Forward-correction, float64(x.Error)
+	}
+	src.history[0] = p
+}

@@ -1,0 +1,131 @@
+package system
+
+import (
+	"math"
+	"time"
+
+	"timeball/internal/discipline"
+	"timeball/internal/filter"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// peerState is what we hand on of the system peer (RFC 5905 Figure 25). It stays
+// when the peer is lost: the clock still goes back to it.
+type peerState struct {
+	stratum    uint8
+	refid      wire.ReferenceID
+	delay      float64 // s, root delay of ours
+	dispersion float64 // s, the peer's root dispersion
+	jitter     float64
+}
+
+func (s *System) refreshPeer() {
+	p := s.find(s.summary.SystemPeer)
+	if p == nil {
+		return
+	}
+	s.peer = peerState{
+		stratum: p.server.Stratum + 1, refid: wire.ReferenceAddress(p.status.Address.Addr()),
+		delay:      p.server.RootDelay.Seconds() + p.filter.MinDelay(),
+		dispersion: p.server.RootDispersion.Seconds(),
+		jitter:     p.filter.Jitter(),
+	}
+	if p.reference {
+		s.peer.stratum, s.peer.refid = 1, p.server.ReferenceID
+	}
+}
+
+// boundSigmas is how many standard deviations the error bound holds.
+const boundSigmas = 3
+
+// quality is how wrong the clock may be.
+type quality struct {
+	dispersion, bound, estimated time.Duration
+	rate                         ntptime.Frequency
+}
+
+// quality works out root dispersion and error bound with left seconds still to
+// be worked off. RFC 5905 lets dispersion grow by 15 ppm; here it grows as the
+// state says: 3 sd of the offset, its growth from the frequency's uncertainty
+// and the oscillator's wander. Path asymmetry, which no measurement shows, is
+// in the root delay: half of it is added to the bound.
+func (s *System) quality(left float64, e filter.Estimate) quality {
+	spread := discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}
+	sd := sqrt(e.P00)
+	dispersion := s.peer.dispersion + boundSigmas*sd + math.Abs(left)
+	rate := 0.0
+	for t := 4.0; t <= 32; t *= 2 { // until the next snapshot, 16 s from now, and as long again
+		rate = math.Max(rate, boundSigmas*(sqrt(spread.Variance(t))-sd)/t)
+	}
+	return quality{
+		dispersion: dur(dispersion), bound: dur(dispersion + s.peer.delay/2),
+		estimated: dur(math.Hypot(sd, left)), rate: ntptime.Frequency(rate),
+	}
+}
+
+// Snapshot makes a report of everything, never to be changed again.
+func (s *System) Snapshot(now ntptime.Instant) *model.Snapshot {
+	n := &model.Snapshot{
+		At: now, State: s.state, Synchronized: s.synced, Leap: s.leapOf(now), Stratum: wire.MaxStratum,
+		Precision: s.cfg.Precision, SystemPeer: s.summary.SystemPeer,
+		Frequency: ntptime.Frequency(s.clock.freq), Slew: ntptime.Frequency(s.clock.slew),
+		PollInterval: time.Duration(s.pollInterval()), LastUpdate: s.lastUpdate, Updates: s.updates,
+		Steps: s.steer.steps, StepsTotal: s.steer.stepsTotal, LastStep: s.steer.lastStep,
+		PanicOffset: dur(s.steer.refused), TAI: s.leap.tai, LeapPending: s.leap.pending(),
+		RootDispersion: 16 * time.Second, ErrorBound: 16 * time.Second,
+	}
+	if s.joint.Started() {
+		left, e := s.residual(now)
+		q := s.quality(left, e)
+		n.Offset, n.FrequencyError = dur(left), ntptime.Frequency(sqrt(e.P11))
+		n.RootDispersion, n.ErrorBound, n.EstimatedError, n.DispersionRate = q.dispersion, q.bound, q.estimated, q.rate
+		n.RootDelay, n.Jitter = dur(s.peer.delay), dur(s.peer.jitter)
+		n.ReferenceTime = s.lastUpdate.Wall
+	}
+	if s.synced {
+		n.Stratum, n.ReferenceID = min(s.peer.stratum, wire.MaxStratum), s.peer.refid
+	}
+	if s.local.active {
+		s.localSnapshot(now, n)
+	}
+	n.Sources = s.reports(now)
+	return n
+}
+
+func (s *System) reports(now ntptime.Instant) []model.SourceReport {
+	rs := make([]model.SourceReport, len(s.sources))
+	for i, src := range s.sources {
+		s.report(now, src, &rs[i])
+	}
+	return rs
+}
+
+func (s *System) report(now ntptime.Instant, src *source, r *model.SourceReport) {
+	r.SourceStatus = src.status
+	r.State = src.verdict.State
+	r.Weight = src.verdict.Weight
+	r.Samples, r.LastSample = src.samples, src.last
+	r.Delay, r.MinDelay = dur(src.delay), dur(src.filter.MinDelay())
+	r.Jitter = dur(src.filter.Jitter())
+	if t := s.tracker(src); src.samples > 0 && t.Started() {
+		e := t.Estimate().Extrapolate(int64(now.Raw))
+		r.Offset = dur(e.Offset - s.correction(now))
+		r.Frequency = ntptime.Frequency(e.Freq)
+		r.Error = dur(src.serverDistance() + src.filter.MinDelay()/2 + boundSigmas*sqrt(e.P00))
+	}
+	r.Filter = src.samplesFor(now)
+	r.Reason, r.Checks = s.explain(src)
+}
+
+// samplesFor lists the last samples, newest first.
+func (src *source) samplesFor(now ntptime.Instant) []model.FilterSample {
+	n := min(int(src.samples), historyDepth)
+	fs := make([]model.FilterSample, n)
+	for i := range fs {
+		p := &src.history[i]
+		fs[i] = model.FilterSample{Age: now.Raw.Sub(p.at), Offset: dur(p.offset), Delay: dur(p.delay), Error: dur(p.err)}
+	}
+	return fs
+}

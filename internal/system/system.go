@@ -1,0 +1,273 @@
+// Package system is the system process of RFC 5905 §11: it owns the filters of
+// all sources and the joint state of the clock, runs selection and discipline,
+// and makes the Snapshot from which everybody else reads.
+//
+// A sample walks through it in RFC 5905's order: clock filter (§10), selection,
+// cluster and combine (§11.2), loop filter (§11.3), clock adjust (§12). Offsets
+// inside are floating-point seconds, reference − raw oscillator − origin, where
+// origin is an integer of nanoseconds: wall time since 1970 needs 61 bits, and
+// the rest needs all of its own.
+package system
+
+import (
+	"net/netip"
+	"sort"
+	"time"
+
+	"timeball/internal/discipline"
+	"timeball/internal/filter"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/selection"
+)
+
+// Config is what the operator decides, and what was kept from the last run.
+type Config struct {
+	MinSources                int
+	MaxDistance               time.Duration
+	StepThreshold             time.Duration
+	StepUpdates               int               // steps only in the first so many updates; < 0: always
+	MaxSlew                   ntptime.Frequency // 0: 83333 ppm
+	MaxFrequency              ntptime.Frequency // 0: 500 ppm
+	Panic                     time.Duration     // 0: no limit
+	PanicGateOpen             bool              // the first correction may be of any size
+	AccuracyGoal              time.Duration     // 0: by the round trip, see discipline.Goal
+	Local                     *Local
+	Frequency, FrequencyError ntptime.Frequency // from the drift file; error 0: none known
+	Precision                 ntptime.Log2
+	Addresses                 []netip.Addr // our own, to see loops
+	Leap                      LeapConfig
+}
+
+// Local makes the local clock a reference when no source is usable.
+type Local struct {
+	Stratum  uint8         // 1 to 15
+	Activate time.Duration // how long without a source before it serves
+	Orphan   bool          // several servers without a source agree on one of them
+}
+
+// SourceOptions are a source's settings that concern more than its association.
+type SourceOptions struct {
+	Name                             string
+	Prefer, Trust, NoSelect, Require bool
+	MinPoll, MaxPoll                 ntptime.Log2
+	Offset                           time.Duration // added to the measured offset, for a known asymmetry
+}
+
+// Output is what an entry point wants done. The caller owns and reuses it.
+type Output struct {
+	Correction    model.Correction
+	HasCorrection bool
+	GateUsed      bool // the panic gate closed: remember it beyond a restart
+	Hints         []model.Hint
+	Events        []model.Event
+	Changed       bool // publish a new Snapshot
+}
+
+// Reset empties the output and keeps its memory.
+func (o *Output) Reset() {
+	*o = Output{Hints: o.Hints[:0], Events: o.Events[:0]}
+}
+
+const (
+	defaultMaxSlew      = 83333 * ntptime.PPM
+	defaultMaxFrequency = 500 * ntptime.PPM
+	defaultMaxDistance  = 1500 * time.Millisecond
+	republish           = 16 * time.Second
+	rebaseAt            = 1000.0 // s: offsets stay small enough for 1e-13 s of resolution
+	historyDepth        = 8
+)
+
+// System is the system process. It is not safe for concurrent use.
+type System struct {
+	cfg     Config
+	origin  int64 // ns
+	sources []*source
+	joint   filter.Tracker
+	direct  *source // the only source: its filter works on the joint state itself
+
+	selector   selection.Selector
+	candidates []selection.Candidate
+	parts      []filter.Part
+	summary    selection.Summary
+	firstHeard ntptime.Raw // first sample of all, to let the others answer
+	heard      bool
+
+	clock  clockState
+	steer  steering
+	poll   discipline.Poll
+	leap   leapState
+	local  localState
+	state  model.DisciplineState
+	synced bool
+
+	updates    uint64
+	lastUpdate ntptime.Instant
+	lastUsable ntptime.Raw // last time that a source was usable
+	started    ntptime.Raw
+	next       ntptime.Raw // next time to republish
+	peer       peerState
+}
+
+// clockState is the line disciplined − raw, as the driver reported it.
+type clockState struct {
+	at     ntptime.Raw
+	offset int64   // wall − raw at that moment, ns
+	rate   float64 // frequency and slew in force
+	freq   float64 // lasting part
+	slew   float64
+}
+
+// source is one association, seen from the system process.
+type source struct {
+	id        model.SourceID
+	opt       SourceOptions
+	status    model.SourceStatus
+	heard     bool // a status has come
+	filter    filter.Filter
+	own       *filter.Tracker // its exchanges alone; nil while it is the only source
+	server    model.ServerState
+	verdict   selection.Verdict
+	last      ntptime.Instant
+	samples   uint64
+	delay     float64 // round trip of the last sample, s
+	inJoint   bool
+	bias      bias
+	hint      float64 // interval last asked for, s
+	volley    int     // exchanges of a quick series done
+	history   [historyDepth]point
+	lastEst   filter.Estimate
+	reference bool // a reference clock: its stratum is 0
+}
+
+// point is one of the last samples, for reports.
+type point struct {
+	at     ntptime.Raw
+	offset float64 // s, relative to the disciplined clock then
+	delay  float64
+	err    float64
+}
+
+// New makes a system process without sources.
+func New(cfg Config, now ntptime.Instant) *System {
+	s := &System{started: now.Raw, next: now.Raw.Add(republish)}
+	s.steer.end = ntptime.Never
+	s.setConfig(cfg)
+	s.origin = int64(now.Wall) - int64(now.Raw)
+	s.clock = clockState{at: now.Raw, offset: s.origin, freq: 0}
+	s.steer.gateOpen = cfg.PanicGateOpen
+	s.leap.init()
+	s.localTimer(now)
+	return s
+}
+
+func (s *System) setConfig(cfg Config) {
+	if cfg.MaxSlew <= 0 {
+		cfg.MaxSlew = defaultMaxSlew
+	}
+	if cfg.MaxFrequency <= 0 {
+		cfg.MaxFrequency = defaultMaxFrequency
+	}
+	if cfg.MaxDistance <= 0 {
+		cfg.MaxDistance = defaultMaxDistance
+	}
+	s.cfg = cfg
+}
+
+// Reconfigure takes a new configuration and keeps the estimate. The panic gate
+// and the drift frequency are of the start and stay.
+func (s *System) Reconfigure(cfg Config, now ntptime.Instant) {
+	s.setConfig(cfg)
+	s.localTimer(now)
+	s.next = now.Raw
+}
+
+// AddSource makes room for an association's samples.
+func (s *System) AddSource(now ntptime.Instant, id model.SourceID, o SourceOptions) {
+	if s.find(id) != nil {
+		return
+	}
+	n := &source{id: id, opt: o}
+	n.status.Source, n.status.Name = id, o.Name
+	n.status.Server.Stratum = 16
+	i := sort.Search(len(s.sources), func(i int) bool { return s.sources[i].id >= id })
+	s.sources = append(s.sources, nil)
+	copy(s.sources[i+1:], s.sources[i:])
+	s.sources[i] = n
+	s.arrange()
+	s.next = now.Raw
+}
+
+// arrange decides whether a lone source may use the joint state as its own.
+func (s *System) arrange() {
+	if s.direct != nil && len(s.sources) != 1 {
+		own := s.joint
+		s.direct.own = &own
+		s.direct = nil
+	}
+	for _, src := range s.sources {
+		if len(s.sources) == 1 && src.own == nil && !src.opt.NoSelect && src.samples == 0 && !s.joint.Started() {
+			s.direct = src
+		} else if src.own == nil && src != s.direct {
+			src.own = new(filter.Tracker)
+		}
+	}
+}
+
+// RemoveSource forgets an association; what it taught about the clock stays.
+func (s *System) RemoveSource(now ntptime.Instant, id model.SourceID, out *Output) {
+	for i, src := range s.sources {
+		if src.id != id {
+			continue
+		}
+		if s.direct == src {
+			s.direct = nil
+		}
+		s.sources = append(s.sources[:i], s.sources[i+1:]...)
+		s.reselect(now, nil, out)
+		out.Changed = true
+		return
+	}
+}
+
+func (s *System) find(id model.SourceID) *source {
+	i := sort.Search(len(s.sources), func(i int) bool { return s.sources[i].id >= id })
+	if i < len(s.sources) && s.sources[i].id == id {
+		return s.sources[i]
+	}
+	return nil
+}
+
+// tracker returns the state that the source's own exchanges go into.
+func (s *System) tracker(src *source) *filter.Tracker {
+	if src == s.direct {
+		return &s.joint
+	}
+	return src.own
+}
+
+// start returns the frequency known before a state has any of its own.
+func (s *System) start() filter.Start {
+	if s.joint.Started() && s.joint.Updates() > 8 {
+		e := s.joint.Estimate()
+		return filter.Start{Freq: e.Freq, SD: 1e-7 + 3*sqrt(e.P11)}
+	}
+	return s.coldStart()
+}
+
+// coldStart is the drift file's frequency, or 0 ± 100 ppm.
+func (s *System) coldStart() filter.Start {
+	if s.cfg.FrequencyError > 0 {
+		return filter.Start{Freq: float64(s.cfg.Frequency), SD: float64(s.cfg.FrequencyError)}
+	}
+	return filter.UnknownFrequency
+}
+
+// correction returns disciplined − raw − origin at an instant, in seconds.
+func (s *System) correction(now ntptime.Instant) float64 {
+	return float64(int64(now.Wall)-int64(now.Raw)-s.origin) * 1e-9
+}
+
+func (s *System) event(out *Output, now ntptime.Instant, kind model.EventKind, src model.SourceID, v time.Duration, text string) {
+	out.Events = append(out.Events, model.Event{At: now, Kind: kind, Source: src, Value: v, Text: text})
+}
