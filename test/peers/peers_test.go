@@ -3,6 +3,7 @@ package peers
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"strings"
 	"testing"
@@ -132,5 +133,27 @@ func TestCheckMetrics(t *testing.T) {
 	}
 	if err := CheckMetrics(t, "ntp_uptime_seconds one\n"); err == nil {
 		t.Error("a page that is none: got nothing, want a complaint")
+	}
+}
+
+func TestExchange(t *testing.T) {
+	t.Parallel()
+	lab := NewLab(t)
+	server, client := lab.Host("server"), lab.Host("client")
+	Chronyd(t, server, chronyServer)
+	request := make([]byte, 48)
+	request[0], request[47] = 0x23, 7
+	Eventually(t, 10*time.Second, "a reply", func() error {
+		reply, err := client.Exchange(netip.AddrPortFrom(server.IPv4, 123), request, time.Second)
+		if err != nil {
+			return err
+		}
+		if len(reply) != 48 || reply[0]&7 != 4 || reply[31] != 7 {
+			return fmt.Errorf("not a reply to the request: %x", reply)
+		}
+		return nil
+	})
+	if _, err := client.Exchange(netip.AddrPortFrom(server.IPv4, 9), request, time.Second); !Silent(err) {
+		t.Errorf("a port where nobody listens: got %v, want silence", err)
 	}
 }
