@@ -110,6 +110,9 @@ func (f *Filter) Window(x *Exchange, index int, e *Estimate) Window {
 	default:
 		forward, backward := x.oneWay(e.Freq)
 		w = f.path.window(forward, backward)
+		if f.suspected() {
+			w.Bell = 0
+		}
 		w.Edge = math.Hypot(w.Edge, math.Sqrt(e.P11)*float64(x.Span)/2)
 	}
 	w.Outlier = outlierShare
@@ -216,8 +219,10 @@ func (f *Filter) learn(x *Exchange, t *Tracker) {
 	bf, bb, _ := f.path.bases()
 	switch x.Kind {
 	case TwoWay:
-		f.path.learn(0, forward-e.Offset-bf)
-		f.path.learn(1, backward+e.Offset-bb)
+		if !f.suspected() {
+			f.path.learn(0, forward-e.Offset-bf)
+			f.path.learn(1, backward+e.Offset-bb)
+		}
 		if rtt := forward + backward; rtt-bf-bb < f.path.scale[0]+f.path.scale[1] {
 			f.good = t.bank
 		}

@@ -39,7 +39,8 @@ const (
 )
 
 // observe takes a round trip (s) at a raw instant into minimum and moments.
-func (p *Path) observe(at int64, rtt float64) {
+// frozen keeps the moments as they are: the path is under suspicion.
+func (p *Path) observe(at int64, rtt float64, frozen bool) {
 	p.n++
 	b := &p.buckets[0]
 	if b.n == 0 || (at-b.since >= bucketSpan && b.n >= bucketCount) {
@@ -50,6 +51,9 @@ func (p *Path) observe(at int64, rtt float64) {
 	}
 	b.n++
 	b.min = math.Min(b.min, rtt)
+	if frozen {
+		return
+	}
 	eta := 1 / math.Min(float64(p.n), bellMemory)
 	d := rtt - p.mean
 	p.mean += eta * d
@@ -166,7 +170,8 @@ func (p *Path) learn(direction int, excess float64) {
 
 // restart makes the path a new one: least round trip min seen n times.
 func (p *Path) restart(at int64, min float64, n int32, split float64) {
+	low, _ := p.least()
 	p.buckets = [minBuckets]bucket{{since: at, n: n, min: min}}
 	p.split = split
-	p.mean = math.Max(p.mean, min)
+	p.mean += min - low
 }

@@ -9,7 +9,8 @@ const (
 	runLength   = 12     // exchanges of a longer path, and
 	runSpan     = 1800e9 // as long (ns): twelve alone made routes of ten-minute bursts
 	runTight    = 2.0    // and their spread, in units of the jitter: congestion is loose
-	runExcess   = 1.5    // excess over the base, in units of both scales' sum
+	runExcess   = 0.8    // excess over the usual, in units of both scales' sum
+	runFreeze   = 4      // from here on a tight run does not change what is known of the jitter
 	shortRun    = 4      // exchanges below the base, within
 	shortWithin = 8      // as many
 	oldRoutes   = 4
@@ -70,7 +71,7 @@ func (f *Filter) observe(x *Exchange, t *Tracker, e, joint *Estimate) bool {
 			return changed
 		}
 	}
-	f.path.observe(x.At, rtt)
+	f.path.observe(x.At, rtt, f.suspected())
 	return false
 }
 
@@ -87,7 +88,7 @@ func (f *Filter) watch(at int64, forward, backward float64, joint, own *Estimate
 		f.routes.short.n = 0
 	}
 	f.routes.shorter = 0
-	if rtt-base <= runExcess*both {
+	if rtt-base <= f.path.usual()+runExcess*both {
 		f.routes.run.n = 0
 		return false, false
 	}
@@ -102,6 +103,15 @@ func (f *Filter) watch(at int64, forward, backward float64, joint, own *Estimate
 	f.adoptRoute(at, &f.routes.run)
 	f.routes.run.n = 0
 	return true, true
+}
+
+// usual returns the round trip's median excess over the base.
+func (p *Path) usual() float64 { return math.Max(p.mid[0], 0) + math.Max(p.mid[1], 0) }
+
+// suspected says whether a run is under way that looks like another route.
+func (f *Filter) suspected() bool {
+	r := &f.routes.run
+	return r.n >= runFreeze && r.sum/float64(r.n)-r.min < runTight*(f.path.scale[0]+f.path.scale[1])
 }
 
 // reference returns an offset that the suspected path had no part in: the other
@@ -124,7 +134,7 @@ func (f *Filter) tooShort(at int64, forward, backward float64, joint, own *Estim
 	f.routes.run.n = 0
 	if f.returnTo(at, rtt) {
 		f.routes.short.n, f.routes.shorter = 0, 0
-		f.path.observe(at, rtt)
+		f.path.observe(at, rtt, false)
 		return true, false
 	}
 	ref := own

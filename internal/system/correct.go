@@ -42,15 +42,21 @@ func (s *System) residual(now ntptime.Instant) (float64, filter.Estimate) {
 // track is what follows an update of the state (RFC 5905 §11.3): the poll
 // interval, the correction, and what the sources are to do next.
 func (s *System) track(now ntptime.Instant, src *source, used bool, r *filter.Result, out *Output) {
+	soon := src.soon(r)
+	s.gap = s.poll.Interval()
 	usable := s.summary.Usable && s.joint.Started()
 	if usable && used && src.inJoint {
 		s.updates++
 		s.lastUpdate = now
 		s.pollUpdate(r, now, src, out)
+		s.gap = s.poll.Interval()
+		if soon > 0 {
+			s.gap = math.Min(s.gap, soon)
+		}
 		s.correct(now, out)
 	}
 	s.setState(now, out)
-	s.hints(src, r, out)
+	s.hints(src, soon, out)
 }
 
 // correct decides between panic, step and slew, and emits the Correction.
@@ -104,7 +110,7 @@ func (s *System) step(now ntptime.Instant, offset float64, e filter.Estimate, ou
 // itself is applied at once: it is the oscillator's, not the offset's.
 func (s *System) slew(now ntptime.Instant, offset float64, e filter.Estimate, out *Output) {
 	res := discipline.Residual{
-		Offset: offset, SD: sqrt(e.P00), Interval: s.poll.Interval(), Gain: s.joint.Gain(),
+		Offset: offset, SD: sqrt(e.P00), Interval: s.gap, Gain: s.joint.Gain(),
 		Updates: s.joint.Updates(), MaxSlew: float64(s.cfg.MaxSlew),
 	}
 	if math.Abs(offset) < 1e-3 {

@@ -66,7 +66,7 @@ func (s *System) leastDelay() float64 {
 // hints tells the associations how to poll. One budget is shared: the joint
 // interval tau is divided so that a source of little jitter is asked more often.
 // Who is not used is watched at half of its longest interval.
-func (s *System) hints(src *source, r *filter.Result, out *Output) {
+func (s *System) hints(src *source, extra float64, out *Output) {
 	inverse := 0.0
 	for _, o := range s.sources {
 		if o.inJoint {
@@ -76,7 +76,7 @@ func (s *System) hints(src *source, r *filter.Result, out *Output) {
 	for _, o := range s.sources {
 		soon := 0.0
 		if o == src {
-			soon = o.soon(r)
+			soon = extra
 		}
 		interval := s.intervalOf(o, inverse)
 		if soon == 0 && o.hint > 0 && math.Max(interval/o.hint, o.hint/interval) < hintChange {

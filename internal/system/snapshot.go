@@ -26,9 +26,10 @@ func (s *System) refreshPeer() {
 	if p == nil {
 		return
 	}
+	base, sd := p.filter.Base()
 	s.peer = peerState{
 		stratum: p.server.Stratum + 1, refid: wire.ReferenceAddress(p.status.Address.Addr()),
-		delay:      p.server.RootDelay.Seconds() + p.filter.MinDelay(),
+		delay:      p.server.RootDelay.Seconds() + base + sd,
 		dispersion: p.server.RootDispersion.Seconds(),
 		jitter:     p.filter.Jitter(),
 	}

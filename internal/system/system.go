@@ -96,6 +96,7 @@ type System struct {
 	clock  clockState
 	steer  steering
 	poll   discipline.Poll
+	gap    float64 // s, expected until the next update
 	leap   leapState
 	local  localState
 	state  model.DisciplineState
