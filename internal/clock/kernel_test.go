@@ -367,3 +367,26 @@ func TestUntilCountsInTheTimersOwnRate(t *testing.T) {
 		t.Errorf("a moment that has passed is due in %v", got)
 	}
 }
+
+func TestStampsStayExactUnderAForeignSlewTooSmallToBlame(t *testing.T) {
+	k, h := newFakeKernel(t)
+	apply(t, k, model.Correction{})
+	h.timex.Freq = 20 << 16
+	for range 20 { // 400 µs by the end
+		h.pass(time.Second)
+		noJump(t, k)
+	}
+	real, raw := ntptime.Wall(h.realtime()), ntptime.Raw(int64(h.raw)-k.origin)
+	if d := k.At(real).Raw.Sub(raw); d.Abs() > time.Microsecond {
+		t.Errorf("a stamp of now is off by %v, want under 1 µs", d)
+	}
+}
+
+func TestStampInTheGapOfAStepForwardIsTheStepsMoment(t *testing.T) {
+	k, h := newFakeKernel(t)
+	h.pass(time.Second)
+	a := apply(t, k, model.Correction{Step: time.Hour})
+	if got := k.At(a.BeforeWall.Add(30 * time.Minute)); got.Raw != a.At.Raw {
+		t.Errorf("got raw %d, want that of the step, %d", got.Raw, a.At.Raw)
+	}
+}
