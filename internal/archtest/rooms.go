@@ -45,11 +45,13 @@ var Rooms = map[string]Room{
 	"internal/ntske":    {Layer: 2, Goroutines: "one for each TLS connection, bounded"},
 	"internal/resolve":  {Layer: 2, Goroutines: "a look-up may block for as long as the system's resolver likes"},
 	"internal/control":  {Layer: 2, Goroutines: "one for each connection to the control socket, bounded"},
+	"internal/state":    {Layer: 2},
 	"internal/metrics":  {Layer: 2, Goroutines: "the HTTP server's own"},
 
 	// L3: the drivers. The lab runs a simulator's scenario through the daemon.
-	"internal/daemon":   {Layer: 3, Beside: []string{"simulate"}, Goroutines: "starts all that run for the daemon's life"},
+	"internal/daemon":   {Layer: 3, Goroutines: "starts all that run for the daemon's life"},
 	"internal/simulate": {Layer: 3, Goroutines: "several runs of a scenario in parallel"},
+	"internal/lab":      {Layer: 3, Beside: []string{"daemon", "simulate"}, Goroutines: "one for each host's daemon"},
 
 	// L4: the faces
 	"internal/cli": {Layer: 4, Goroutines: "several hosts asked at once"},
@@ -67,7 +69,7 @@ var OutsideModules = map[string][]string{
 	"github.com/spf13/cobra":       {"cli"},
 	"github.com/spf13/pflag":       {"cli"},
 	"github.com/tink-crypto":       {"nts"},
-	"go.uber.org/zap":              {"daemon", "simulate", "cli"},
+	"go.uber.org/zap":              {"daemon", "simulate", "lab", "cli"},
 	"golang.org/x/net":             {"netio"},
 	"golang.org/x/sys":             {"netio", "clock", "refclock", "control", "daemon", "cli"},
 	"gonum.org/v1/gonum":           {"simulate", "cli"},
