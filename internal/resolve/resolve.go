@@ -155,6 +155,9 @@ func (r *Resolver) done(j *job) {
 }
 
 func (r *Resolver) deliver(ctx context.Context, result Result) bool {
+	if ctx.Err() != nil { // forgotten: select would toss a coin
+		return false
+	}
 	select {
 	case r.results <- result:
 		return true

@@ -212,9 +212,9 @@ func TestAskedAgainTheNameGivesItsNewAddresses(t *testing.T) {
 
 func TestForgottenNameIsLeftAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		asked := 0
+		var asked atomic.Int32
 		r := New(func(ctx context.Context, name string) ([]netip.Addr, error) {
-			asked++
+			asked.Add(1)
 			return nil, errors.New("refused")
 		}, AnyFamily)
 		defer r.Close()
@@ -224,8 +224,8 @@ func TestForgottenNameIsLeftAlone(t *testing.T) {
 		r.Forget("never.asked")
 		synctest.Wait()
 		time.Sleep(time.Hour)
-		if asked != 1 {
-			t.Errorf("asked %d times, want once", asked)
+		if n := asked.Load(); n != 1 {
+			t.Errorf("asked %d times, want once", n)
 		}
 		r.Resolve("gone.example")
 		r.Forget("gone.example")
