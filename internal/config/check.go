@@ -23,7 +23,7 @@ func (d *draft) check() {
 // checkSource checks one source in itself.
 func (d *draft) checkSource(path string, s *Source) {
 	if s.Kind == "" {
-		if node := d.places[path]; node != nil && node.Kind == yaml.MappingNode {
+		if node := d.places[path]; node != nil && node.Kind == yaml.MappingNode && !d.anyGiven(path, sourceKinds) {
 			d.report(path, "has no kind; begin it with one of pool, server, peer, broadcast_client, multicast_client, refclock")
 		}
 		return
@@ -226,6 +226,11 @@ func (d *draft) checkListeners() {
 			d.report(sourcePath(i)+"."+string(s.Kind)+".interface", "%s is shut by server.interfaces.ignore; open it there, or listen elsewhere", s.Interface)
 		}
 	}
+}
+
+// anyGiven says whether the file has any of these keys.
+func (d *draft) anyGiven(path string, kinds []SourceKind) bool {
+	return slices.ContainsFunc(kinds, func(k SourceKind) bool { return d.given(path + "." + string(k)) })
 }
 
 // faulty says whether a problem with exactly this key is known.

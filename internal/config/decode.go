@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -41,13 +42,20 @@ func newDecoder(file string) *decoder {
 // reportAt adds a problem at a node.
 func (d *decoder) reportAt(node *yaml.Node, path, format string, args ...any) {
 	switch {
-	case len(d.problems) > maxProblems:
+	case d.full():
 		return
 	case len(d.problems) == maxProblems:
 		path, format, args = "", "more than %d problems; mend these first", []any{maxProblems}
 	}
-	d.problems = append(d.problems, d.problemAt(node, path, fmt.Sprintf(format, args...)))
+	p := d.problemAt(node, path, fmt.Sprintf(format, args...))
+	if d.aliases > 0 && slices.ContainsFunc(d.problems, p.sameBut) {
+		return // the anchor's fault is told once, not at every alias
+	}
+	d.problems = append(d.problems, p)
 }
+
+// full says that no more problems are taken.
+func (d *decoder) full() bool { return len(d.problems) > maxProblems }
 
 func (d *decoder) problemAt(node *yaml.Node, path, message string) Problem {
 	p := Problem{File: d.file, Line: 1, Column: 1, Path: path, Message: message}
@@ -112,6 +120,10 @@ func (d *decoder) mapping(at place, example string) []pair {
 		return nil
 	}
 	if at.node.Kind != yaml.MappingNode {
+		if at.path == "" {
+			d.reportAt(at.node, "", "a configuration is a mapping, not %s; begin with a key like sources: or server:", describe(at.node))
+			return nil
+		}
 		d.reportAt(at.node, at.path, "wants a mapping, not %s; write %s", describe(at.node), example)
 		return nil
 	}
@@ -172,21 +184,15 @@ func (d *decoder) scalar(at place, wants, example string) (string, bool) {
 	return "", false
 }
 
-// text gives the text of a scalar that YAML takes for text.
-func (d *decoder) text(at place, wants, example string) (string, bool) {
-	value, ok := d.scalar(at, wants, example)
-	if !ok {
-		return "", false
-	}
-	if tag := at.node.ShortTag(); tag != "!!str" {
-		d.reportAt(at.node, at.path, "wants %s, and YAML takes this for %s; put it in quotes", wants, describe(at.node))
-		return "", false
-	}
-	if strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+// text gives the text of a scalar; one that YAML takes for something else is good
+// only for saying what is wrong with it (quoted is false).
+func (d *decoder) text(at place, wants, example string) (value string, quoted, ok bool) {
+	value, ok = d.scalar(at, wants, example)
+	if ok && strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		d.reportAt(at.node, at.path, "has a line break or another control character in it; write %s in one line", wants)
-		return "", false
+		ok = false
 	}
-	return value, true
+	return value, at.node.ShortTag() == "!!str", ok
 }
 
 // integer gives a whole number within its range. Other bases than ten are refused:
@@ -198,10 +204,11 @@ func (d *decoder) integer(at place, low, high int64) (int64, bool) {
 	}
 	node := at.node
 	number, err := strconv.ParseInt(value, 10, 64)
+	digits := strings.Trim(value, "0123456789") == ""
 	switch tag := node.ShortTag(); {
 	case tag == "!!str" && node.Style != 0 && err == nil:
 		d.reportAt(node, at.path, "is text; write %s without quotes", value)
-	case tag != "!!int":
+	case tag != "!!int" && !(tag == "!!float" && digits):
 		d.reportAt(node, at.path, "%q is not a whole number; write a number from %d to %d", value, low, high)
 	case strings.Trim(value, "0123456789-") != "" || len(value) > 1 && value[0] == '0':
 		d.reportAt(node, at.path, "%q is not written in decimal; write it without leading zeros, prefix, sign or _", value)
@@ -223,6 +230,10 @@ func (d *decoder) boolean(at place) (value, ok bool) {
 		return strings.EqualFold(text, "true"), true
 	}
 	meant := "true or false"
+	if at.node.Style != 0 && (text == "true" || text == "false") {
+		d.reportAt(at.node, at.path, "is text; write %s without quotes", text)
+		return false, false
+	}
 	switch strings.ToLower(text) {
 	case "yes", "y", "on", "1", "true":
 		meant = "true"
@@ -235,11 +246,16 @@ func (d *decoder) boolean(at place) (value, ok bool) {
 
 // unknown reports a key that does not exist, with the one that may be meant.
 func (d *decoder) unknown(path string, p pair, names []string) {
+	near, other := nearest(p.name, names), pathOfKey(p.name)
+	if slices.Contains(names, other) {
+		near = other
+	}
 	message := "is no key of timeball; see docs/configuration.md"
-	if near := nearest(p.name, names); near != "" {
+	switch {
+	case near != "" && (other == "" || near == other || plainName(near) == plainName(p.name)):
 		message = "is no key of timeball; did you mean " + near + "?"
-	} else if elsewhere := pathOfKey(p.name); elsewhere != "" {
-		message = "does not belong here; did you mean " + elsewhere + "?"
+	case other != "":
+		message = "does not belong here; did you mean " + other + "?"
 	}
 	d.reportAt(p.key, join(path, p.name), "%s", message)
 }

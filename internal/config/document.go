@@ -108,20 +108,77 @@ func (l *lineReader) Read(into []byte) (int, error) {
 
 // syntaxError reports what the YAML parser says, in its place and with advice.
 func (d *decoder) syntaxError(err error, lines *lineReader, data []byte) {
-	message := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := 0
+	line, message := splitSyntaxError(err)
+	if name, found := strings.CutPrefix(message, "unknown anchor "); found {
+		name = strings.Trim(strings.TrimSuffix(name, " referenced"), "'")
+		at := &yaml.Node{Line: lineWith("*"+name, data, lines.line), Column: 1}
+		d.reportAt(at, "", "the alias *%s has no anchor before it; write &%s in front of the value meant", name, name)
+		return
+	}
+	if line == 0 || strings.HasPrefix(message, "did not find expected") {
+		line = failingLine(message, data, lines.line)
+	}
+	advice := adviceFor(message, lineOf(data, line))
+	d.reportAt(&yaml.Node{Line: max(line, 1), Column: 1}, "", "is not YAML: %s; %s", message, advice)
+}
+
+// splitSyntaxError gives the line, if the parser names one, and what it says.
+func splitSyntaxError(err error) (line int, message string) {
+	message = strings.TrimPrefix(err.Error(), "yaml: ")
 	if after, found := strings.CutPrefix(message, "line "); found {
 		number, text, _ := strings.Cut(after, ": ")
 		line, _ = strconv.Atoi(number)
 		message = text
 	}
-	line = max(line, lines.line, 1)
-	if name, found := strings.CutPrefix(message, "unknown anchor "); found {
-		name = strings.Trim(strings.TrimSuffix(name, " referenced"), "'")
-		d.reportAt(&yaml.Node{Line: line, Column: 1}, "", "the alias *%s has no anchor before it; write &%s in front of the value meant", name, name)
-		return
+	return line, message
+}
+
+// lookahead is how many lines the parser may have read past the faulty one.
+const lookahead = 4
+
+// failingLine finds the first line with which the file fails as it does: the parser
+// itself names the line where the block round it begins, or reads on past it.
+func failingLine(message string, data []byte, last int) int {
+	for line := last; line > 1 && line > last-lookahead; line-- {
+		decoder := yaml.NewDecoder(bytes.NewReader(data[:endOf(data, line-1)]))
+		for {
+			node, err := nextDocument(decoder)
+			if err == nil && node != nil {
+				continue
+			}
+			if err == nil {
+				return line
+			}
+			if _, same := splitSyntaxError(err); same != message {
+				return line
+			}
+			break
+		}
 	}
-	d.reportAt(&yaml.Node{Line: line, Column: 1}, "", "is not YAML: %s; %s", message, adviceFor(message, lineOf(data, line)))
+	return max(last-lookahead, 1)
+}
+
+// endOf gives the offset behind a line, from 1.
+func endOf(data []byte, line int) int {
+	end := 0
+	for ; line > 0; line-- {
+		next := bytes.IndexByte(data[end:], '\n')
+		if next < 0 {
+			return len(data)
+		}
+		end += next + 1
+	}
+	return end
+}
+
+// lineWith finds the last line, up to a limit, that holds a text.
+func lineWith(text string, data []byte, limit int) int {
+	for line := limit; line > 1; line-- {
+		if strings.Contains(lineOf(data, line), text) {
+			return line
+		}
+	}
+	return 1
 }
 
 // adviceFor says what is usually wrong.
@@ -131,11 +188,15 @@ func adviceFor(message, line string) string {
 	case strings.Contains(indent, "\t"):
 		return "indent with spaces, not with tabs"
 	case strings.Contains(message, "mapping values are not allowed"):
-		return "put one key on a line, and quote a value that holds a colon and a space"
+		return "put each key with its colon on a line of its own, and quote a value that holds a colon and a space"
 	case strings.Contains(message, "unexpected end of stream"):
 		return "close the quotes"
 	case strings.Contains(message, "',' or"):
 		return "close the bracket, and put commas between the entries"
+	case strings.Contains(message, "node content"):
+		return "quote what holds a colon or a bracket, like \":123\" or \"[::1]:123\""
+	case strings.Contains(message, "<document start>"):
+		return "keep one document, and one indentation for all keys of a section"
 	case strings.Contains(message, "cannot start any token"):
 		return "quote a value that begins with % @ or `"
 	}
@@ -144,9 +205,5 @@ func adviceFor(message, line string) string {
 
 // lineOf gives a line of the file, from 1.
 func lineOf(data []byte, line int) string {
-	for ; line > 1; line-- {
-		_, data, _ = bytes.Cut(data, []byte("\n"))
-	}
-	text, _, _ := bytes.Cut(data, []byte("\n"))
-	return string(text)
+	return strings.TrimRight(string(data[endOf(data, line-1):endOf(data, line)]), "\r\n")
 }

@@ -43,6 +43,9 @@ func (s section[T]) presets(into *T) {
 // decode reads a mapping into a T that holds its defaults.
 func (s section[T]) decode(d *decoder, at place, into *T) {
 	for _, p := range d.mapping(at, s.example()) {
+		if d.full() {
+			return
+		}
 		f := s.find(p.name)
 		if f == nil {
 			d.unknown(at.path, p, s.names())
@@ -95,8 +98,8 @@ func (s section[T]) keys(path string) []KeyInfo {
 	return all
 }
 
-// flag is a key that is true or false.
-func flag[T any](key string, preset bool, target func(*T) *bool) field[T] {
+// toggle is a key that is true or false.
+func toggle[T any](key string, preset bool, target func(*T) *bool) field[T] {
 	return field[T]{
 		key:     key,
 		info:    KeyInfo{Type: "boolean", Default: strconv.FormatBool(preset)},
@@ -211,7 +214,11 @@ func choice[T any, S ~string](key string, preset S, words []S, target func(*T) *
 					return
 				}
 			}
-			if near := nearest(text, names); near != "" {
+			near := nearest(text, names)
+			if at.node.ShortTag() == "!!bool" && text == "true" {
+				near = nearest("on", names)
+			}
+			if near != "" {
 				d.reportAt(at.node, at.path, "%q is none of %s; did you mean %s?", text, list, near)
 				return
 			}
@@ -231,20 +238,24 @@ type kind[V any] struct {
 
 // read reads one value of this kind.
 func (k kind[V]) read(d *decoder, at place, into *V) bool {
-	text, ok := d.text(at, k.wants, k.example)
+	text, quoted, ok := d.text(at, k.wants, k.example)
 	if !ok {
 		return false
 	}
 	value, err := k.parse(text)
-	if secret := errSecret(""); errors.As(err, &secret) {
+	secret := errSecret("")
+	switch {
+	case errors.As(err, &secret):
 		d.reportAt(at.node, at.path, "%v", err)
-		return false
-	} else if err != nil {
+	case err != nil:
 		d.reportAt(at.node, at.path, "%q %v", text, err)
-		return false
+	case !quoted:
+		d.reportAt(at.node, at.path, "wants %s, and YAML takes this for %s; put it in quotes", k.wants, describe(at.node))
+	default:
+		*into = value
+		return true
 	}
-	*into = value
-	return true
+	return false
 }
 
 // value is a key of a kind, with its default as it would be written ("" for none).

@@ -14,6 +14,7 @@ import (
 const defaultGroup = "224.0.1.1" // NTP's own group (RFC 5905 §7.2)
 
 var (
+	hostKind         = kind[target]{"host", "a host", "time.example.net", parseHost}
 	nameKind         = kind[string]{"host", "a host name", "ke.example.net", parseName}
 	listenKind       = kind[ListenAddress]{"address:port", "an address and port", `":123"`, parseListen}
 	prefixKind       = kind[netip.Prefix]{"network", "a network", "192.0.2.0/24", parsePrefix}
@@ -121,12 +122,6 @@ func (f field[T]) required() field[T] {
 // by says in the schema what a default is worked out from.
 func (f field[T]) by(rule string) field[T] {
 	f.info.Default = rule
-	return f
-}
-
-// within says the range in other words.
-func (f field[T]) within(words string) field[T] {
-	f.info.Range = words
 	return f
 }
 

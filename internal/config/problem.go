@@ -25,6 +25,12 @@ func (p Problem) String() string {
 	return where + p.Message
 }
 
+// sameBut says whether two problems differ in their path at most.
+func (p Problem) sameBut(q Problem) bool {
+	q.Path = p.Path
+	return p == q
+}
+
 // Problems is every problem of a configuration, sorted by line: an error with one
 // line for each.
 type Problems []Problem

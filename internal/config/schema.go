@@ -30,7 +30,7 @@ var serverKeys = section[Server]{
 	rows("multicast", multicastKeys, func(s *Server) *[]Multicast { return &s.Multicast }),
 	group("interfaces", serverInterfaceKeys, func(s *Server) *Server { return s }),
 	group("client_log", clientLogKeys, func(s *Server) *ClientLog { return &s.ClientLog }),
-	flag("interleaved", true, func(s *Server) *bool { return &s.Interleaved }),
+	toggle("interleaved", true, func(s *Server) *bool { return &s.Interleaved }),
 }
 
 var accessKeys = section[Access]{
@@ -64,7 +64,7 @@ var broadcastKeys = section[Broadcast]{
 	value("interface", interfaceKind, "", func(b *Broadcast) *string { return &b.Interface }),
 	span("interval", 64*time.Second, shortestInterval, longestInterval, func(b *Broadcast) *time.Duration { return &b.Interval }),
 	keyNumber("key", func(b *Broadcast) *uint32 { return &b.Key }),
-	flag("unauthenticated", false, func(b *Broadcast) *bool { return &b.Unauthenticated }),
+	toggle("unauthenticated", false, func(b *Broadcast) *bool { return &b.Unauthenticated }),
 	number("version", 4, 1, 4, func(b *Broadcast) *uint8 { return &b.Version }),
 	number("port", NTPPort, 1, 65535, func(b *Broadcast) *uint16 { return &b.Port }),
 }
@@ -75,7 +75,7 @@ var multicastKeys = section[Multicast]{
 	span("interval", 64*time.Second, shortestInterval, longestInterval, func(m *Multicast) *time.Duration { return &m.Interval }),
 	number("ttl", 16, 1, 255, func(m *Multicast) *uint8 { return &m.TTL }),
 	keyNumber("key", func(m *Multicast) *uint32 { return &m.Key }),
-	flag("unauthenticated", false, func(m *Multicast) *bool { return &m.Unauthenticated }),
+	toggle("unauthenticated", false, func(m *Multicast) *bool { return &m.Unauthenticated }),
 	number("version", 4, 1, 4, func(m *Multicast) *uint8 { return &m.Version }),
 	number("port", NTPPort, 1, 65535, func(m *Multicast) *uint16 { return &m.Port }),
 }
@@ -86,20 +86,20 @@ var serverInterfaceKeys = section[Server]{
 
 var clientLogKeys = section[ClientLog]{
 	number("size", 65536, 0, 1<<24, func(c *ClientLog) *int { return &c.Size }),
-	flag("privacy", false, func(c *ClientLog) *bool { return &c.Privacy }),
+	toggle("privacy", false, func(c *ClientLog) *bool { return &c.Privacy }),
 }
 
 var symmetricKeys = section[Symmetric]{
-	flag("passive", false, func(s *Symmetric) *bool { return &s.Passive }),
+	toggle("passive", false, func(s *Symmetric) *bool { return &s.Passive }),
 	keyNumbers("keys", func(s *Symmetric) *[]uint32 { return &s.Keys }),
-	flag("unauthenticated", false, func(s *Symmetric) *bool { return &s.Unauthenticated }),
+	toggle("unauthenticated", false, func(s *Symmetric) *bool { return &s.Unauthenticated }),
 	number("max_associations", 100, 0, 100, func(s *Symmetric) *int { return &s.MaxAssociations }),
 }
 
 var localKeys = section[Local]{
 	number("stratum", 10, 1, 15, func(l *Local) *uint8 { return &l.Stratum }),
 	span("activate", 0, 0, 8760*time.Hour, func(l *Local) *time.Duration { return &l.Activate }),
-	flag("orphan", false, func(l *Local) *bool { return &l.Orphan }),
+	toggle("orphan", false, func(l *Local) *bool { return &l.Orphan }),
 }
 
 var secretKeys = section[secretRow]{
@@ -108,6 +108,9 @@ var secretKeys = section[secretRow]{
 	secretField("hex", hexKind, func(r *secretRow) *string { return &r.hex }),
 	secretField("text", textKind, func(r *secretRow) *string { return &r.text }),
 }
+
+// forever bounds durations that need no bound of their own: 114 years.
+const forever = 1000000 * time.Hour
 
 // DefaultStateDir is where the kernel's clock keeps its drift and its panic gate.
 const DefaultStateDir = "/var/lib/timeball"
@@ -118,19 +121,19 @@ var clockKeys = section[Clock]{
 	value("drift_file", optionalFileKind, DefaultStateDir+"/drift", func(c *Clock) *string { return &c.DriftFile }),
 	value("state_dir", optionalFileKind, "", func(c *Clock) *string { return &c.StateDir }).by("folder of drift_file"),
 	group("step", stepKeys, func(c *Clock) *Step { return &c.Step }),
-	ratio("max_slew", 83333*PPM, PPM, 100000*PPM, func(c *Clock) *Frequency { return &c.MaxSlew }),
-	span("panic", 1000*time.Second, 0, 1<<62, func(c *Clock) *time.Duration { return &c.Panic }).within("from 0s, which turns it off"),
+	ratio("max_slew", 83333e-6, 1e-6, 0.1, func(c *Clock) *Frequency { return &c.MaxSlew }),
+	span("panic", 1000*time.Second, 0, forever, func(c *Clock) *time.Duration { return &c.Panic }),
 	group("leap", leapKeys, func(c *Clock) *Leap { return &c.Leap }),
 	span("accuracy_goal", 0, 0, time.Second, func(c *Clock) *time.Duration { return &c.AccuracyGoal }),
 }
 
 var virtualKeys = section[Virtual]{
-	span("offset", 0, -1<<62, 1<<62, func(v *Virtual) *time.Duration { return &v.Offset }).within(""),
-	ratio("frequency", 0, -100000*PPM, 100000*PPM, func(v *Virtual) *Frequency { return &v.Frequency }),
+	span("offset", 0, -forever, forever, func(v *Virtual) *time.Duration { return &v.Offset }),
+	ratio("frequency", 0, -0.1, 0.1, func(v *Virtual) *Frequency { return &v.Frequency }),
 }
 
 var stepKeys = section[Step]{
-	span("threshold", time.Second, time.Microsecond, 1<<62, func(s *Step) *time.Duration { return &s.Threshold }).within("from 1us"),
+	span("threshold", time.Second, time.Microsecond, forever, func(s *Step) *time.Duration { return &s.Threshold }),
 	number("updates", 3, -1, 1000000, func(s *Step) *int { return &s.Updates }),
 }
 

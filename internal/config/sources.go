@@ -16,20 +16,20 @@ var sourceKeys = section[Source]{
 	listenerKey(MulticastClient, multicastClientKeys),
 	refclockKey,
 	number("count", 4, 1, 32, func(s *Source) *int { return &s.Count }),
-	flag("iburst", true, func(s *Source) *bool { return &s.IBurst }),
-	flag("burst", false, func(s *Source) *bool { return &s.Burst }),
+	toggle("iburst", true, func(s *Source) *bool { return &s.IBurst }),
+	toggle("burst", false, func(s *Source) *bool { return &s.Burst }),
 	number("min_poll", DefaultMinPoll, MinPoll, MaxPoll, func(s *Source) *Poll { return &s.MinPoll }),
 	number("max_poll", DefaultMaxPoll, MinPoll, MaxPoll, func(s *Source) *Poll { return &s.MaxPoll }),
 	number("version", 4, 1, 4, func(s *Source) *uint8 { return &s.Version }),
 	keyNumber("key", func(s *Source) *uint32 { return &s.Key }),
-	flag("unauthenticated", false, func(s *Source) *bool { return &s.Unauthenticated }),
+	toggle("unauthenticated", false, func(s *Source) *bool { return &s.Unauthenticated }),
 	ntsKey,
 	choice("interleaved", InterleavedAuto, []Interleaved{InterleavedOff, InterleavedOn, InterleavedAuto},
 		func(s *Source) *Interleaved { return &s.Interleaved }),
-	flag("prefer", false, func(s *Source) *bool { return &s.Prefer }),
-	flag("trust", false, func(s *Source) *bool { return &s.Trust }),
-	flag("no_select", false, func(s *Source) *bool { return &s.NoSelect }),
-	flag("require", false, func(s *Source) *bool { return &s.Require }),
+	toggle("prefer", false, func(s *Source) *bool { return &s.Prefer }),
+	toggle("trust", false, func(s *Source) *bool { return &s.Trust }),
+	toggle("no_select", false, func(s *Source) *bool { return &s.NoSelect }),
+	toggle("require", false, func(s *Source) *bool { return &s.Require }),
 	span("offset", 0, -time.Hour, time.Hour, func(s *Source) *time.Duration { return &s.Offset }),
 	span("max_delay", 3*time.Second, time.Microsecond, 1000*time.Second, func(s *Source) *time.Duration { return &s.MaxDelay }),
 	value("interface", interfaceKind, "", func(s *Source) *string { return &s.Interface }),
@@ -63,6 +63,7 @@ var ntsClientKeys = section[NTSClient]{
 
 // The kinds of source for which a key has meaning; all, where it does not stand here.
 var (
+	sourceKinds  = []SourceKind{Pool, ServerSource, Peer, BroadcastClient, MulticastClient, RefclockSource}
 	unicastKinds = []SourceKind{Pool, ServerSource, Peer}
 	clientKinds  = []SourceKind{Pool, ServerSource}
 	polledKinds  = []SourceKind{Pool, ServerSource, Peer, RefclockSource}
@@ -148,16 +149,10 @@ func hostKey(kind SourceKind, example string) field[Source] {
 			if !d.claim(at, s, kind) {
 				return
 			}
-			text, ok := d.text(at, "a host", example)
-			if !ok {
-				return
+			var to target
+			if hostKind.read(d, at, &to) {
+				s.Host, s.Port = to.host, to.port
 			}
-			host, port, err := parseHost(text)
-			if err != nil {
-				d.reportAt(at.node, at.path, "%q %v", text, err)
-				return
-			}
-			s.Host, s.Port = host, port
 		},
 	}
 }

@@ -30,7 +30,7 @@ func nearest(word string, names []string) string {
 
 // plainName is a name as a hurried hand writes it.
 func plainName(name string) string {
-	return strings.NewReplacer("_", "", "-", "").Replace(strings.ToLower(name))
+	return strings.ReplaceAll(strings.ReplaceAll(strings.ToLower(name), "_", ""), "-", "")
 }
 
 // editDistance is the number of letters to insert, remove, replace or swap with the
@@ -58,12 +58,26 @@ func editDistance(a, b string) int {
 	return row[len(b)]
 }
 
-// pathOfKey gives the first path of the schema that ends in this key, or "".
+// pathOfKey gives the first path of the schema that ends in this key, or the one that
+// does what another daemon calls so, or "".
 func pathOfKey(key string) string {
+	plain := plainName(key)
 	for _, info := range schema {
-		if strings.HasSuffix(info.Path, "."+key) {
+		if plainName(info.Path[strings.LastIndexByte(info.Path, '.')+1:]) == plain {
 			return info.Path
 		}
 	}
-	return ""
+	return elsewhere[plain]
+}
+
+// elsewhere maps words of other daemons, as plainName gives them, to paths; it is
+// looked up, never ranged over.
+var elsewhere = map[string]string{
+	"servers": "sources", "pools": "sources", "peers": "sources", "source": "sources",
+	"allow": "server.access", "deny": "server.access", "restrict": "server.access",
+	"bindaddress": "server.listen", "xleave": "interleaved", "autokey": "nts",
+	"makestep": "clock.step", "maxslewrate": "clock.max_slew", "tinker": "clock.panic",
+	"leapfile": "clock.leap.file", "leapsectz": "clock.leap.file", "keyfile": "keys",
+	"bindcmdaddress": "control.socket", "loglevel": "log.level",
+	"ntsservercert": "server.nts.certificate", "ntsserverkey": "server.nts.key",
 }

@@ -13,12 +13,6 @@ import (
 // Frequency is a relative frequency error in seconds per second: 12ppm is 12e-6.
 type Frequency float64
 
-// The units of frequencies in a file.
-const (
-	PPM Frequency = 1e-6
-	PPB Frequency = 1e-9
-)
-
 var (
 	errNoDuration  = errors.New("is not a duration; write a number and ns, us, ms, s, m or h, like 64s")
 	errNoFrequency = errors.New("is not a frequency; write a number and ppm or ppb, like 12ppm, or a ratio like 1e-9")
@@ -88,7 +82,7 @@ func ParseFrequency(text string) (Frequency, error) {
 
 // String writes the frequency in ppm, or in ppb below 1 ppm.
 func (f Frequency) String() string {
-	if f != 0 && f > -PPM && f < PPM {
+	if f != 0 && f > -1e-6 && f < 1e-6 {
 		return strconv.FormatFloat(float64(f)*1e9, 'g', 10, 64) + "ppb"
 	}
 	return strconv.FormatFloat(float64(f)*1e6, 'g', 10, 64) + "ppm"
@@ -113,39 +107,49 @@ func joinWords(words ...string) string {
 	return strings.Join(kept, " ")
 }
 
+// target is where requests go.
+type target struct {
+	host string // a name, or an IP address without brackets
+	port uint16
+}
+
 // parseHost splits HOST or HOST:PORT; an IPv6 address with a port needs brackets.
-func parseHost(text string) (host string, port uint16, err error) {
+func parseHost(text string) (target, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
-		return addr.String(), NTPPort, checkUnicast(addr)
+		return target{addr.String(), NTPPort}, checkUnicast(addr)
 	}
 	if strings.HasPrefix(text, "[") {
 		return parseBracketed(text)
 	}
 	host, behind, found := strings.Cut(text, ":")
-	if port = NTPPort; found {
-		if port, err = parsePort(behind, 1); err != nil {
-			return "", 0, err
-		}
+	if !found || strings.Contains(text, "/") {
+		return target{text, NTPPort}, checkName(text)
+	}
+	port, err := parsePort(behind, 1)
+	if err != nil {
+		return target{}, err
 	}
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.String(), port, checkUnicast(addr)
+		return target{addr.String(), port}, checkUnicast(addr)
 	}
-	return host, port, checkName(host)
+	return target{host, port}, checkName(host)
 }
 
 // parseBracketed reads [IPV6] or [IPV6]:PORT.
-func parseBracketed(text string) (host string, port uint16, err error) {
+func parseBracketed(text string) (target, error) {
 	inside, behind, _ := strings.Cut(text[1:], "]")
 	addr, err := netip.ParseAddr(inside)
 	if err != nil || !addr.Is6() || behind != "" && behind[0] != ':' || !strings.Contains(text, "]") {
-		return "", 0, errors.New("is not an address; write [2001:db8::1]:123")
+		return target{}, errors.New("is not an address; write it like \"[2001:db8::1]:123\"")
 	}
-	if port = NTPPort; behind != "" {
-		if port, err = parsePort(behind[1:], 1); err != nil {
-			return "", 0, err
-		}
+	if behind == "" {
+		return target{addr.String(), NTPPort}, checkUnicast(addr)
 	}
-	return addr.String(), port, checkUnicast(addr)
+	port, err := parsePort(behind[1:], 1)
+	if err != nil {
+		return target{}, err
+	}
+	return target{addr.String(), port}, checkUnicast(addr)
 }
 
 // checkUnicast refuses the addresses that cannot be asked for the time.
@@ -159,11 +163,19 @@ func checkUnicast(addr netip.Addr) error {
 	return nil
 }
 
+// checkScheme refuses URLs.
+func checkScheme(name string) error {
+	if strings.Contains(name, "/") {
+		return errors.New("is not a host name; write the name alone, without scheme or path")
+	}
+	return nil
+}
+
 // checkName refuses what cannot be a host name (RFC 1123 §2.1, with _ as seen in
 // practice).
 func checkName(name string) error {
-	if strings.Contains(name, "/") {
-		return errors.New("is not a host name; write the name alone, without scheme or path")
+	if err := checkScheme(name); err != nil {
+		return err
 	}
 	for _, r := range name {
 		if r >= 0x80 {
@@ -200,7 +212,7 @@ func parsePort(text string, lowest uint16) (uint16, error) {
 func parseListen(text string) (ListenAddress, error) {
 	colon := strings.LastIndexByte(text, ':')
 	if _, err := netip.ParseAddr(text); err == nil || colon < 0 {
-		return ListenAddress{}, errors.New("has no port; write ADDRESS:PORT or :PORT, like [::1]:123 or :123")
+		return ListenAddress{}, errors.New("has no port; write ADDRESS:PORT or :PORT, like \"[::1]:123\" or \":123\"")
 	}
 	port, err := parsePort(text[colon+1:], 0)
 	if err != nil {
