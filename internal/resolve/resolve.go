@@ -77,17 +77,21 @@ type job struct {
 	cancel context.CancelFunc
 }
 
-// New returns a resolver; Close ends it.
-func New(lookup Lookup, family Family) *Resolver {
+// New returns a resolver that wants any family; Close ends it.
+func New(lookup Lookup) *Resolver {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Resolver{
-		lookup: lookup, family: family,
+		lookup:  lookup,
 		results: make(chan Result, 16),
 		slots:   make(chan struct{}, atOnce),
 		jobs:    make(map[string]*job),
-		ctx:     ctx, stop: stop,
+		ctx:     ctx,
+		stop:    stop,
 	}
 }
+
+// Prefer says which family is wanted; to be called before the first Resolve.
+func (r *Resolver) Prefer(f Family) { r.family = f }
 
 // Results is where the outcomes come; it has one reader and is never closed.
 func (r *Resolver) Results() <-chan Result { return r.results }

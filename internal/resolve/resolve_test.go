@@ -37,7 +37,7 @@ func names(table map[string][]netip.Addr, after time.Duration) Lookup {
 func TestNameIsResolvedInTheBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		want := addresses("192.0.2.1", "2001:db8::1")
-		r := New(names(map[string][]netip.Addr{"a.example": want}, 30*time.Second), AnyFamily)
+		r := New(names(map[string][]netip.Addr{"a.example": want}, 30*time.Second))
 		defer r.Close()
 		start := time.Now()
 		r.Resolve("a.example")
@@ -59,7 +59,7 @@ func TestLiteralAddressComesAtOnceWithoutALookup(t *testing.T) {
 		r := New(func(context.Context, string) ([]netip.Addr, error) {
 			t.Error("a literal address was looked up")
 			return nil, nil
-		}, AnyFamily)
+		})
 		defer r.Close()
 		start := time.Now()
 		for _, literal := range []string{"192.0.2.7", "2001:db8::7", "fe80::1%eth0", "::ffff:192.0.2.8"} {
@@ -77,7 +77,7 @@ func TestLiteralAddressComesAtOnceWithoutALookup(t *testing.T) {
 
 func TestFailureIsTriedAgainWithGrowingWaitsToFiveMinutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New(names(nil, 0), AnyFamily)
+		r := New(names(nil, 0))
 		defer r.Close()
 		r.Resolve("gone.example")
 		var waits []time.Duration
@@ -108,7 +108,7 @@ func TestNameServerThatComesUpLaterIsUsed(t *testing.T) {
 				return nil, errors.New("network is unreachable")
 			}
 			return addresses("192.0.2.1"), nil
-		}, AnyFamily)
+		})
 		defer r.Close()
 		r.Resolve("late.example")
 		for {
@@ -124,7 +124,7 @@ func TestNameServerThatComesUpLaterIsUsed(t *testing.T) {
 
 func TestSilentNameServerIsReportedAfterTheTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := New(names(nil, time.Hour), AnyFamily)
+		r := New(names(nil, time.Hour))
 		defer r.Close()
 		start := time.Now()
 		r.Resolve("silent.example")
@@ -145,7 +145,7 @@ func TestSlowNamesDoNotPileUp(t *testing.T) {
 			defer running.Add(-1)
 			time.Sleep(30 * time.Second) // heeds no context
 			return addresses("192.0.2.1"), nil
-		}, AnyFamily)
+		})
 		defer r.Close()
 		for i := range 100 {
 			for range 5 { // asked for again and again: one job each
@@ -185,7 +185,8 @@ func TestAnswersAreCleanedAndOrdered(t *testing.T) {
 		{"nothing at all", AnyFamily, nil, nil},
 		{"many are bounded", AnyFamily, fifty, fifty[:maxAddresses]},
 	} {
-		r := New(nil, c.family)
+		r := New(nil)
+		r.Prefer(c.family)
 		got, err := r.usable("x.example", c.found)
 		if !slices.Equal(got, c.want) || (err == nil) != (c.want != nil) {
 			t.Errorf("%s: got %v, %v, want %v", c.what, got, err, c.want)
@@ -199,7 +200,7 @@ func TestAskedAgainTheNameGivesItsNewAddresses(t *testing.T) {
 		r := New(func(context.Context, string) ([]netip.Addr, error) {
 			turn++
 			return addresses(fmt.Sprintf("192.0.2.%d", turn)), nil
-		}, AnyFamily)
+		})
 		defer r.Close()
 		for i := 1; i <= 3; i++ {
 			r.Resolve("moving.example")
@@ -216,7 +217,7 @@ func TestForgottenNameIsLeftAlone(t *testing.T) {
 		r := New(func(ctx context.Context, name string) ([]netip.Addr, error) {
 			asked.Add(1)
 			return nil, errors.New("refused")
-		}, AnyFamily)
+		})
 		defer r.Close()
 		r.Resolve("gone.example")
 		<-r.Results()
@@ -238,7 +239,7 @@ func TestForgottenNameIsLeftAlone(t *testing.T) {
 
 func TestCloseEndsEverythingEvenWithNobodyReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) { // fails if a goroutine is left
-		r := New(names(nil, time.Second), AnyFamily)
+		r := New(names(nil, time.Second))
 		for i := range 50 {
 			r.Resolve(fmt.Sprintf("n%d.example", i))
 		}
