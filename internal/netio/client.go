@@ -7,8 +7,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"syscall"
 	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
 )
 
 const (
@@ -56,6 +60,22 @@ func (e *UnreachableError) Error() string { return fmt.Sprintf("%s: %v", e.Remot
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
+// clientSocket is the socket of a Client in one of the drivers. read returns errors of
+// the system as they are.
+type clientSocket interface {
+	send(b []byte, sequence uint32) (ntptime.Instant, error)
+	read(buf []byte, rx *model.Received) (Event, error)
+}
+
+// Client is a socket for exchanges with one server. Send and Read may be called from
+// different goroutines; Read from one at a time.
+type Client struct {
+	cfg    ClientConfig
+	conn   *net.UDPConn
+	socket clientSocket
+	sent   atomic.Uint32
+}
+
 // OpenClient opens a connected socket with a source port drawn at random. Datagrams
 // of anybody else than Remote do not reach it.
 func OpenClient(cfg ClientConfig) (*Client, error) {
@@ -74,7 +94,8 @@ func OpenClient(cfg ClientConfig) (*Client, error) {
 		if err != nil {
 			return nil, fmt.Errorf("open client socket to %s: %w", cfg.Remote, err)
 		}
-		c, err := dialClient(cfg, port)
+		c := &Client{cfg: cfg}
+		c.conn, c.socket, err = dialClient(&c.cfg, port)
 		if err == nil {
 			return c, nil
 		}
@@ -85,6 +106,40 @@ func OpenClient(cfg ClientConfig) (*Client, error) {
 		}
 	}
 	return nil, fmt.Errorf("open client socket to %s: %w", cfg.Remote, last)
+}
+
+// dialUDP opens a connected socket; control sets options before the bind.
+func dialUDP(cfg *ClientConfig, port uint16, control func(fd int) error) (*net.UDPConn, error) {
+	dialer := net.Dialer{LocalAddr: cfg.localFor(port), Control: rawControl(control)}
+	conn, err := dialer.Dial(cfg.network(), cfg.remoteText())
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
+}
+
+// Send sends one datagram and returns the moment right before it was given to the
+// kernel. Its transmit stamp, if there is one, comes out of Read.
+func (c *Client) Send(b []byte) (ntptime.Instant, error) {
+	if len(b) > bufferSize {
+		return ntptime.Instant{}, ErrTooLong
+	}
+	at, err := c.socket.send(b, c.sent.Add(1)-1)
+	if err != nil {
+		return at, fmt.Errorf("send to %s: %w", c.cfg.Remote, c.explain(err))
+	}
+	return at, nil
+}
+
+// Read waits for a datagram, which it reads into buf and rx, or for the transmit stamp
+// of one that was sent. An UnreachableError does not end the socket; net.ErrClosed does.
+// A datagram longer than buf is dropped.
+func (c *Client) Read(buf []byte, rx *model.Received) (Event, error) {
+	event, err := c.socket.read(buf, rx)
+	if err != nil {
+		return event, c.explain(err)
+	}
+	return event, nil
 }
 
 // randomPort draws a source port, each with the same probability.
@@ -151,8 +206,8 @@ func (c *Client) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadl
 // Close closes the socket; a Read that waits returns net.ErrClosed.
 func (c *Client) Close() error { return c.conn.Close() }
 
-// receivedError turns an error of the socket into one that callers tell apart.
-func (c *Client) receivedError(err error) error {
+// explain turns an error of the socket into one that callers tell apart.
+func (c *Client) explain(err error) error {
 	if errno := unwrapErrno(err); isUnreachable(errno) {
 		return &UnreachableError{Remote: c.cfg.Remote, Err: errno}
 	}

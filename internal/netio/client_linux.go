@@ -1,10 +1,9 @@
 package netio
 
 import (
-	"fmt"
+	"errors"
 	"net"
 	"os"
-	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -13,54 +12,51 @@ import (
 	"timeball/internal/ntptime"
 )
 
-// Client is a socket for exchanges with one server. Send and Read may be called from
-// different goroutines; Read from one at a time.
-type Client struct {
-	cfg     ClientConfig
-	conn    *net.UDPConn
+// stampedClient is a client socket with kernel stamps.
+type stampedClient struct {
+	cfg     *ClientConfig
 	raw     syscall.RawConn
 	v6      bool
-	sent    atomic.Uint32
 	pending pendingStamps
 	control [controlSpace]byte
 	errData []byte // a datagram of ours that comes back with its stamp
 	mapping control
 }
 
-func dialClient(cfg ClientConfig, port uint16) (*Client, error) {
-	c := &Client{cfg: cfg, v6: cfg.Remote.Addr().Is6()}
-	dialer := net.Dialer{LocalAddr: cfg.localFor(port), Control: rawControl(c.configure)}
-	conn, err := dialer.Dial(cfg.network(), cfg.remoteText())
+func dialClient(cfg *ClientConfig, port uint16) (*net.UDPConn, clientSocket, error) {
+	if cfg.Portable {
+		return dialPortable(cfg, port)
+	}
+	c := &stampedClient{cfg: cfg, v6: cfg.Remote.Addr().Is6()}
+	conn, err := dialUDP(cfg, port, c.configure)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	c.conn = conn.(*net.UDPConn)
-	if c.raw, err = c.conn.SyscallConn(); err != nil {
-		return nil, fmt.Errorf("%w; %w", err, c.conn.Close())
+	if c.raw, err = conn.SyscallConn(); err != nil {
+		return nil, nil, errors.Join(err, conn.Close())
 	}
-	return c, nil
+	return conn, c, nil
 }
 
 // configure sets the options before the bind.
-func (c *Client) configure(fd int) error {
+func (c *stampedClient) configure(fd int) error {
 	if err := setOptions(fd, commonOptions(c.v6, c.cfg.DSCP, c.cfg.Hardware != nil)); err != nil {
 		return err
 	}
-	if c.cfg.Interface == "" {
-		return nil
-	}
-	return os.NewSyscallError("setsockopt SO_BINDTODEVICE "+c.cfg.Interface, unix.BindToDevice(fd, c.cfg.Interface))
+	return bindToInterface(fd, c.cfg)
 }
 
-// Send sends one datagram and returns the moment right before it was given to the
-// kernel. Its transmit stamp, if there is one, comes out of Read.
-func (c *Client) Send(b []byte) (ntptime.Instant, error) {
-	if len(b) > bufferSize {
-		return ntptime.Instant{}, ErrTooLong
+// bindToInterface lets a socket send and receive by one interface alone.
+func bindToInterface(fd int, cfg *ClientConfig) error {
+	if cfg.Interface == "" {
+		return nil
 	}
+	return os.NewSyscallError("setsockopt SO_BINDTODEVICE "+cfg.Interface, unix.BindToDevice(fd, cfg.Interface))
+}
+
+func (c *stampedClient) send(b []byte, sequence uint32) (ntptime.Instant, error) {
 	var room [controlSpace]byte
 	controls := room[:0]
-	sequence := c.sent.Add(1) - 1
 	want := !c.cfg.NoTransmitStamps && c.pending.add(b, sequence)
 	if want {
 		ask := uint32(askSoftware)
@@ -77,19 +73,13 @@ func (c *Client) Send(b []byte) (ntptime.Instant, error) {
 	}); e != nil {
 		err = e
 	}
-	if err != nil {
-		if want {
-			c.pending.forget(sequence)
-		}
-		return at, fmt.Errorf("send to %s: %w", c.cfg.Remote, c.receivedError(err))
+	if err != nil && want {
+		c.pending.forget(sequence)
 	}
-	return at, nil
+	return at, err
 }
 
-// Read waits for a datagram, which it reads into buf and rx, or for the transmit stamp
-// of one that was sent. An UnreachableError does not end the socket; net.ErrClosed does.
-// A datagram longer than buf is dropped.
-func (c *Client) Read(buf []byte, rx *model.Received) (Event, error) {
+func (c *stampedClient) read(buf []byte, rx *model.Received) (Event, error) {
 	var event Event
 	var failed error
 	err := c.raw.Read(func(fd uintptr) bool {
@@ -104,13 +94,13 @@ func (c *Client) Read(buf []byte, rx *model.Received) (Event, error) {
 	if err == nil {
 		err = failed
 	}
-	return event, c.receivedError(err)
+	return event, err
 }
 
 // readOnce tries the error queue, then the receive queue: a stamp is there before the
 // reply to its datagram, and is best delivered before it. again asks for another call
 // at once; else done says whether there is a result.
-func (c *Client) readOnce(fd int, buf []byte, rx *model.Received, event *Event) (done, again bool, err error) {
+func (c *stampedClient) readOnce(fd int, buf []byte, rx *model.Received, event *Event) (done, again bool, err error) {
 	if c.pending.waiting.Load() > 0 {
 		got, err := c.readStamp(fd, rx, event)
 		if err != unix.EAGAIN {
@@ -135,7 +125,7 @@ func (c *Client) readOnce(fd int, buf []byte, rx *model.Received, event *Event) 
 }
 
 // fill describes a datagram received; its stamps are in mapping.
-func (c *Client) fill(rx *model.Received, data []byte) {
+func (c *stampedClient) fill(rx *model.Received, data []byte) {
 	m := &c.mapping
 	*rx = model.Received{Data: data, Remote: c.cfg.Remote, Local: m.dest, Interface: m.ifindex}
 	if m.hardware != 0 && c.cfg.Hardware != nil {
@@ -153,7 +143,7 @@ func (c *Client) fill(rx *model.Received, data []byte) {
 
 // readStamp reads one message of the error queue. got says that it was a stamp of ours;
 // the error is EAGAIN if the queue is empty.
-func (c *Client) readStamp(fd int, rx *model.Received, event *Event) (got bool, err error) {
+func (c *stampedClient) readStamp(fd int, rx *model.Received, event *Event) (got bool, err error) {
 	if c.errData == nil {
 		c.errData = make([]byte, errorData)
 	}

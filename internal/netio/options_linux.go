@@ -1,9 +1,7 @@
 package netio
 
 import (
-	"errors"
 	"os"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,12 +88,4 @@ func setReceiveBuffer(fd, octets int) error {
 		return nil
 	}
 	return os.NewSyscallError("setsockopt SO_RCVBUF", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, octets))
-}
-
-// rawControl adapts control to the net package.
-func rawControl(control func(fd int) error) func(network, address string, c syscall.RawConn) error {
-	return func(_, _ string, c syscall.RawConn) error {
-		var err error
-		return errors.Join(c.Control(func(fd uintptr) { err = control(int(fd)) }), err)
-	}
 }

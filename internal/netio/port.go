@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"syscall"
 
 	"timeball/internal/ntptime"
 )
@@ -234,4 +235,12 @@ func listen(addr netip.AddrPort, control func(fd int) error) (*net.UDPConn, erro
 		return nil, err
 	}
 	return conn.(*net.UDPConn), nil
+}
+
+// rawControl adapts control to the net package.
+func rawControl(control func(fd int) error) func(network, address string, c syscall.RawConn) error {
+	return func(_, _ string, c syscall.RawConn) error {
+		var err error
+		return errors.Join(c.Control(func(fd uintptr) { err = control(int(fd)) }), err)
+	}
 }

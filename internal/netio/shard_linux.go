@@ -17,7 +17,8 @@ type shard struct {
 	raw     syscall.RawConn
 	local   netip.AddrPort
 	v6      bool
-	primary bool // the one socket of its family that keeps broadcasts
+	primary bool           // the one socket of its family that keeps broadcasts
+	guards  []*net.UDPConn // what keeps others from the port, closed with the primary
 	cfg     *ListenConfig
 
 	closed  atomic.Bool
@@ -36,65 +37,22 @@ func openShards(cfg ListenConfig) ([]socket, error) {
 	if cfg.Portable {
 		return openPortable(cfg)
 	}
-	shards, err := bindExclusively(&cfg)
-	sockets := make([]socket, len(shards))
-	for i, s := range shards {
-		sockets[i] = s
-	}
-	if err != nil {
-		return nil, errors.Join(err, closeAll(sockets))
-	}
-	return sockets, nil
-}
-
-// bindExclusively binds the workers' sockets so that they share one port among
-// themselves and with nobody else. SO_REUSEPORT alone would let every process of the
-// same user join in, so
-//   - the first socket is bound without it: that fails if anybody has the port, and
-//     two processes that start at once cannot both succeed;
-//   - the option is set on it only then, so that the other workers can follow;
-//   - at last one socket gives it up again: as a bind must agree with every socket
-//     there is, nobody can follow from now on.
-//
-// The last step must spare the socket that the kernel finds first when a datagram
-// comes in, since only there it looks at the option to share the load. New sockets go
-// to the head of the kernel's list, but to its tail with the option and IPv6.
-func bindExclusively(cfg *ListenConfig) ([]*shard, error) {
-	first, err := newShard(cfg, cfg.Address, false)
-	if err != nil {
-		return nil, err
-	}
-	first.primary = true
-	shards := []*shard{first}
 	if cfg.Workers == 1 {
-		return shards, nil
-	}
-	if err := first.setReusePort(1); err != nil {
-		return shards, err
-	}
-	for len(shards) < cfg.Workers {
-		s, err := newShard(cfg, first.local, true)
+		s, err := newShard(&cfg, cfg.Address, nil)
 		if err != nil {
-			return shards, err
+			return nil, err
 		}
-		shards = append(shards, s)
+		s.primary = true
+		return []socket{s}, nil
 	}
-	guard := first
-	if first.v6 {
-		guard = shards[len(shards)-1]
-	}
-	return shards, guard.setReusePort(0)
+	return openGroup(&cfg)
 }
 
-func newShard(cfg *ListenConfig, addr netip.AddrPort, reusePort bool) (*shard, error) {
+// newShard binds one socket of a port, with more options first.
+func newShard(cfg *ListenConfig, addr netip.AddrPort, more []option) (*shard, error) {
 	v6 := addr.Addr().Is6()
 	conn, err := listen(addr, func(fd int) error {
-		if reusePort {
-			if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
-				return os.NewSyscallError("setsockopt SO_REUSEPORT", err)
-			}
-		}
-		if err := setOptions(fd, portOptions(v6, cfg)); err != nil {
+		if err := setOptions(fd, append(portOptions(v6, cfg), more...)); err != nil {
 			return err
 		}
 		return setReceiveBuffer(fd, cfg.ReceiveBuffer)
@@ -106,31 +64,23 @@ func newShard(cfg *ListenConfig, addr netip.AddrPort, reusePort bool) (*shard, e
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	s := &shard{conn: conn, raw: raw, v6: v6, cfg: cfg}
-	s.local = conn.LocalAddr().(*net.UDPAddr).AddrPort()
-	s.local = netip.AddrPortFrom(unmapFamily(s.local.Addr(), v6), s.local.Port())
+	s := &shard{conn: conn, raw: raw, v6: v6, cfg: cfg, local: boundTo(conn)}
 	s.ignored.Store(new([]int))
 	return s, nil
 }
 
-// unmapFamily gives an address of an IPv4 socket as IPv4.
-func unmapFamily(a netip.Addr, v6 bool) netip.Addr {
-	if v6 {
-		return a
-	}
-	return a.Unmap()
-}
-
-func (s *shard) setReusePort(value int) error {
-	return s.control(func(fd int) error {
-		return os.NewSyscallError("setsockopt SO_REUSEPORT", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, value))
-	})
+// boundTo is a socket's own address, IPv4 as IPv4.
+func boundTo(conn *net.UDPConn) netip.AddrPort {
+	a := conn.LocalAddr().(*net.UDPAddr).AddrPort()
+	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
 // control runs f on the descriptor, which stays open meanwhile.
-func (s *shard) control(f func(fd int) error) error {
+func (s *shard) control(f func(fd int) error) error { return onDescriptor(s.raw, f) }
+
+func onDescriptor(raw syscall.RawConn, f func(fd int) error) error {
 	var err error
-	if e := s.raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
+	if e := raw.Control(func(fd uintptr) { err = f(int(fd)) }); e != nil {
 		return e
 	}
 	return err
@@ -142,7 +92,11 @@ func (s *shard) ignore(ifindexes []int) { s.ignored.Store(&ifindexes) }
 
 func (s *shard) close() error {
 	s.closed.Store(true)
-	return s.conn.Close()
+	var guards error
+	for _, g := range s.guards {
+		guards = errors.Join(guards, g.Close())
+	}
+	return errors.Join(s.conn.Close(), guards)
 }
 
 func (s *shard) join(group netip.Addr, ifindex int) error { return s.membership(group, ifindex, true) }

@@ -1,0 +1,241 @@
+package netio
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"timeball/internal/model"
+)
+
+// secondProcess names the variable that makes the test binary a second process: it
+// holds what to do there.
+const secondProcess = "NETIO_SECOND_PROCESS"
+
+func TestMain(m *testing.M) {
+	if task := os.Getenv(secondProcess); task != "" {
+		beSecondProcess(task)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// beSecondProcess does "listen ADDRESS WORKERS" or "reuseport ADDRESS" and prints
+// whether it got the port. With "hold" before, it waits for a line on standard input
+// first and keeps the port until the next.
+func beSecondProcess(task string) {
+	words := strings.Fields(task)
+	stdin := bufio.NewReader(os.Stdin)
+	hold := words[0] == "hold"
+	if hold {
+		words = words[1:]
+		fmt.Println("ready")
+		_, _ = stdin.ReadString('\n')
+	}
+	var err error
+	switch words[0] {
+	case "listen":
+		err = listenSecond(words[1], words[2])
+	case "reuseport":
+		err = reusePortSecond(words[1])
+	}
+	switch {
+	case err == nil:
+		fmt.Println("bound")
+	case errors.Is(err, ErrInUse), errors.Is(err, unix.EADDRINUSE):
+		fmt.Println("in use")
+	default:
+		fmt.Println("error:", err)
+	}
+	if hold {
+		_, _ = stdin.ReadString('\n')
+	}
+}
+
+// kept keeps the sockets of a second process from being collected.
+var kept []any
+
+func listenSecond(address, workers string) error {
+	at, err := ParseListen(address)
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(workers)
+	if err != nil {
+		return err
+	}
+	p, err := Listen(ListenConfig{Address: at, Workers: n})
+	kept = append(kept, p)
+	return err
+}
+
+// reusePortSecond does what a program would that wants to join in.
+func reusePortSecond(address string) error {
+	at, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return err
+	}
+	conn, err := listen(at, func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+	kept = append(kept, conn)
+	return err
+}
+
+func runSecond(t *testing.T, format string, args ...any) string {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), secondProcess+"="+fmt.Sprintf(format, args...), "GORACE=atexit_sleep_ms=0")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func TestAnotherProcessDoesNotGetThePort(t *testing.T) {
+	for _, workers := range []int{1, 2, 4, 12} {
+		p := listenAt(t, ListenConfig{Workers: workers}, echo)
+		port := p.LocalAddr().Port()
+		for _, task := range []string{
+			fmt.Sprintf("listen :%d 1", port),
+			fmt.Sprintf("listen :%d 4", port),
+			fmt.Sprintf("listen 127.0.0.1:%d 2", port),
+			fmt.Sprintf("listen [::1]:%d 2", port),
+			fmt.Sprintf("reuseport 0.0.0.0:%d", port),
+			fmt.Sprintf("reuseport 127.0.0.1:%d", port),
+			fmt.Sprintf("reuseport [::]:%d", port),
+			fmt.Sprintf("reuseport [::1]:%d", port),
+		} {
+			if got := runSecond(t, "%s", task); got != "in use" {
+				t.Errorf("%d workers, second process, %s: got %q, want in use", workers, task, got)
+			}
+		}
+	}
+}
+
+func TestASecondPortOfThisProcessIsRefusedToo(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		cfg := loopback(portable)
+		cfg.Workers = 2
+		p := listenAt(t, cfg, echo)
+		cfg.Address = p.LocalAddr()
+		if second, err := Listen(cfg); !errors.Is(err, ErrInUse) {
+			t.Errorf("second listen: %v, %v; want ErrInUse", second, err)
+		}
+	})
+}
+
+func TestOnlyOneOfProcessesThatStartTogetherGetsThePort(t *testing.T) {
+	free, err := Listen(loopback(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := free.LocalAddr()
+	if err := free.Close(); err != nil {
+		t.Fatal(err)
+	}
+	const processes = 6
+	var outs [processes]*bufio.Reader
+	var ins [processes]interface{ Write([]byte) (int, error) }
+	for i := range processes {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), fmt.Sprintf("%s=hold listen %s 3", secondProcess, address), "GORACE=atexit_sleep_ms=0")
+		out, err := cmd.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		outs[i], ins[i] = bufio.NewReader(out), in
+		t.Cleanup(func() {
+			_ = in.Close()
+			_ = cmd.Wait()
+		})
+		readLine(t, outs[i])
+	}
+	for i := range processes {
+		if _, err := ins[i].Write([]byte("go\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	bound := 0
+	for i := range processes {
+		switch line := readLine(t, outs[i]); line {
+		case "bound":
+			bound++
+		case "in use":
+		default:
+			t.Errorf("process %d: %s", i, line)
+		}
+	}
+	if bound != 1 {
+		t.Errorf("%d processes have the port, want 1", bound)
+	}
+}
+
+func readLine(t *testing.T, r *bufio.Reader) string {
+	t.Helper()
+	line, err := r.ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(line)
+}
+
+func TestWorkersShareTheLoadOfOnePort(t *testing.T) {
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		const workers, clients = 4, 200
+		p, err := Listen(ListenConfig{Workers: workers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seen [2 * workers]atomic.Int64
+		var serving sync.WaitGroup
+		for i := range p.Workers() {
+			serving.Go(func() {
+				_ = p.Serve(i, handlerFunc(func(rx *model.Received, reply []byte) int {
+					seen[i].Add(1)
+					return copy(reply, rx.Data)
+				}))
+			})
+		}
+		for i := range clients {
+			c := clientOf(t, ClientConfig{Remote: netip.AddrPortFrom(netip.MustParseAddr(address), p.LocalAddr().Port())})
+			if _, err := c.Send(message(uint64(i))); err != nil {
+				t.Fatal(err)
+			}
+			readPacket(t, c)
+		}
+		used := 0
+		for i := range seen {
+			if seen[i].Load() > 0 {
+				used++
+			}
+		}
+		// Each of 4 is missed by 200 random ports with a probability of 10^-25.
+		if used != workers {
+			t.Errorf("%s: %d sockets got requests, want %d", address, used, workers)
+		}
+		if err := p.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+		serving.Wait()
+	}
+}
