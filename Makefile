@@ -103,7 +103,8 @@ install: build ## binary, units, example configuration (DESTDIR, PREFIX); never 
 	done
 	install -d -m 0700 $(DESTDIR)$(STATEDIR)
 	if [ -e $(CONFIG) ]; then echo "$(CONFIG) is kept"; else install -m 0644 configs/timeball.yaml $(CONFIG); fi
-	@echo "then: systemd-sysusers && systemctl daemon-reload && systemctl enable --now timeball"
+	if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then systemd-sysusers $(SYSUSERSDIR)/timeball.conf; fi
+	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
 .PHONY: uninstall
 uninstall: ## what install put there, except configuration and state

@@ -1,0 +1,238 @@
+package interop
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+	"timeball/test/peers"
+)
+
+// storm sends every one of the packets ten times a second until the test stops it.
+type storm struct {
+	stop chan struct{}
+	done chan int
+}
+
+// forged is one packet as the attacker sends it.
+type forged struct {
+	from, to netip.AddrPort
+	payload  func(round int) []byte
+}
+
+func begin(t *testing.T, attacker *peers.Host, packets []forged) *storm {
+	t.Helper()
+	forger := peers.Forge(t, attacker)
+	s := &storm{stop: make(chan struct{}), done: make(chan int, 1)}
+	go func() {
+		ticker := time.NewTicker(100 * time.Millisecond)
+		defer ticker.Stop()
+		sent := 0
+		for round := 0; ; round++ {
+			for _, p := range packets {
+				if forger.Send(p.from, p.to, p.payload(round)) == nil {
+					sent++
+				}
+			}
+			select {
+			case <-s.stop:
+				s.done <- sent
+				return
+			case <-ticker.C:
+			}
+		}
+	}()
+	return s
+}
+
+// end stops the storm and says how many packets it had.
+func (s *storm) end() int {
+	close(s.stop)
+	return <-s.done
+}
+
+// lie is a packet of a mode that says it is an hour later than it is, by a server of
+// stratum 1. Its origin is the round's: never what anybody waits for.
+func lie(mode wire.Mode) func(int) []byte {
+	return func(round int) []byte {
+		later := ntptime.WallOf(time.Now().Add(time.Hour)).Timestamp()
+		h := wire.Header{Version: 4, Mode: mode, Stratum: 1, Poll: 0, Precision: -20, ReferenceID: wire.ReferenceName("GPS"),
+			ReferenceTime: later, Receive: later, Transmit: later + ntptime.Timestamp(round)}
+		if mode != wire.ModeBroadcast {
+			h.Origin = ntptime.Timestamp(round)
+		}
+		return h.Append(nil)
+	}
+}
+
+// badly signs with the right key number and a digest that is none.
+func badly(payload func(int) []byte) func(int) []byte {
+	return func(round int) []byte {
+		return append(wire.AppendKeyID(payload(round), 7), slices.Repeat([]byte{0xa5}, 16)...)
+	}
+}
+
+// refusal is a crypto-NAK.
+func refusal(payload func(int) []byte) func(int) []byte {
+	return func(round int) []byte { return wire.AppendCryptoNAK(payload(round)) }
+}
+
+// replay sends again, in turn, the true packets of a mode from a host.
+func replay(capture *peers.Capture, from *peers.Host, mode wire.Mode) func(int) []byte {
+	var heard [][]byte
+	for _, p := range capture.Packets() {
+		if _, m := wire.Peek(p.Payload); p.Source.Addr() == from.IPv4 && m == mode {
+			heard = append(heard, p.Payload)
+		}
+	}
+	return func(round int) []byte {
+		if len(heard) == 0 {
+			return nil
+		}
+		return heard[round%len(heard)]
+	}
+}
+
+// attacks are the packets to an address in the name of a host, of the mode that it sends.
+func attacks(from *peers.Host, target netip.Addr, mode wire.Mode, capture *peers.Capture) []forged {
+	var packets []forged
+	for _, payload := range []func(int) []byte{
+		lie(mode), badly(lie(mode)), refusal(lie(mode)), replay(capture, from, mode), lie(wire.ModeServer), refusal(lie(wire.ModeServer)),
+	} {
+		packets = append(packets, forged{netip.AddrPortFrom(from.IPv4, 123), netip.AddrPortFrom(target, 123), payload})
+	}
+	return packets
+}
+
+// memory is the daemon's resident memory in octets.
+func (d *timeball) memory() int {
+	d.t.Helper()
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(d.Pid()), "statm"))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	pages, err := strconv.Atoi(strings.Fields(string(text))[1])
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return pages * os.Getpagesize()
+}
+
+// growth is how much memory may grow under attack: a garbage collector's slack.
+const growth = 8 << 20
+
+// holds watches a client under attack: its source stays selected and reached, its offset
+// small, and nobody joins it.
+func holds(t *testing.T, d *timeball, server netip.Addr, reach bool, during time.Duration) {
+	t.Helper()
+	before := d.memory()
+	for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+		sources, err := d.sources()
+		if err != nil {
+			t.Fatal(err)
+		}
+		i := slices.IndexFunc(sources, func(s source) bool { return s.at(server) })
+		if i < 0 || sources[i].State != "selected" || !small(sources[i].Offset) || reach && sources[i].Reach&0x0f == 0 {
+			t.Fatalf("under attack: got %v, want %v selected, reached and under 1 ms", sources, server)
+		}
+		if len(sources) > 2 {
+			t.Fatalf("sources under attack: got %v, want no more of them", sources)
+		}
+	}
+	if after := d.memory(); after > before+growth {
+		t.Errorf("memory under attack: got %d octets after %d, want it flat", after, before)
+	}
+}
+
+// underAttack is how long each attack lasts.
+const underAttack = 15 * time.Second
+
+// Threats 12 to 14 and 18: forged, unsigned, wrongly signed, replayed packets and NAKs of
+// modes 1, 2 and 4 between two peers that share a key.
+func TestPeersStandForgedPackets(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	server, client, attacker, monitor := lab.Host("server"), lab.Host("client"), lab.Host("attacker"), lab.Host("monitor")
+	key := keyKinds[3]
+	capture := peers.Listen(t, client)
+	s := start(t, server, serverConfig+"symmetric: {passive: true, keys: [7]}\n"+key.ours())
+	c := start(t, client, fmt.Sprintf("sources: [{peer: %v, key: 7, min_poll: 0, max_poll: 0}]\nserver: {}\n%s%s", server.IPv4, key.ours(), wrongClock))
+	c.follows(120*time.Second, server.IPv4)
+	packets := append(attacks(server, client.IPv4, wire.ModePassive, capture),
+		attacks(client, server.IPv4, wire.ModeActive, capture)...)
+	weather := begin(t, attacker, packets)
+	holds(t, c, server.IPv4, true, underAttack)
+	trueError(t, monitor, client.IPv4)
+	if sent := weather.end(); sent < 100 {
+		t.Errorf("packets forged: got %d, want many", sent)
+	}
+	c.follows(30*time.Second, server.IPv4)
+	if sources, err := s.sources(); err != nil || len(sources) > 1 {
+		t.Errorf("associations of the server: got %v, %v, want the client's alone", sources, err)
+	}
+}
+
+// Threat 20: forged and replayed mode 5 packets beside the true ones.
+func TestABroadcastClientStandsForgedPackets(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	server, client, attacker, monitor := lab.Host("server"), lab.Host("client"), lab.Host("attacker"), lab.Host("monitor")
+	key := keyKinds[3]
+	capture := peers.Listen(t, client)
+	c := start(t, client, "sources: [{broadcast_client: {interface: eth0}, key: 7}]\nserver: {}\n"+key.ours()+wrongClock)
+	start(t, server, fmt.Sprintf("local: {stratum: 3}\nclock: {driver: observe}\nserver: {broadcast: [{address: %v, interface: eth0, interval: 1s, key: 7}]}\n%s",
+		lab.Broadcast(), key.ours()))
+	c.eventually(120*time.Second, "timeball follows the broadcasts", func(s source) bool {
+		return s.at(server.IPv4) && s.State == "selected" && small(s.Offset)
+	})
+	weather := begin(t, attacker, attacks(server, lab.Broadcast(), wire.ModeBroadcast, capture))
+	holds(t, c, server.IPv4, false, underAttack)
+	trueError(t, monitor, client.IPv4)
+	weather.end()
+	holds(t, c, server.IPv4, false, 3*time.Second)
+}
+
+// Threat 19: mode 1 from thousands of addresses mobilizes no more than is allowed, and
+// nothing at all where a key must prove it.
+func TestAssociationsAreBounded(t *testing.T) {
+	for _, tt := range []struct {
+		name, symmetric string
+		want            int
+	}{
+		{"without keys up to the limit", "symmetric: {passive: true, unauthenticated: true, max_associations: 10}\n", 10},
+		{"with keys none", "symmetric: {passive: true, keys: [7]}\n" + keyKinds[3].ours(), 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			lab := peers.NewLab(t)
+			server, attacker := lab.Host("server"), lab.Host("attacker")
+			d := start(t, server, serverConfig+tt.symmetric)
+			serves(t, attacker, server.IPv4)
+			before := d.memory()
+			forger := peers.Forge(t, attacker)
+			to := netip.AddrPortFrom(server.IPv4, 123)
+			for i := range 5000 {
+				from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}), 123)
+				if err := forger.Send(from, to, lie(wire.ModeActive)(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			serves(t, attacker, server.IPv4)
+			sources, err := d.sources()
+			if err != nil || len(sources) > tt.want {
+				t.Errorf("sources: got %d, %v, want at most %d", len(sources), err, tt.want)
+			}
+			if after := d.memory(); after > before+growth {
+				t.Errorf("memory: got %d octets after %d, want it flat", after, before)
+			}
+		})
+	}
+}
