@@ -1,0 +1,212 @@
+package association
+
+import (
+	"math"
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+// pollProcess decides when to poll (RFC 5905 §13): the interval asked for by the
+// system process within min_poll and max_poll, quick first polls, bursts, back-off
+// from a silent server, and the rest that a RATE demands.
+type pollProcess struct {
+	min, max time.Duration
+	iburst   bool
+	burst    bool
+
+	hint   time.Duration // asked for by the system process; 0: nothing yet
+	remote time.Duration // the peer's own interval (symmetric modes); 0: unknown
+	floor  time.Duration // raised by RATE; 0: not
+	good   int           // replies since the floor was raised or lowered
+	start  int           // polls left that may be closer together than min_poll
+	quick  int           // of these, polls that wait for no hint
+	extra  int           // polls left of a burst
+	silent int           // polls in a row without an answer
+
+	next    ntptime.Raw   // when the next poll is due
+	spacing time.Duration // between the last poll and next, before jitter
+	at      ntptime.Raw   // last poll
+	polled  bool          // at is set
+	soon    bool          // next was brought forward: no new hint puts it off
+}
+
+// Quick first polls (RFC 5905 §13: iburst, BCOUNT 8 at 2 s; shared/design's estimator
+// asks by hints for its own start: 14 polls that begin 2 s apart).
+const (
+	burstSpacing = 2 * time.Second
+	burstCount   = 8  // of a burst, and of a start to which nobody answers
+	startCount   = 16 // at most, at a start
+	quickCount   = 4  // at a start, whatever the hints say
+	againCount   = 4  // when a silent server is back, or our clock was changed
+	unreachPolls = 12 // UNREACH of RFC 5905's code: then the interval doubles
+)
+
+func (p *pollProcess) init(cfg *Config, now ntptime.Instant) {
+	p.min, p.max = cfg.MinPoll.Duration(), cfg.MaxPoll.Duration()
+	p.next = now.Raw
+	switch cfg.Kind {
+	case KindClient:
+		p.iburst, p.burst = cfg.IBurst, cfg.Burst
+		if p.iburst {
+			p.start, p.quick = startCount, quickCount
+		}
+	case KindActive: // quick only up to the first mode 1
+		p.start = openingExchanges(cfg) + 1
+		p.quick = p.start
+	}
+}
+
+// wanted is the interval of a server in good health: what the system process asks
+// for, not below the peer's own interval, within min_poll and max_poll.
+func (p *pollProcess) wanted() time.Duration {
+	return min(max(p.hint, p.remote, p.min), p.max)
+}
+
+// interval is the poll interval in force outside a burst.
+func (p *pollProcess) interval() time.Duration {
+	interval := max(p.wanted(), p.floor)
+	for i := unreachPolls; i < p.silent && interval < p.max; i++ {
+		interval = min(2*interval, p.max)
+	}
+	return interval
+}
+
+// hurried says whether the poll under way is one of a start or a burst.
+func (p *pollProcess) hurried() bool { return p.start > 0 || p.extra > 0 }
+
+// pause is the time from a poll to the next, before jitter.
+func (p *pollProcess) pause() time.Duration {
+	interval := p.interval()
+	quick := min(burstSpacing, p.min)
+	switch {
+	case p.extra > 0:
+		return min(quick, interval)
+	case p.start == 0 || p.floor > 0:
+		return interval
+	case p.silent >= burstCount:
+		return interval
+	case p.quick == 0 && p.hint > 0:
+		return min(max(p.hint, quick), interval)
+	}
+	return min(quick, interval)
+}
+
+// exponent is the poll field of a packet: our own interval as a rounded log2.
+func (p *pollProcess) exponent() ntptime.Log2 {
+	return roundedLog2(max(min(max(p.hint, p.min), p.max), p.floor))
+}
+
+// sent counts a poll at now and sets the time of the next.
+func (p *pollProcess) sent(now ntptime.Instant, random Random) {
+	regular := !p.hurried()
+	p.at, p.polled, p.soon = now.Raw, true, false
+	p.start = max(p.start-1, 0)
+	if p.quick == 0 && p.hint >= p.min {
+		p.start = 0 // the system process has seen enough
+	}
+	p.extra = max(p.extra-1, 0)
+	if regular && p.burst && p.silent == 0 {
+		p.extra = p.burstLength()
+	}
+	p.plan(p.pause(), random)
+}
+
+// burstLength is how many polls follow a regular one: a burst takes at most half of
+// the interval.
+func (p *pollProcess) burstLength() int {
+	return min(burstCount-1, int(p.interval()/(2*burstSpacing))-1)
+}
+
+// plan sets the next poll spacing after the last one, ±2 % so that clients do not
+// fall into step (RFC 5905 §13), and not closer than min_poll outside a burst.
+func (p *pollProcess) plan(spacing time.Duration, random Random) {
+	p.spacing = spacing
+	share := float64(random.Uint64()>>11)/(1<<53)*0.04 - 0.02
+	jitter := time.Duration(share * float64(spacing))
+	if jitter < 0 && spacing+jitter < p.min && spacing >= p.min {
+		jitter = -jitter
+	}
+	p.next = p.at.Add(spacing + jitter)
+}
+
+// answered notes a reply; a server that was silent for long is asked again quickly.
+func (p *pollProcess) answered() {
+	if p.silent >= burstCount && p.iburst && p.floor == 0 {
+		p.start, p.quick = max(p.start, againCount), max(p.quick, againCount)
+	}
+	p.silent = 0
+	p.quick = max(p.quick-1, 0)
+	p.recover()
+}
+
+// unanswered notes a poll without a reply.
+func (p *pollProcess) unanswered() { p.silent++ }
+
+// reschedule moves the next poll when the interval has changed since it was set.
+func (p *pollProcess) reschedule(now ntptime.Instant, random Random) {
+	if spacing := p.pause(); p.polled && !p.soon && spacing != p.spacing {
+		p.plan(spacing, random)
+		p.next = max(p.next, now.Raw)
+	}
+}
+
+// onHint takes what the system process asks for.
+func (p *pollProcess) onHint(h model.Hint, now ntptime.Instant, random Random) {
+	if h.Interval > 0 {
+		p.hint = h.Interval
+		p.reschedule(now, random)
+	}
+	if h.Soon > 0 && p.floor == 0 {
+		p.bring(now.Raw.Add(h.Soon))
+	}
+}
+
+// bring makes the next poll at a time, if that is earlier, and not right after the
+// last poll.
+func (p *pollProcess) bring(at ntptime.Raw) {
+	if p.polled {
+		at = max(at, p.at.Add(min(burstSpacing, p.min)))
+	}
+	if at < p.next {
+		p.next, p.soon = at, true
+	}
+}
+
+// again makes a poll soon, and a few quick ones after it where iburst allows.
+func (p *pollProcess) again(now ntptime.Instant) {
+	if p.floor > 0 {
+		return
+	}
+	if p.iburst {
+		p.start, p.quick = max(p.start, againCount), max(p.quick, againCount)
+	}
+	p.bring(now.Raw)
+}
+
+// retrySpacing is how long a packet that could not be sent waits at most: a network
+// that comes up is used within seconds.
+const retrySpacing = 8 * time.Second
+
+// retry puts the poll that failed locally where the next one soon is.
+func (p *pollProcess) retry(now ntptime.Instant) {
+	if p.iburst && p.silent <= burstCount {
+		p.start = min(p.start+1, startCount) // it did not cost the server anything
+	}
+	p.next = min(p.next, now.Raw.Add(max(retrySpacing, min(p.min, burstSpacing))))
+}
+
+// roundedLog2 is the nearest exponent of a positive interval.
+func roundedLog2(d time.Duration) ntptime.Log2 {
+	return ntptime.Log2(math.Round(math.Log2(d.Seconds())))
+}
+
+// flooredLog2 is the exponent of the largest power of two not above a positive interval.
+func flooredLog2(d time.Duration) ntptime.Log2 {
+	e := roundedLog2(d)
+	if e.Duration() > d {
+		e--
+	}
+	return e
+}

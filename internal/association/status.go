@@ -1,0 +1,143 @@
+package association
+
+import (
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// reachState is what has been said of the other end.
+type reachState uint8
+
+const (
+	reachUnknown reachState = iota
+	reachYes
+	reachNo
+)
+
+var statusModes = [kinds]wire.Mode{KindActive: wire.ModeActive, KindPassive: wire.ModePassive, KindClient: wire.ModeClient,
+	KindBroadcastServer: wire.ModeBroadcast, KindBroadcastClient: wire.ModeClient}
+
+func (a *Association) initStatus() {
+	a.status = model.SourceStatus{Source: a.cfg.ID, Name: a.cfg.Name, Address: a.cfg.Remote, Mode: statusModes[a.cfg.Kind],
+		Dynamic: a.cfg.Dynamic, Broadcast: a.cfg.Kind == KindBroadcastClient, Version: a.cfg.Version, Interface: a.cfg.Interface}
+	a.status.Server = model.ServerState{Leap: wire.LeapUnknown, Stratum: wire.MaxStratum}
+	if a.cfg.Key != nil {
+		a.status.KeyID = a.cfg.Key.ID()
+	}
+	a.status.Interval = a.cfg.MinPoll.Duration()
+	a.status.Poll = a.cfg.MinPoll
+}
+
+// Status is what the association knows of itself; valid until the next call.
+func (a *Association) Status() *model.SourceStatus { return &a.status }
+
+// CopyStatus writes Status into dst.
+func (a *Association) CopyStatus(dst *model.SourceStatus) { *dst = a.status }
+
+// Config is the configuration in force, with its defaults.
+func (a *Association) Config() Config { return a.cfg }
+
+// announce reports the association's beginning, once.
+func (a *Association) announce(now ntptime.Instant, out *Output) {
+	if a.announced {
+		return
+	}
+	a.announced = true
+	a.event(model.EventMobilized, now, a.cfg.Kind.String(), out)
+	out.StatusChanged = true
+}
+
+// demobilize ends the association.
+func (a *Association) demobilize(now ntptime.Instant, why string, out *Output) {
+	a.done = true
+	a.pending, a.last = exchange{}, finished{}
+	a.status.Gone = true
+	a.event(model.EventDemobilized, now, why, out)
+	out.Done, out.Reason, out.StatusChanged = true, why, true
+}
+
+func (a *Association) event(kind model.EventKind, at ntptime.Instant, text string, out *Output) {
+	out.Events = append(out.Events, model.Event{At: at, Kind: kind, Source: a.cfg.ID, Text: text})
+}
+
+// reject counts a packet that failed a test: the one trace that it leaves.
+func (a *Association) reject(reason model.RejectReason) { a.status.Rejected[reason]++ }
+
+// heard notes what the other end says of itself in a packet that is surely its own.
+func (a *Association) heard(p *wire.Packet, server model.ServerState, at ntptime.Instant) {
+	a.status.Server = server
+	a.status.RemoteMode, a.status.RemotePoll = p.Mode, p.Poll
+	a.status.LastPacket = at
+}
+
+// missed ends a poll to which nobody answered.
+func (a *Association) missed(now ntptime.Instant, out *Output) {
+	a.pending = exchange{}
+	a.poll.unanswered()
+	if a.cfg.Kind == KindBroadcastClient {
+		return // its reach counts broadcasts
+	}
+	a.status.Unanswered++
+	a.shiftReach(false, now, out)
+	a.afterMiss()
+}
+
+// concluded ends a poll with a packet that is surely the other end's; good is whether
+// it had time to give. Only then the other end counts as reached (RFC 5905 §9.2).
+func (a *Association) concluded(good bool, now ntptime.Instant, out *Output) {
+	a.poll.answered()
+	if a.cfg.Kind != KindBroadcastClient {
+		a.status.Unanswered = 0
+		a.shiftReach(good, now, out)
+	}
+}
+
+// shiftReach enters a poll's outcome into the reach register (RFC 5905 §13) and
+// reports when the other end is reached, or eight polls in a row were for nothing.
+func (a *Association) shiftReach(good bool, now ntptime.Instant, out *Output) {
+	a.status.Reach <<= 1
+	out.StatusChanged = true
+	if good {
+		a.status.Reach |= 1
+		if a.reachState != reachYes {
+			a.reachState = reachYes
+			a.event(model.EventReachable, now, "", out)
+		}
+		return
+	}
+	lost := a.reachState == reachYes || a.status.Unanswered >= burstCount
+	if a.status.Reach == 0 && lost && a.reachState != reachNo {
+		a.reachState = reachNo
+		a.event(model.EventUnreachable, now, a.whyUnreachable(), out)
+	}
+}
+
+func (a *Association) whyUnreachable() string {
+	if a.status.Unanswered > 0 {
+		return "no answer"
+	}
+	return "answers, but has no time to give"
+}
+
+// afterMiss and afterReply let the kinds that only begin with client exchanges go on.
+func (a *Association) afterMiss() {
+	if a.cfg.Kind == KindActive {
+		a.symmetric.openingMissed()
+	}
+}
+
+func (a *Association) afterReply() {
+	if a.cfg.Kind == KindActive && a.symmetric.opening > 0 {
+		a.symmetric.opening--
+	}
+}
+
+// notePoll copies the poll process's decision into the status.
+func (a *Association) notePoll() {
+	if a.cfg.Kind == KindBroadcastServer || a.cfg.Kind == KindBroadcastClient {
+		return // theirs is the broadcasts' interval
+	}
+	a.status.Interval = a.poll.interval()
+	a.status.Poll = a.poll.exponent()
+}

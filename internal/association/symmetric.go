@@ -1,0 +1,408 @@
+package association
+
+import (
+	"net/netip"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// transmission is a packet of mode 1, 2 or 5 that we have sent.
+type transmission struct {
+	departure
+	transmit ntptime.Timestamp // its transmit field: the origin of a basic answer
+	receive  ntptime.Timestamp // its receive field: the origin of an interleaved one
+	answered bool              // a sample has been made of an answer to it
+}
+
+// remembered is the newest packet of the peer that our next one may refer to.
+type remembered struct {
+	valid    bool
+	transmit ntptime.Timestamp // what our origin field will say
+	received ntptime.Timestamp // what the peer's receive field said
+	receive  ntptime.Timestamp // what our receive field will say: its arrival
+}
+
+// symmetric is the on-wire state of modes 1 and 2 (RFC 5905 §8). Where the RFC has one
+// set of origin, receive and transmit, and overwrites it also by packets that fail the
+// tests (the root of CVE-2015-1799), here are two: echo is the last packet that
+// answered one of our own transmissions, and only what nobody else can know, or a key,
+// moves it. stray is the last packet that did not; it is referred to only as long as
+// there is no echo, so that an exchange can begin.
+type symmetric struct {
+	opening int // mode 3 exchanges still to make before the first mode 1
+	failed  int // of these, without an answer in a row
+
+	ring  [8]transmission // the last ones sent
+	count uint64          // sent in all; ring[(count-1)%8] is the newest
+	echo  remembered
+	stray remembered
+
+	genuine bool // the peer answered since the last poll
+	good    bool // with time to give
+	silent  int  // polls in a row without an answer
+
+	sinceEcho  int  // sent since echo was set
+	beforeEcho int  // sent between the last two settings of echo
+	follows    bool // the peer's last packet was interleaved
+}
+
+// openings are the mode 3/4 exchanges that an active association begins with: one, or
+// a few with iburst, 2 s apart. Those who do not answer mode 3 get one more chance.
+const (
+	openingBurst    = 4
+	openingFailures = 2
+)
+
+func openingExchanges(cfg *Config) int {
+	if cfg.IBurst {
+		return openingBurst
+	}
+	return 1
+}
+
+func (s *symmetric) openingMissed() {
+	if s.opening > 0 {
+		if s.failed++; s.failed >= openingFailures {
+			s.opening = 0
+		}
+	}
+}
+
+// forget drops all stamps: they were taken by a clock that has been stepped since.
+func (s *symmetric) forget() {
+	*s = symmetric{opening: s.opening, failed: s.failed, silent: s.silent}
+}
+
+func (s *symmetric) newest() *transmission {
+	if s.count == 0 {
+		return nil
+	}
+	return &s.ring[(s.count-1)%uint64(len(s.ring))]
+}
+
+func (s *symmetric) stamped(id uint32, at ntptime.Instant, kind model.StampKind) {
+	for i := range s.ring {
+		s.ring[i].stamped(id, at, kind)
+	}
+}
+
+// silentPolls is how many polls in a row without an answer end a dynamic association,
+// and make a configured one listen to strays again.
+const silentPolls = 8
+
+// sendSymmetric ends the poll before and sends mode 1 or 2 (RFC 5905 §8, §13).
+func (a *Association) sendSymmetric(now ntptime.Instant, out *Output) {
+	s := &a.symmetric
+	if s.count > 0 && !a.endSymmetricPoll(now, out) {
+		return
+	}
+	h := a.header(now, wire.Mode(a.cfg.Kind))
+	h.Poll = a.poll.exponent()
+	stamp := a.uniqueStamp(now)
+	h.Transmit = stamp
+	if ref := a.reference(); ref.valid {
+		h.Origin, h.Receive = ref.transmit, ref.receive
+	}
+	if before := s.newest(); a.sendsInterleaved(before) {
+		h.Origin, h.Transmit = s.echo.received, before.at.Timestamp()
+	}
+	a.poll.start, a.poll.quick = 0, 0
+	a.poll.sent(now, a.random)
+	if a.leads() && s.silent == 0 {
+		// The peer's poll shall come first: it is answered at once (see onSymmetric).
+		a.poll.plan(a.poll.spacing+a.poll.spacing/4, a.random)
+	}
+	id := a.emit(&h, false, out)
+	s.ring[s.count%uint64(len(s.ring))] = transmission{departure: departure{id: id, asked: now, at: now},
+		transmit: h.Transmit, receive: h.Receive}
+	s.count++
+	s.sinceEcho++
+	a.notePoll()
+}
+
+// endSymmetricPoll enters the outcome of the poll before; false if that was the end.
+func (a *Association) endSymmetricPoll(now ntptime.Instant, out *Output) bool {
+	s := &a.symmetric
+	if s.genuine {
+		s.silent = 0
+	} else {
+		s.silent++
+		a.status.Unanswered++
+		a.poll.unanswered()
+	}
+	if !s.good {
+		a.shiftReach(false, now, out)
+	}
+	s.genuine, s.good = false, false
+	if s.silent >= silentPolls {
+		s.echo, s.stray = remembered{}, remembered{}
+		if a.cfg.Dynamic {
+			a.demobilize(now, "the peer is silent", out)
+			return false
+		}
+	}
+	return true
+}
+
+// reference is the packet of the peer that our next one refers to.
+func (a *Association) reference() *remembered {
+	if a.symmetric.echo.valid {
+		return &a.symmetric.echo
+	}
+	return &a.symmetric.stray
+}
+
+// uniqueStamp is now as a wire stamp with random bits below what our clock resolves,
+// so that an outsider cannot guess it (RFC 5905 §6); never 0.
+func (a *Association) uniqueStamp(now ntptime.Instant) ntptime.Timestamp {
+	bits := 32 + int(min(a.system.Precision, -16))
+	mask := ntptime.Timestamp(1)<<max(bits, 2) - 1
+	return max(now.Timestamp()&^mask|ntptime.Timestamp(a.random.Uint64())&mask, 1)
+}
+
+// sendsInterleaved says whether the next packet is an interleaved one (RFC 9769 §3):
+// the first answer to the peer's last packet, with exactly one before it, so that the
+// peer knows which transmission the stamp belongs to.
+func (a *Association) sendsInterleaved(before *transmission) bool {
+	s := &a.symmetric
+	if a.cfg.Interleaved == InterleaveOff || a.cfg.Interleaved == InterleaveAuto && !s.follows {
+		return false
+	}
+	return before != nil && before.real && s.echo.valid && s.sinceEcho == 0 && s.beforeEcho == 1
+}
+
+// onSymmetric takes a packet of mode 1 or 2 from the peer.
+func (a *Association) onSymmetric(rx *model.Received, p *wire.Packet, out *Output) {
+	s := &a.symmetric
+	reason, t, isInterleaved := a.testSymmetric(rx, p)
+	if reason == model.RejectInvalid || reason == model.RejectBogus {
+		a.keepStray(rx, p, t != nil, out)
+	}
+	if reason != model.RejectNone {
+		a.reject(reason)
+		return
+	}
+	a.setEcho(rx, p)
+	s.follows = isInterleaved
+	if kiss, ok := kissOf(p); ok {
+		a.onKiss(kiss, p, rx.At, out)
+		return
+	}
+	server := a.serverState(p, rx.At.Wall)
+	a.heard(p, server, rx.At)
+	a.followPoll(p.Poll, rx.At)
+	if reason = testServer(p); reason != model.RejectNone {
+		a.reject(reason)
+		a.last.valid = false
+		out.StatusChanged = true
+		a.answerAtOnce(rx.At)
+		return
+	}
+	a.reached(rx.At, out)
+	a.status.Accepted++
+	if t.answered && !isInterleaved {
+		return // a second answer to one transmission: it keeps the exchange going, no more
+	}
+	t.answered = true
+	x := exchange{departure: t.departure}
+	a.measure(&x, rx, p, server, isInterleaved, out)
+	if out.HasSample && !a.mayFollow(&server, rx) {
+		out.HasSample = false
+		a.reject(model.RejectLoop)
+	}
+	a.answerAtOnce(rx.At)
+}
+
+// testSymmetric makes the packet tests on mode 1 and 2 (RFC 5905 Figure 22). It gives
+// the transmission that the packet answers, nil if none, and whether it does so in
+// interleaved mode. TEST5 comes before TEST2, which has an effect in symmetric modes.
+func (a *Association) testSymmetric(rx *model.Received, p *wire.Packet) (model.RejectReason, *transmission, bool) {
+	s := &a.symmetric
+	switch {
+	case rx.Remote.Addr().Unmap() != a.cfg.Remote.Addr().Unmap(): // TEST4
+		return model.RejectAccess, nil, false
+	case !a.authentic(p): // TEST5
+		return model.RejectAuth, nil, false
+	case p.Transmit.IsZero(): // TEST3; ntp.org's interleaved mode begins so
+		return model.RejectInvalid, nil, false
+	case a.reflected(p):
+		return model.RejectLoop, nil, false
+	case s.seen(p): // TEST1
+		return model.RejectDuplicate, nil, false
+	case p.Origin.IsZero() || p.Receive.IsZero(): // TEST3: the peer has not heard us yet
+		return model.RejectInvalid, nil, false
+	}
+	newest := s.newest()
+	switch {
+	case newest == nil:
+		return model.RejectBogus, nil, false
+	case p.Origin == newest.transmit:
+		if newest.answered && !s.rising(p) {
+			return model.RejectReplay, nil, false
+		}
+		return model.RejectNone, newest, false
+	case a.cfg.Interleaved != InterleaveOff && p.Origin == newest.receive && a.last.valid:
+		return model.RejectNone, newest, true
+	}
+	return model.RejectBogus, s.older(p), false // TEST2
+}
+
+// seen is TEST1 for symmetric modes: both stamps of the last packet again.
+func (s *symmetric) seen(p *wire.Packet) bool {
+	same := func(r *remembered) bool {
+		return r.valid && p.Transmit == r.transmit && p.Receive == r.received
+	}
+	return same(&s.echo) || same(&s.stray)
+}
+
+// reflected reports whether somebody sends us our own packet back.
+func (a *Association) reflected(p *wire.Packet) bool {
+	for i := range a.symmetric.ring {
+		if t := &a.symmetric.ring[i]; t.id != 0 && p.Transmit == t.transmit && p.Receive == t.receive {
+			return true
+		}
+	}
+	return false
+}
+
+// rising reports whether p was sent after the last packet believed.
+func (s *symmetric) rising(p *wire.Packet) bool {
+	return !s.echo.valid || p.Transmit.Sub(s.echo.transmit) > 0
+}
+
+// older finds the transmission before the newest that p answers: our newest got lost,
+// or crossed p on the way. Not an exchange to measure, but surely from the peer.
+func (s *symmetric) older(p *wire.Packet) *transmission {
+	newest := s.newest()
+	for i := range s.ring {
+		if t := &s.ring[i]; t.id != 0 && t != newest && p.Origin == t.transmit && s.rising(p) {
+			return t
+		}
+	}
+	return nil
+}
+
+// keepStray keeps the stamps of a packet that does not answer our last transmission
+// and is not to be measured: as echo if it answers an older one, which nobody else
+// can know; else apart from it, so that a forged packet changes nothing while the
+// peer's true ones come in (threats 12 and 18).
+func (a *Association) keepStray(rx *model.Received, p *wire.Packet, answersOlder bool, out *Output) {
+	s := &a.symmetric
+	if p.Transmit.IsZero() {
+		return
+	}
+	if answersOlder {
+		a.setEcho(rx, p)
+		a.answerAtOnce(rx.At)
+		return
+	}
+	if s.echo.valid || s.stray.valid && a.cfg.Key != nil && p.Transmit.Sub(s.stray.transmit) <= 0 {
+		return // with a key, an older packet is a replay; without one, whoever is last has it
+	}
+	s.stray = remembered{valid: true, transmit: p.Transmit, received: p.Receive, receive: a.uniqueStamp(rx.At)}
+	if s.count == 0 && a.cfg.Kind == KindPassive {
+		a.passiveBegins(rx, p, out)
+	}
+}
+
+// passiveBegins takes over the version and the poll of the packet that mobilized us.
+func (a *Association) passiveBegins(rx *model.Received, p *wire.Packet, out *Output) {
+	a.cfg.Version = p.Version
+	a.status.Version = p.Version
+	a.heard(p, a.serverState(p, rx.At.Wall), rx.At)
+	a.followPoll(p.Poll, rx.At)
+	out.StatusChanged = true
+}
+
+// setEcho makes p the packet that our next one refers to.
+func (a *Association) setEcho(rx *model.Received, p *wire.Packet) {
+	s := &a.symmetric
+	s.echo = remembered{valid: true, transmit: p.Transmit, received: p.Receive, receive: a.uniqueStamp(rx.At)}
+	s.stray = remembered{}
+	s.beforeEcho, s.sinceEcho = s.sinceEcho, 0
+	s.genuine = true
+	s.silent = 0
+	a.status.Unanswered = 0
+	a.poll.answered()
+}
+
+// reached enters a good answer into the reach register, once a poll.
+func (a *Association) reached(at ntptime.Instant, out *Output) {
+	if a.symmetric.good {
+		return
+	}
+	a.symmetric.good = true
+	a.shiftReach(true, at, out)
+}
+
+// followPoll takes the slower of our own and the peer's interval: peers that poll
+// faster than the other end answers make exchanges that ntp.org refuses.
+func (a *Association) followPoll(poll ntptime.Log2, at ntptime.Instant) {
+	a.poll.remote = min(max(poll, lowestPoll), highestPoll).Duration()
+	a.poll.reschedule(at, a.random)
+	a.notePoll()
+}
+
+// leads says whether the peer should follow us: we have the time and the lower stratum.
+func (a *Association) leads() bool {
+	return a.synchronized() && a.system.Stratum < a.status.Server.Stratum
+}
+
+// answerAtOnce brings our poll forward to the arrival of a packet from a peer that
+// follows us: the shorter the time between its T2 and T3, the less its exchange
+// suffers from the drift between the two clocks. At most once in half an interval, and
+// never both ends, since only one has the lower stratum.
+func (a *Association) answerAtOnce(at ntptime.Instant) {
+	if a.leads() && a.poll.polled && at.Raw.Sub(a.poll.at) >= a.poll.interval()/2 {
+		a.poll.next = min(a.poll.next, at.Raw)
+	}
+}
+
+// mayFollow says whether a peer's time may set our clock: with the time from
+// elsewhere, we follow lower strata only, and never one that follows us, or the same
+// server as we do (RFC 5905 §11.2; the reference implementation's TEST12). In holdover
+// a peer that is surely nearer to the time is better than nobody.
+func (a *Association) mayFollow(server *model.ServerState, rx *model.Received) bool {
+	secondary := server.Stratum > wire.StratumPrimary
+	switch {
+	case secondary && a.followsUs(server.ReferenceID, rx.Local):
+		return false
+	case !a.synchronized():
+		return true
+	case a.system.SystemPeer == a.cfg.ID:
+		return true // we follow it already; its stratum is below ours by that
+	case a.system.State == model.DisciplineHoldover:
+		grown := a.system.DispersionRate.Over(max(rx.At.Raw.Sub(a.system.At.Raw), 0))
+		return server.RootDelay/2+server.RootDispersion < a.system.RootDelay/2+a.system.RootDispersion+grown
+	case secondary && server.ReferenceID == a.system.ReferenceID:
+		return false
+	}
+	return server.Stratum < a.system.Stratum
+}
+
+func (a *Association) followsUs(id wire.ReferenceID, local netip.Addr) bool {
+	if local.IsValid() && id == wire.ReferenceAddress(local) {
+		return true
+	}
+	for _, own := range a.loops {
+		if id == own {
+			return true
+		}
+	}
+	return false
+}
+
+// onError takes a packet of a mode that two ends cannot go on with: both passive
+// (RFC 5905 §9.2, ERR). Only the peer itself, answering us, ends the association.
+func (a *Association) onError(rx *model.Received, p *wire.Packet, out *Output) {
+	if reason, _, _ := a.testSymmetric(rx, p); reason != model.RejectNone {
+		a.reject(model.RejectMode)
+		return
+	}
+	a.reject(model.RejectMode)
+	if a.cfg.Dynamic {
+		a.demobilize(rx.At, "the peer is passive as well", out)
+	}
+}
