@@ -20,6 +20,7 @@ FUZZTOTAL   ?= 75s
 BENCHTIME   ?= 1s
 LABTIME     ?= 30s
 
+BIN         ?= bin
 DESTDIR     ?=
 PREFIX      ?= /usr/local
 BINDIR      ?= $(PREFIX)/bin
@@ -38,11 +39,11 @@ help: ## say what there is
 
 .PHONY: build
 build: ## the static binary, bin/timeball
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/timeball ./cmd/timeball
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/timeball ./cmd/timeball
 
 .PHONY: run
 run: build ## a small network of daemons on loopback, for 30 s: no root, no network
-	bin/timeball lab configs/quickstart.yaml --duration $(LABTIME)
+	$(BIN)/timeball lab configs/quickstart.yaml --duration $(LABTIME)
 
 .PHONY: test
 test: ## all the quick tests; no root needed
@@ -92,7 +93,7 @@ bench: ## the benchmarks
 
 .PHONY: install
 install: build ## binary, units, example configuration (DESTDIR, PREFIX); never over an existing configuration
-	install -D -m 0755 bin/timeball $(DESTDIR)$(BINDIR)/timeball
+	install -D -m 0755 $(BIN)/timeball $(DESTDIR)$(BINDIR)/timeball
 	install -D -m 0644 configs/timeball.yaml $(DESTDIR)$(DATADIR)/timeball.yaml
 	install -D -m 0644 configs/refclock.conf $(DESTDIR)$(DATADIR)/refclock.conf
 	install -D -m 0644 configs/timeball.sysusers $(DESTDIR)$(SYSUSERSDIR)/timeball.conf
@@ -114,4 +115,4 @@ uninstall: ## what install put there, except configuration and state
 
 .PHONY: clean
 clean: ## what build left
-	rm -rf bin coverage.out
+	rm -rf $(BIN)/timeball coverage.out
