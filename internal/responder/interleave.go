@@ -1,0 +1,148 @@
+package responder
+
+import (
+	"net/netip"
+
+	"timeball/internal/ntptime"
+)
+
+// stampWays is the number of places for the stamps of one client.
+const stampWays = 16
+
+// Stamps remembers, for the clients that ask so, when the last reply to each really
+// left, so that the next one can say it: interleaved mode (RFC 9769 §2). It is a
+// table of fixed size without pointers, shared by the shards of a daemon.
+//
+// An entry is found by the client's address and by the receive timestamp of our last
+// reply, which only its receiver knows. Who forges a client's address can only have
+// a tentative entry of it replaced: one that has been confirmed, by a request that
+// knew its receive timestamp, changes by such a request alone, or makes room after
+// all tentative ones when its set is full.
+type Stamps struct {
+	seed    Seed
+	sets    uint64
+	entries []stamp
+	gates   gates
+}
+
+type stamp struct {
+	client    uint64 // hash of the whole address; 0: free
+	receive   ntptime.Timestamp
+	transmit  ntptime.Timestamp // 0: the reply has not left
+	used      uint32            // seconds of raw time
+	confirmed bool
+}
+
+// NewStamps makes a table for about size clients; nil, which has every reply in basic
+// mode, for size 0 or less.
+func NewStamps(size int, seed Seed) *Stamps {
+	if size <= 0 {
+		return nil
+	}
+	sets := setsFor(size, stampWays)
+	return &Stamps{seed: seed, sets: uint64(sets), entries: make([]stamp, sets*stampWays)}
+}
+
+// slot is where the stamps of a reply are; the zero value is nowhere.
+type slot struct {
+	index   uint64 // plus one
+	receive ntptime.Timestamp
+}
+
+// exchange takes a request whose origin timestamp is origin and that we received at
+// receive. If origin is the receive timestamp of an earlier reply to that address, it
+// returns when that reply left, and true: the reply may be interleaved. The slot is
+// for the new reply's stamps.
+func (t *Stamps) exchange(addr netip.Addr, origin, receive ntptime.Timestamp, now ntptime.Raw) (transmit ntptime.Timestamp, at slot, interleaved bool) {
+	client := max(t.seed.address(addr), 1)
+	set := client & (t.sets - 1)
+	if !t.gates.enter(set) {
+		return 0, slot{}, false
+	}
+	defer t.gates.leave(set)
+	seconds := uint32(now / 1_000_000_000)
+	entries := t.entries[set*stampWays:][:stampWays]
+	place := -1
+	for i := range entries {
+		if e := &entries[i]; e.client == client && e.receive == origin && e.transmit != 0 {
+			transmit, interleaved, place = e.transmit, true, i
+			break
+		}
+	}
+	if interleaved {
+		forget(entries, client)
+	} else {
+		place = roomFor(entries, client, seconds)
+	}
+	entries[place] = stamp{client: client, receive: receive, used: seconds, confirmed: interleaved}
+	return transmit, slot{set*stampWays + uint64(place) + 1, receive}, interleaved
+}
+
+// forget drops all that is known of a client.
+func forget(entries []stamp, client uint64) {
+	for i := range entries {
+		if entries[i].client == client {
+			entries[i] = stamp{}
+		}
+	}
+}
+
+// roomFor finds the place of a tentative entry: the client's own, a free one, the
+// oldest tentative one, the oldest of all, in this order.
+func roomFor(entries []stamp, client uint64, now uint32) int {
+	best, rank := 0, -1
+	age := uint32(0)
+	for i := range entries {
+		e := &entries[i]
+		r := 0
+		switch {
+		case e.client == client && !e.confirmed:
+			return i
+		case e.client == 0:
+			r = 2
+		case !e.confirmed:
+			r = 1
+		}
+		if r > rank || r == rank && now-e.used > age {
+			best, rank, age = i, r, now-e.used
+		}
+	}
+	return best
+}
+
+// sent notes when the reply of a slot left. A later, better stamp replaces it; one
+// that comes after the client's next request is too late and dropped.
+func (t *Stamps) sent(at slot, transmit ntptime.Timestamp) {
+	if at.index == 0 {
+		return
+	}
+	set := (at.index - 1) / stampWays
+	if !t.gates.enter(set) {
+		return
+	}
+	if e := &t.entries[at.index-1]; e.client != 0 && e.receive == at.receive {
+		e.transmit = transmit
+	}
+	t.gates.leave(set)
+}
+
+// Held counts the clients whose last reply was interleaved, and those that may have
+// asked for it.
+func (t *Stamps) Held() (interleaved, tentative int) {
+	if t == nil {
+		return 0, 0
+	}
+	for set := range t.sets {
+		t.gates.enterPatiently(set)
+		for _, e := range t.entries[set*stampWays:][:stampWays] {
+			switch {
+			case e.confirmed:
+				interleaved++
+			case e.client != 0:
+				tentative++
+			}
+		}
+		t.gates.leave(set)
+	}
+	return interleaved, tentative
+}

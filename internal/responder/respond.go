@@ -1,0 +1,306 @@
+package responder
+
+import (
+	"net/netip"
+
+	"timeball/internal/mac"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// ntpPort is where servers and symmetric peers are (RFC 5905 §7.2).
+const ntpPort = 123
+
+// Respond answers the datagram rx: it writes the reply into dst and returns its
+// length, 0 for none, with the verdict. The reply is never longer than rx.Data.
+// Nothing is allocated.
+func (s *Shard) Respond(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
+	n, v := s.respond(dst, rx, env)
+	if n > len(rx.Data) { // never so, and not to be left to reasoning (threats 5)
+		n, v = 0, Verdict{What: Ignored, Why: WhySpace}
+	}
+	version, mode := wire.Peek(rx.Data)
+	s.tally.count(version, uint8(mode), v)
+	return n, v
+}
+
+func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
+	if !possibleSource(rx, env.Policy) {
+		return 0, Verdict{What: Ignored, Why: WhySource}
+	}
+	mode, why := replyMode(rx, env.Policy)
+	if why != WhyNone {
+		if env.Policy.Queries(rx) {
+			return 0, Verdict{What: Query}
+		}
+		return 0, Verdict{What: Ignored, Why: why}
+	}
+	if why := s.decode(rx); why != WhyNone {
+		return 0, Verdict{What: Ignored, Why: why}
+	}
+	if !env.Policy.Access.Right(rx.Remote.Addr()).Time() {
+		return 0, Verdict{What: Denied, Why: WhyAccess}
+	}
+	admission, at := s.clients.admit(rx.Remote.Addr(), &s.packet.Header, rx.At.Raw, env.Policy.Limit, &s.chance)
+	if admission == limited {
+		return 0, Verdict{What: Limited, Why: WhyRate}
+	}
+	key, v := s.authenticate(env.Policy)
+	switch {
+	case v.What == Denied || v.What == Ignored:
+		return 0, v
+	case env.Snapshot == nil, env.Policy.SilentUntilSynchronized && !env.Snapshot.Synchronized && env.Snapshot.Updates == 0:
+		return 0, Verdict{What: Ignored, Why: WhyStarting}
+	case len(dst) < wire.HeaderSize+len(rx.Data)-len(s.packet.Signed): // header, and a trailer as long as the request's
+		return 0, Verdict{What: Ignored, Why: WhySpace}
+	}
+	s.prepare(mode, rx, env.Snapshot)
+	if admission == kissed {
+		if v.What == Rejected {
+			return 0, Verdict{What: Limited, Why: WhyRate}
+		}
+		s.kiss(env.Policy.Limit)
+		v.What, v.Why = Kissed, WhyRate
+	}
+	return s.finish(dst, rx, env, key, at, v)
+}
+
+// possibleSource reports whether anybody can have asked from there: not from port 0,
+// a group, or no address, and not from a loopback address by another interface.
+func possibleSource(rx *model.Received, policy *Policy) bool {
+	addr := rx.Remote.Addr()
+	switch {
+	case rx.Remote.Port() == 0, !addr.IsValid(), addr.IsUnspecified(), addr.IsMulticast():
+		return false
+	case addr.IsLoopback() || addr.Is4In6() && addr.Unmap().IsLoopback():
+		return policy.LoopbackInterface == 0 || rx.Interface == 0 || rx.Interface == policy.LoopbackInterface
+	}
+	return addr != broadcastIPv4
+}
+
+var broadcastIPv4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// replyMode says in which mode a datagram is to be answered by its own (RFC 5905
+// Figure 20 for a packet that no association takes), or why it draws no answer.
+// A mode 0 packet never leaves.
+func replyMode(rx *model.Received, policy *Policy) (wire.Mode, Why) {
+	switch version, mode := wire.Peek(rx.Data); {
+	case len(rx.Data) == 0:
+		return 0, WhyMalformed
+	case mode == wire.ModeClient:
+		return wire.ModeServer, WhyNone
+	case mode == wire.ModeReserved && version == 1 && rx.Remote.Port() != ntpPort:
+		// RFC 1059 has no modes: from a high port it is a client's question, from
+		// port 123 a symmetric peer's, or a reply.
+		return wire.ModeServer, WhyNone
+	case mode == wire.ModeActive && policy.AnswerActive:
+		return wire.ModePassive, WhyNone
+	}
+	return 0, WhyMode
+}
+
+// decode reads the request, and refuses what was sent to more than us: only a manycast
+// server answers that (RFC 5905 §3.1).
+func (s *Shard) decode(rx *model.Received) Why {
+	switch s.packet.Decode(rx.Data) {
+	case wire.DefectNone:
+	case wire.DefectVersion:
+		return WhyVersion
+	default:
+		return WhyMalformed
+	}
+	if rx.Local.IsMulticast() || rx.Local == broadcastIPv4 {
+		return WhyGroup
+	}
+	return WhyNone
+}
+
+// authenticate checks what the request shows of its sender. The verdict is Answered
+// with the key to sign the reply by, if there is one; Rejected, for a crypto-NAK;
+// Denied or Ignored, for silence.
+func (s *Shard) authenticate(policy *Policy) (*mac.Key, Verdict) {
+	p := &s.packet
+	if !p.HasMAC {
+		return nil, s.unsigned(policy)
+	}
+	if p.CryptoNAK() {
+		return nil, Verdict{What: Ignored, Why: WhyNAK}
+	}
+	if len(p.Signed) > mac.MaxMessage { // the Signer would have to allocate
+		return nil, Verdict{What: Ignored, Why: WhyMalformed}
+	}
+	key := policy.Keys.Key(p.KeyID)
+	why := WhyBadMAC
+	switch {
+	case key == nil:
+		why = WhyUnknownKey
+	case s.signer.Verify(key, p.Signed, p.Digest):
+		if policy.Require == RequireNTS {
+			return nil, Verdict{What: Denied, Why: WhyUnsigned}
+		}
+		return key, Verdict{What: Answered, Signed: true}
+	}
+	if policy.CryptoNAK {
+		return nil, Verdict{What: Rejected, Why: why}
+	}
+	return nil, Verdict{What: Denied, Why: why}
+}
+
+// unsigned judges a request without a MAC. One with an NTS cookie is of no use to its
+// sender without NTS in the reply.
+func (s *Shard) unsigned(policy *Policy) Verdict {
+	if policy.Require != RequireNone {
+		return Verdict{What: Denied, Why: WhyUnsigned}
+	}
+	for c := s.packet.Cursor(); c.Next(); {
+		if c.Field.Type == wire.FieldCookie {
+			return Verdict{What: Denied, Why: WhyNTS}
+		}
+	}
+	return Verdict{What: Answered}
+}
+
+// prepare fills the header of a reply but for the transmit timestamp (RFC 5905
+// Figure 31). Root dispersion has grown since the snapshot (§12: PHI).
+func (s *Shard) prepare(mode wire.Mode, rx *model.Received, snapshot *model.Snapshot) {
+	request := &s.packet.Header
+	receive := s.uniqueReceive(rx.At.Wall.Timestamp())
+	age := max(rx.At.Raw.Sub(snapshot.At.Raw), 0)
+	s.header = wire.Header{
+		Leap: wire.LeapUnknown, Version: request.Version, Mode: mode, Stratum: wire.StratumKiss,
+		Poll: request.Poll, Precision: snapshot.Precision,
+		RootDelay:      ntptime.ShortOf(snapshot.RootDelay),
+		RootDispersion: ntptime.ShortOf(snapshot.RootDispersion + snapshot.DispersionRate.Over(age)),
+		ReferenceTime:  referenceTime(snapshot, rx.At.Wall),
+		Origin:         request.Transmit,
+		Receive:        receive,
+	}
+	if snapshot.Synchronized && snapshot.Stratum < wire.MaxStratum {
+		s.header.Leap, s.header.Stratum, s.header.ReferenceID = snapshot.Leap, snapshot.Stratum, snapshot.ReferenceID
+	}
+}
+
+// referenceTime is when the clock was last set, never later than the request came.
+func referenceTime(snapshot *model.Snapshot, receive ntptime.Wall) ntptime.Timestamp {
+	if snapshot.ReferenceTime == 0 {
+		return 0
+	}
+	return min(snapshot.ReferenceTime, receive).Timestamp()
+}
+
+// stampSpread, in units of 2^-32 s, is how close a receive timestamp may come before
+// the last one and be put behind it: about a microsecond. Two packets of one burst
+// come so close; a clock that was set back is further off.
+const stampSpread = 4295
+
+// uniqueReceive makes receive timestamps differ and rise even if the clock's tick is
+// coarse: clients tell replies apart by them, and interleaved mode keys on them.
+func (s *Shard) uniqueReceive(receive ntptime.Timestamp) ntptime.Timestamp {
+	if behind := s.latest - receive; behind <= stampSpread {
+		receive = s.latest + 1
+	}
+	s.latest = receive
+	return receive
+}
+
+// kiss makes the header a RATE kiss-o'-death that names a poll interval the limit
+// allows (RFC 5905 §7.4). It holds no time.
+func (s *Shard) kiss(limit *RateLimit) {
+	h := &s.header
+	h.Leap, h.Stratum, h.ReferenceID = wire.LeapUnknown, wire.StratumKiss, wire.KissRATE
+	h.RootDelay, h.RootDispersion, h.ReferenceTime = 0, 0, 0
+	h.Poll = max(h.Poll, ntptime.Log2Of(limit.Interval))
+}
+
+// finish writes the reply: the transmit timestamp is the last thing read, and only
+// the MAC comes after it.
+func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, at place, v Verdict) (int, Verdict) {
+	h, request := &s.header, &s.packet.Header
+	var stamps slot
+	var earlier ntptime.Timestamp
+	if v.What == Answered && h.Mode == wire.ModeServer && s.stamps != nil && env.Policy.Interleaved && asksInterleaved(request) {
+		var interleaved bool
+		earlier, stamps, interleaved = s.stamps.exchange(rx.Remote.Addr(), request.Origin, h.Receive, rx.At.Raw)
+		if interleaved {
+			v.What = Interleaved
+			h.Origin = request.Receive
+		}
+	}
+	h.Put(dst)
+	h.Transmit = s.transmitTime(dst, rx, env)
+	if v.What == Interleaved {
+		wire.PutTransmit(dst, earlier)
+		v.StampID = s.await(stamps)
+	} else {
+		wire.PutTransmit(dst, h.Transmit)
+	}
+	if stamps.index != 0 {
+		s.stamps.sent(stamps, h.Transmit)
+	}
+	s.clients.mark(at, flagsOf(v))
+	reply := dst[:wire.HeaderSize]
+	switch {
+	case key != nil:
+		reply = s.signer.AppendMAC(reply, key, len(s.packet.Digest))
+	case v.What == Rejected:
+		reply = wire.AppendCryptoNAK(reply)
+	}
+	return len(reply), v
+}
+
+// asksInterleaved reports whether a request may be one of interleaved mode: it then
+// has our last receive timestamp for its origin, and receive and transmit timestamps
+// that differ (RFC 9769 §2). A request of basic mode mostly has origin 0.
+func asksInterleaved(request *wire.Header) bool {
+	return request.Origin != 0 && request.Receive != request.Transmit
+}
+
+// transmitTime reads the clock for the transmit timestamp. Should the clock have been
+// stepped back since the request came, the receive timestamp is moved to its new
+// scale, by way of the oscillator, which nobody steps.
+func (s *Shard) transmitTime(dst []byte, rx *model.Received, env *Env) ntptime.Timestamp {
+	now := env.Now()
+	if now.Wall < rx.At.Wall {
+		spent := max(now.Raw.Sub(rx.At.Raw), 0)
+		receive := now.Wall.Add(-spent)
+		s.header.Receive = receive.Timestamp()
+		if s.header.ReferenceTime != 0 {
+			s.header.ReferenceTime = referenceTime(env.Snapshot, receive)
+		}
+		s.header.Put(dst)
+	}
+	transmit := now.Wall.Add(max(env.Lead, 0)).Timestamp()
+	if transmit.Sub(s.header.Receive) < 0 || transmit == s.header.Receive {
+		transmit = s.header.Receive + 1
+	}
+	return transmit
+}
+
+func flagsOf(v Verdict) clientFlags {
+	var flags clientFlags
+	if v.Signed {
+		flags |= clientSigned
+	}
+	if v.What == Interleaved {
+		flags |= clientInterleaved
+	}
+	return flags
+}
+
+// Queries reports whether rx is a control query (mode 6, RFC 9327) from an address
+// with the right to it: by the access lists, or, without any, from this host alone.
+// Responses and errors are none: they never draw anything.
+func (p *Policy) Queries(rx *model.Received) bool {
+	const response, controlHead = 0x80 | 0x40 | 0x20, 12 // R, E and M bits
+	if _, mode := wire.Peek(rx.Data); mode != wire.ModeControl || len(rx.Data) < controlHead || rx.Data[1]&response != 0 {
+		return false
+	}
+	if !possibleSource(rx, p) || rx.Local.IsMulticast() || rx.Local == broadcastIPv4 {
+		return false
+	}
+	if p.Access == nil {
+		return rx.Remote.Addr().Unmap().IsLoopback()
+	}
+	return p.Access.Right(rx.Remote.Addr()).Query()
+}

@@ -1,0 +1,123 @@
+// Package responder is the server: it turns the bytes of a request into the bytes of
+// a reply and a verdict. It reads no clock and opens no socket; what it needs to know
+// comes in with each call, and the reply is never longer than the request.
+//
+// A request walks through it in this order: source and mode, form, access right, rate
+// limit, MAC, interleaved stamps, header from the snapshot, transmit timestamp, MAC.
+package responder
+
+import (
+	"time"
+
+	"timeball/internal/mac"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// Require says what a client must show to be told the time.
+type Require uint8
+
+// What a client must show.
+const (
+	RequireNone Require = iota
+	RequireKey          // a MAC by a key that we have, or NTS
+	RequireNTS          // NTS (RFC 8915)
+)
+
+// Policy is what a configuration says of the server. It does not change once it is
+// in use; a reload makes another one. The zero value answers everybody.
+type Policy struct {
+	Access  *Access      // nil: everybody has the peer right
+	Keys    *mac.KeyRing // nil: none
+	Limit   *RateLimit   // nil: none
+	Require Require
+	// CryptoNAK answers a request whose MAC does not verify by a crypto-NAK (RFC 5905
+	// §9.2). Off, as chrony has it, there is silence: a NAK proves nothing to a client
+	// and tells a prober what we have.
+	CryptoNAK bool
+	// AnswerActive answers a mode 1 packet that mobilizes no association by a mode 2
+	// packet without keeping state (RFC 5905 Figure 20).
+	AnswerActive bool
+	// Interleaved answers in interleaved mode those who ask so (RFC 9769).
+	Interleaved bool
+	// SilentUntilSynchronized gives no answer before the clock was synchronized for the
+	// first time: some clients turn away for an hour from a server that says leap 3.
+	SilentUntilSynchronized bool
+	// LoopbackInterface is the index of the loopback interface; packets with a loopback
+	// source that come in by another are dropped (threats 40). 0: unknown, no check.
+	LoopbackInterface int
+}
+
+// Env is what a shard needs to know of the outside at each request.
+type Env struct {
+	Snapshot *model.Snapshot // nil: there is none yet, and no answer
+	Policy   *Policy
+	Now      func() ntptime.Instant // reads the disciplined clock; cheap
+	// Lead is added to the transmit timestamp: the time that will pass, by recent
+	// measurement, before the reply really leaves. Not negative.
+	Lead time.Duration
+}
+
+// ShardConfig is what shards are made of.
+type ShardConfig struct {
+	Clients *Clients // shared by the shards of a daemon; nil: nobody is remembered or limited
+	Stamps  *Stamps  // shared as well; nil: every reply is in basic mode
+	Random  uint64   // a random number of its own
+}
+
+// Shard answers the requests of one socket. One goroutine owns it; only Counters may
+// be called by others.
+type Shard struct {
+	clients *Clients
+	stamps  *Stamps
+	chance  random
+	tally   tally
+
+	packet  wire.Packet // the request
+	header  wire.Header // the reply
+	signer  mac.Signer
+	latest  ntptime.Timestamp // receive timestamp last given out
+	pending [pendingStamps]slot
+	stampID uint32
+}
+
+// NewShard makes a shard.
+func NewShard(cfg ShardConfig) *Shard {
+	return &Shard{clients: cfg.Clients, stamps: cfg.Stamps, chance: random(cfg.Random)}
+}
+
+// Counters returns the shard's counts. Any goroutine may call it.
+func (s *Shard) Counters() Counters {
+	var c Counters
+	s.tally.addTo(&c)
+	return c
+}
+
+// AddCounters adds the shard's counts to c. Any goroutine may call it.
+func (s *Shard) AddCounters(c *Counters) { s.tally.addTo(c) }
+
+// The ids of transmit stamps that are asked for have their highest bit set, so that
+// they are told from those of associations, which use the same sockets.
+const (
+	StampIDs      uint32 = 1 << 31
+	pendingStamps        = 1024 // replies whose stamps are on their way; a power of two
+)
+
+// await makes the id under which the stamp of a reply is asked for.
+func (s *Shard) await(at slot) uint32 {
+	s.stampID++
+	s.pending[s.stampID%pendingStamps] = at
+	return s.stampID | StampIDs
+}
+
+// Transmitted notes when the reply with that Verdict.StampID really left. Ids that no
+// shard gives, and stamps that come too late, are of no effect.
+func (s *Shard) Transmitted(id uint32, at ntptime.Instant) {
+	if id&StampIDs == 0 || (s.stampID-id)&^StampIDs >= pendingStamps {
+		return
+	}
+	if s.stamps != nil {
+		s.stamps.sent(s.pending[id%pendingStamps], at.Timestamp())
+	}
+}
