@@ -23,12 +23,13 @@ type Room struct {
 // Rooms is the plan of the house, layer by layer.
 var Rooms = map[string]Room{
 	// L0: leafs
-	"internal/ntptime": {Layer: 0, Pure: true},
-	"internal/wire":    {Layer: 0, Pure: true, Beside: []string{"ntptime"}},
-	"internal/model":   {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
-	"internal/mac":     {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
-	"internal/nts":     {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
-	"internal/config":  {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "model", "mac"}, OS: "load.go"},
+	"internal/ntptime":  {Layer: 0, Pure: true},
+	"internal/wire":     {Layer: 0, Pure: true, Beside: []string{"ntptime"}},
+	"internal/model":    {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
+	"internal/mac":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
+	"internal/nts":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
+	"internal/leapfile": {Layer: 0, Pure: true, Beside: []string{"ntptime"}},
+	"internal/config":   {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "model", "mac"}, OS: "load.go"},
 
 	// L1: the core
 	"internal/association": {Layer: 1, Pure: true},
