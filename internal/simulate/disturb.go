@@ -93,6 +93,7 @@ func (m *machine) reboot(boot *Reboot) {
 	raw := m.raw(m.world.now)
 	wrong := m.trueError(m.world.now, raw) + boot.Offset.Seconds()
 	m.clock.set(raw, -wrong, 0, 0)
+	m.memory.gateUsed = false // it holds for one boot
 	if !boot.KeepDrift {
 		m.memory = memory{}
 	}

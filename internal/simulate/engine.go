@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 )
 
@@ -18,6 +19,8 @@ type program interface {
 	serve(p *packet, now ntptime.Instant)
 	jumped(by, slept time.Duration, now ntptime.Instant)
 	leaped(step time.Duration, before ntptime.Wall, now ntptime.Instant)
+	// report is the state of the program as it would tell it; nil if it has none.
+	report(now ntptime.Instant) *model.Snapshot
 	stop()
 }
 

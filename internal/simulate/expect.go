@@ -2,6 +2,9 @@ package simulate
 
 import (
 	"fmt"
+	"math"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -42,7 +45,10 @@ func (r Range) Holds(value float64) bool { return value >= r.Low && value <= r.H
 
 // String prints "at most 30 us" or "30 us to 40 us".
 func (r Range) String() string {
-	if r.Low == 0 {
+	switch {
+	case math.IsInf(r.High, 1):
+		return "at least " + r.format(r.Low)
+	case r.Low == 0:
 		return "at most " + r.format(r.High)
 	}
 	return fmt.Sprintf("%s to %s", r.format(r.Low), r.format(r.High))
@@ -53,4 +59,84 @@ func (r Range) format(value float64) string {
 		return formatSeconds(value)
 	}
 	return formatNumber(value)
+}
+
+// Violations says in words which expectations do not hold, in the file's order.
+func (r *Result) Violations() []string {
+	var found []string
+	used := map[string]int{}
+	for i := range r.Scenario.Expect {
+		e := &r.Scenario.Expect[i]
+		for j := range r.Hosts {
+			if h := &r.Hosts[j]; h.Name == e.Host {
+				figures := h.Median
+				if e.To != 0 {
+					figures = h.window(used[e.Host])
+					used[e.Host]++
+				}
+				found = append(found, e.compare(&figures)...)
+				found = append(found, e.compareStates(h)...)
+			}
+		}
+	}
+	return found
+}
+
+// window gives the medians over the n-th interval that `expect:` has for the host.
+func (h *HostResult) window(n int) Figures {
+	all := make([]Figures, len(h.Runs))
+	for i := range h.Runs {
+		all[i] = h.Runs[i].windows[n]
+	}
+	return median(all)
+}
+
+// compare holds the figures against their ranges.
+func (e *Expectation) compare(f *Figures) []string {
+	var found []string
+	when := ""
+	if e.To != 0 {
+		when = fmt.Sprintf(" from %s to %s", formatSpan(e.From), formatSpan(e.To))
+	}
+	for i := range e.Figures {
+		want := &e.Figures[i]
+		if got := f.get(want.Figure); !want.Range.Holds(got) {
+			found = append(found, fmt.Sprintf("%s: %s%s: got %s, want %s", e.Host, want.Figure, when, want.Range.format(got), want.Range))
+		}
+	}
+	return found
+}
+
+// compareStates holds the state at the end of every run against what is expected.
+func (e *Expectation) compareStates(h *HostResult) []string {
+	var found []string
+	report := func(run *RunResult, what string, got, want any) {
+		found = append(found, fmt.Sprintf("%s: %s at the end with seed %d: got %v, want %v", e.Host, what, run.Seed, got, want))
+	}
+	for i := range h.Runs {
+		run := &h.Runs[i]
+		synchronized, stratum := false, uint8(16)
+		if run.Final != nil {
+			synchronized, stratum = run.Final.Synchronized, run.Final.Stratum
+		}
+		if e.Synchronized != nil && synchronized != *e.Synchronized {
+			report(run, "synchronized", synchronized, *e.Synchronized)
+		}
+		if e.Stratum != nil && stratum != *e.Stratum {
+			report(run, "stratum", stratum, *e.Stratum)
+		}
+		for _, source := range e.Sources {
+			if got := run.states[source.Source]; !slices.Contains(source.States, got) {
+				report(run, "source "+source.Source, orNone(got), strings.Join(source.States, " or "))
+			}
+		}
+	}
+	return found
+}
+
+func orNone(state string) string {
+	if state == "" {
+		return "none"
+	}
+	return state
 }

@@ -3,7 +3,9 @@ package simulate
 import (
 	"math"
 	"strconv"
+	"time"
 
+	"timeball/internal/config"
 	"timeball/internal/model"
 )
 
@@ -48,4 +50,15 @@ func stateNames() []string {
 		names[i] = model.State(i).String()
 	}
 	return names
+}
+
+// formatSpan prints a duration of the scenario as the file has it.
+func formatSpan(d time.Duration) string { return config.FormatDuration(d) }
+
+// formatShare prints a share as a percentage, "-" if there is none.
+func formatShare(share float64) string {
+	if math.IsNaN(share) {
+		return "-"
+	}
+	return strconv.FormatFloat(share*100, 'f', 2, 64) + " %"
 }

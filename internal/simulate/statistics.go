@@ -192,7 +192,7 @@ func (q quantiles) at(p float64) float64 {
 	}
 	want, seen := uint64(math.Ceil(p*float64(total))), uint64(0)
 	for i, n := range q {
-		if seen += uint64(n); n > 0 && seen >= want {
+		if seen += uint64(n); n > 0 && seen >= want && i > 0 { // all below 1 ps counts as 0
 			return math.Ldexp(1+(float64(i%binsPerOctave)+0.5)/binsPerOctave, i/binsPerOctave+quantileLow)
 		}
 	}

@@ -13,6 +13,10 @@ import (
 // apply does to the clock what a program wants, at this very instant.
 func (m *machine) apply(c model.Correction) model.Applied {
 	before := m.read()
+	if c.Step != 0 {
+		m.stats.stepped(m.world.now)
+		m.marks = append(m.marks, mark{m.world.now, "step " + formatSeconds(c.Step.Seconds())})
+	}
 	rate := max(-0.1, min(0.1, c.Frequency+c.Slew))
 	frequency := quantize(c.Frequency)
 	m.clock.set(m.raw(m.world.now), c.Step.Seconds(), frequency, quantize(rate)-frequency)
