@@ -1,0 +1,201 @@
+package simulate
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"timeball/internal/association"
+	"timeball/internal/config"
+	"timeball/internal/mac"
+	"timeball/internal/ntptime"
+	"timeball/internal/system"
+)
+
+// precision is what a daemon of the reference models finds when it reads its clock:
+// steps of 100 to 400 ns.
+const precision ntptime.Log2 = -22
+
+// runnable says what of a scenario the simulator cannot do, with its place.
+func (s *Scenario) runnable() error {
+	var problems config.Problems
+	linked := map[[2]string]bool{}
+	for i := range s.Links {
+		l := &s.Links[i]
+		linked[l.Between] = true
+		linked[[2]string{l.Between[1], l.Between[0]}] = true
+	}
+	for i := range s.Hosts {
+		h := &s.Hosts[i]
+		for j := range h.Config.Sources {
+			source := &h.Config.Sources[j]
+			why := ""
+			switch {
+			case source.Kind == config.RefclockSource:
+				why = "reference clocks are not simulated; give the host a perfect clock and local: {stratum: 1}"
+			case source.NTS != nil:
+				why = "NTS is not simulated; leave it out here"
+			case source.Host != "" && !linked[[2]string{h.Name, source.Host}]:
+				why = fmt.Sprintf("there is no way from %s to %s; add a row to links", h.Name, source.Host)
+			default:
+				continue
+			}
+			problems = append(problems, config.Problem{File: s.File, Line: h.Line, Column: h.Column,
+				Path: fmt.Sprintf("hosts.%s.config.sources[%d]", h.Name, j), Message: why})
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
+}
+
+// keyRing holds the keys of a configuration; nil without any.
+func keyRing(c *config.Config) *mac.KeyRing {
+	var keys []*mac.Key
+	for _, k := range c.Keys {
+		kind, err := mac.ParseType(k.Type)
+		if err != nil {
+			continue // the configuration has been checked
+		}
+		if key, err := mac.NewKey(k.ID, kind, k.Secret); err == nil {
+			keys = append(keys, key)
+		}
+	}
+	ring, err := mac.NewKeyRing(keys...)
+	if err != nil {
+		return nil
+	}
+	return ring
+}
+
+// systemConfig is the part of a host's configuration that the system process needs,
+// with what an earlier life has left on its disk.
+func (m *machine) systemConfig() system.Config {
+	c := m.host.Config
+	result := system.Config{
+		MinSources: c.Selection.MinSources, MaxDistance: c.Selection.MaxDistance,
+		StepThreshold: c.Clock.Step.Threshold, StepUpdates: c.Clock.Step.Updates,
+		MaxSlew: ntptime.Frequency(c.Clock.MaxSlew), Panic: c.Clock.Panic, PanicGateOpen: !m.memory.gateUsed,
+		AccuracyGoal: c.Clock.AccuracyGoal, Precision: precision, Addresses: []netip.Addr{m.address},
+		Leap: m.leapConfig(),
+	}
+	if m.memory.hasDrift {
+		result.Frequency, result.FrequencyError = m.memory.frequency, m.memory.frequencyError
+	}
+	if l := c.Local; l != nil {
+		result.Local = &system.Local{Stratum: l.Stratum, Activate: l.Activate, Orphan: l.Orphan}
+	}
+	return result
+}
+
+// leapConfig gives a host whose configuration names a leap file the scenario's leap
+// second as that file's last row; the file itself is not read.
+func (m *machine) leapConfig() system.LeapConfig {
+	c := system.LeapConfig{Mode: map[config.LeapMode]system.LeapMode{
+		config.LeapStep: system.LeapStep, config.LeapSlew: system.LeapSlew, config.LeapIgnore: system.LeapIgnore,
+	}[m.host.Config.Clock.Leap.Mode]}
+	leap := m.world.scenario.Leap
+	if leap == nil || m.host.Config.Clock.Leap.File == "" {
+		return c
+	}
+	const now = 37 // TAI−UTC since 2017
+	after := now + 1
+	if leap.Delete {
+		after = now - 1
+	}
+	since := ntptime.WallOf(time.Date(2017, 1, 1, 0, 0, 0, 0, time.UTC))
+	c.Table = []system.LeapEntry{{At: since, TAI: now}, {At: leap.At, TAI: after}}
+	return c
+}
+
+// associationOf makes the association of a source that names a host; false: it is
+// mobilized by what it listens to.
+func (m *machine) associationOf(s *config.Source, keys *mac.KeyRing) (association.Config, bool) {
+	kind := association.KindClient
+	switch s.Kind {
+	case config.Peer:
+		kind = association.KindActive
+	case config.Pool, config.ServerSource:
+	default:
+		return association.Config{}, false
+	}
+	var key *mac.Key
+	if s.Key != 0 && keys != nil {
+		key = keys.Key(s.Key)
+	}
+	return m.sourceConfig(s, kind, netip.AddrPortFrom(m.addressOf(s.Host), ntpPort), key), true
+}
+
+// addressOf is the address of a host of the scenario.
+func (m *machine) addressOf(name string) netip.Addr {
+	address := firstAddress
+	for i := range m.world.scenario.Hosts {
+		if m.world.scenario.Hosts[i].Name == name {
+			break
+		}
+		address = address.Next()
+	}
+	return address
+}
+
+// sourceConfig is the part of a source that its association needs.
+func (m *machine) sourceConfig(s *config.Source, kind association.Kind, remote netip.AddrPort, key *mac.Key) association.Config {
+	return association.Config{
+		Name: s.Name(), Kind: kind, Remote: remote, Local: m.address, Interface: s.Interface, InterfaceIndex: 1,
+		Version: s.Version, MinPoll: ntptime.Log2(s.MinPoll), MaxPoll: ntptime.Log2(s.MaxPoll),
+		IBurst: s.IBurst, Burst: s.Burst, Key: key, Interleaved: interleave(s.Interleaved), MaxDelay: s.MaxDelay,
+	}
+}
+
+func interleave(i config.Interleaved) association.Interleave {
+	switch i {
+	case config.InterleavedOn:
+		return association.InterleaveOn
+	case config.InterleavedAuto:
+		return association.InterleaveAuto
+	}
+	return association.InterleaveOff
+}
+
+// sourceOptions is the part of a source that the system process needs.
+func sourceOptions(s *config.Source) system.SourceOptions {
+	return system.SourceOptions{
+		Name: s.Name(), Prefer: s.Prefer, Trust: s.Trust, NoSelect: s.NoSelect, Require: s.Require,
+		MinPoll: ntptime.Log2(s.MinPoll), MaxPoll: ntptime.Log2(s.MaxPoll), Offset: s.Offset,
+	}
+}
+
+// passiveSource is what the configuration would say of a peer that it does not name.
+func passiveSource(name string, version uint8) config.Source {
+	return config.Source{
+		Kind: config.Peer, Host: name, Port: ntpPort, Version: version,
+		MinPoll: config.DefaultMinPoll, MaxPoll: config.DefaultMaxPoll,
+	}
+}
+
+// broadcasters are the senders of mode 5.
+func (m *machine) broadcasters(keys *mac.KeyRing) []association.Config {
+	server := m.host.Config.Server
+	if server == nil {
+		return nil
+	}
+	var all []association.Config
+	add := func(to netip.Addr, port uint16, interval time.Duration, id uint32, version uint8) {
+		var key *mac.Key
+		if id != 0 && keys != nil {
+			key = keys.Key(id)
+		}
+		all = append(all, association.Config{
+			Name: "broadcast " + to.String(), Kind: association.KindBroadcastServer, Remote: netip.AddrPortFrom(to, port),
+			Local: m.address, InterfaceIndex: 1, Version: version, Key: key, Interval: interval,
+		})
+	}
+	for _, b := range server.Broadcast {
+		add(b.Address, b.Port, b.Interval, b.Key, b.Version)
+	}
+	for _, b := range server.Multicast {
+		add(b.Group, b.Port, b.Interval, b.Key, b.Version)
+	}
+	return all
+}

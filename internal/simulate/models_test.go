@@ -1,0 +1,173 @@
+package simulate
+
+import (
+	"fmt"
+	"math"
+	"testing"
+	"time"
+)
+
+// freeRun advances an oscillator alone and calls f after each second's draw.
+func freeRun(clock Clock, steps []Event, seed uint64, seconds int, f func(k int, err float64)) {
+	o := newOscillator(clock, steps, newStream(seed, "oscillator"))
+	for k := range seconds {
+		o.draw()
+		f(k, o.err)
+	}
+}
+
+// The Allan deviation of random-walk frequency is w·√(τ/3) (reference tables, section 2;
+// updates once a second add half a per cent at τ = 16 s).
+func TestOscillatorHasTheAllanDeviationOfItsWander(t *testing.T) {
+	const wander, seconds = 1e-9, 1 << 20
+	x := make([]float64, seconds)
+	freeRun(Clock{Wander: wander}, nil, 1, seconds, func(k int, err float64) { x[k] = err })
+	for _, tau := range []int{16, 64, 256, 1024} {
+		sum, n := 0.0, 0
+		for i := 0; i+2*tau < seconds; i += tau / 8 {
+			d := x[i+2*tau] - 2*x[i+tau] + x[i]
+			sum += d * d
+			n++
+		}
+		deviation := math.Sqrt(sum / float64(2*n) / float64(tau*tau))
+		near(t, fmt.Sprintf("Allan deviation at %d s", tau), deviation, wander*math.Sqrt(float64(tau)/3), 0.08)
+	}
+}
+
+// Without data the offset grows by w·T^1.5/√3: 0.3 µs at 64 s, 19 µs at 1024 s, 0.35 ms at 2 h.
+func TestHoldoverGrowsWithThePowerOfThreeHalves(t *testing.T) {
+	for _, c := range []struct {
+		seconds int
+		want    float64
+	}{{64, 0.296e-6}, {1024, 18.9e-6}, {7200, 353e-6}} {
+		sum := 0.0
+		const runs = 2000
+		for seed := range uint64(runs) {
+			freeRun(Clock{Wander: 1e-9}, nil, seed, c.seconds+1, func(k int, err float64) {
+				if k == c.seconds {
+					sum += err * err
+				}
+			})
+		}
+		near(t, fmt.Sprintf("deviation after %d s", c.seconds), math.Sqrt(sum/runs), c.want, 0.06)
+	}
+}
+
+func TestOscillatorAddsSineAndStepsToItsFrequency(t *testing.T) {
+	clock := Clock{Frequency: 1e-5, Sine: Sine{Amplitude: 1e-7, Period: 100 * time.Second}}
+	o := newOscillator(clock, []Event{{At: 120 * time.Second, Kind: FrequencyStep, Frequency: 5e-6}}, newStream(1, "x"))
+	for _, c := range []struct {
+		k    int64
+		want float64
+	}{{0, 1e-5}, {25, 1e-5 + 1e-7}, {50, 1e-5}, {75, 1e-5 - 1e-7}, {119, 1e-5 + 1e-7*math.Sin(2*math.Pi*0.19)}, {150, 1.5e-5}, {225, 1.5e-5 + 1e-7}} {
+		for o.k < c.k {
+			o.draw()
+		}
+		near(t, fmt.Sprintf("frequency in second %d", c.k), o.f, c.want, 1e-9)
+	}
+}
+
+func TestOscillatorIntegratesExactlyWithinASecond(t *testing.T) {
+	o := newOscillator(Clock{Frequency: 1e-4}, nil, newStream(1, "x"))
+	o.draw()
+	for _, at := range []int64{1, 500_000_000, 999_999_999, second} {
+		o.advance(at)
+		near(t, fmt.Sprintf("error at %d ns", at), o.err, 1e-4*float64(at)*1e-9, 1e-12)
+	}
+}
+
+// Each direction adds base + J·E; lost packets do not come.
+func TestNetworkHasTheMomentsOfItsDistributions(t *testing.T) {
+	const us = 1e3
+	for _, c := range []struct {
+		jitter          string
+		mean, deviation float64 // µs
+	}{
+		{"{distribution: exponential, mean: 10us}", 10, 10},
+		{"{distribution: normal, mean: 50us, deviation: 5us}", 50, 5},
+		{"{distribution: uniform, from: 10us, to: 22us}", 16, 12 / math.Sqrt(12)},
+		{"{distribution: gamma, mean: 12us, shape: 4}", 12, 6},
+		{"{distribution: gamma, mean: 12us, shape: 0.5}", 12, 12 * math.Sqrt2},
+		{"{distribution: pareto, mean: 10us, shape: 6}", 10, 10 / math.Sqrt(24)},
+		{"{distribution: exponential, mean: 10us, correlation: 1ms}", 10, 10},
+		{"[{distribution: exponential, mean: 10us}, {distribution: exponential, mean: 20us, probability: 0.05}]", 11, math.Sqrt(100 + 0.05*800 - 1)},
+	} {
+		t.Run(c.jitter, func(t *testing.T) {
+			s := parse(t, "duration: 1s\nhosts: {a: {}, b: {}}\nlinks: [{between: [a, b], delay: 100us, jitter: "+c.jitter+"}]")
+			d := newNetwork(s, 7).directions[[2]int{0, 1}]
+			sum, squares := 0.0, 0.0
+			const n = 400_000
+			for i := range int64(n) {
+				delay, arrives := d.send(i * 1_000_000)
+				if !arrives || delay < 100*us {
+					t.Fatalf("got delay %d ns, arrives %v; want at least the base", delay, arrives)
+				}
+				x := (float64(delay) - 100*us) / us
+				sum += x
+				squares += x * x
+			}
+			mean := sum / n
+			near(t, "mean", mean, c.mean, 0.02)
+			near(t, "deviation", math.Sqrt(squares/n-mean*mean), c.deviation, 0.03)
+		})
+	}
+}
+
+func TestCorrelatedJitterLastsForItsTime(t *testing.T) {
+	s := parse(t, "duration: 1s\nhosts: {a: {}, b: {}}\nlinks: [{between: [a, b], jitter: {distribution: exponential, mean: 10us, correlation: 10s}}]")
+	d := newNetwork(s, 3).directions[[2]int{0, 1}]
+	same, last := 0, int64(-1)
+	const n = 50_000
+	for i := range int64(n) {
+		delay, _ := d.send(i * 10 * second)
+		if delay == last {
+			same++
+		}
+		last = delay
+	}
+	near(t, "share of packets with the delay of the one before", float64(same)/n, math.Exp(-1), 0.03)
+}
+
+// A request and its answer survive with (1−p)².
+func TestLossHitsEachDirectionByItself(t *testing.T) {
+	answers := 0
+	r := figuresOf(t, pair("200000s", "0s", "", "delay: 1ms, loss: 0.2", 1, ""),
+		kalmanClient(time.Second, 1e-9, 1e-12, func(float64) { answers++ }))
+	near(t, "share answered", float64(answers)/200000, 0.64, 0.01)
+	near(t, "packets an hour", r.Hosts[1].Median.PacketsSentPerHour, 3600, 0.001)
+}
+
+// The offset measured errs by J·(E1−E2)/2: mean 0, variance J²/2.
+func TestExchangeErrsByHalfTheDifferenceOfTheJitters(t *testing.T) {
+	var n, sum, squares float64
+	figuresOf(t, pair("200000s", "0s", "", "delay: 100us, jitter: {distribution: exponential, mean: 100us}", 1, ""),
+		kalmanClient(time.Second, 1e-9, 1e-12, func(offset float64) { n++; sum += offset; squares += offset * offset }))
+	near(t, "variance", squares/n, 1e-8/2, 0.02)
+	if mean := sum / n; math.Abs(mean) > 1e-6 {
+		t.Errorf("got mean %.3g s, want 0", mean)
+	}
+}
+
+// Section 8 of the reference tables gives the exact RMS error of the linear Kalman filter.
+func TestLinearKalmanReachesItsLimit(t *testing.T) {
+	for _, c := range []struct {
+		jitter string
+		j, w   float64
+		poll   time.Duration
+		want   float64
+	}{
+		{"10us", 10e-6, 1e-9, 16 * time.Second, 2.6e-6},
+		{"100us", 100e-6, 1e-9, 64 * time.Second, 24.5e-6},
+		{"1ms", 1e-3, 1e-9, 1024 * time.Second, 392e-6},
+		{"10us", 10e-6, 1e-8, 64 * time.Second, 8.25e-6},
+		{"1ms", 1e-3, 1e-10, 64 * time.Second, 77.6e-6},
+	} {
+		name := fmt.Sprintf("J=%s w=%g poll=%v", c.jitter, c.w, c.poll)
+		t.Run(name, func(t *testing.T) {
+			text := pair("2000000s", "100000s", fmt.Sprintf("offset: 10ms, frequency: 10ppm, wander: %g", c.w),
+				"delay: 10ms, jitter: {distribution: exponential, mean: "+c.jitter+"}", 2, "")
+			r := figuresOf(t, text, kalmanClient(c.poll, c.w, c.j*c.j/2, nil))
+			near(t, "RMS error", r.Hosts[1].Median.RMSError, c.want, 0.08)
+		})
+	}
+}
