@@ -55,6 +55,8 @@ func (p *pollProcess) init(cfg *Config, now ntptime.Instant) {
 	case KindActive: // quick only up to the first mode 1
 		p.start = openingExchanges(cfg) + 1
 		p.quick = p.start
+	case KindPassive: // the packet that mobilizes it is on its way
+		p.next = now.Raw.Add(burstSpacing)
 	}
 }
 

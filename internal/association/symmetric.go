@@ -313,6 +313,7 @@ func (a *Association) passiveBegins(rx *model.Received, p *wire.Packet, out *Out
 	a.status.Version = p.Version
 	a.heard(p, a.serverState(p, rx.At.Wall), rx.At)
 	a.followPoll(p.Poll, rx.At)
+	a.poll.next = rx.At.Raw
 	out.StatusChanged = true
 }
 
