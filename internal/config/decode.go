@@ -47,11 +47,24 @@ func (d *decoder) reportAt(node *yaml.Node, path, format string, args ...any) {
 	case len(d.problems) == maxProblems:
 		path, format, args = "", "more than %d problems; mend these first", []any{maxProblems}
 	}
-	p := d.problemAt(node, path, fmt.Sprintf(format, args...))
+	for i := range args {
+		if text, ok := args[i].(string); ok {
+			args[i] = shorten(text, 120)
+		}
+	}
+	p := d.problemAt(node, path, shorten(fmt.Sprintf(format, args...), 600))
 	if d.aliases > 0 && slices.ContainsFunc(d.problems, p.sameBut) {
 		return // the anchor's fault is told once, not at every alias
 	}
 	d.problems = append(d.problems, p)
+}
+
+// shorten cuts what would bury the message: a value may be as long as the file.
+func shorten(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "..."
 }
 
 // full says that no more problems are taken.
@@ -288,9 +301,7 @@ func describe(node *yaml.Node) string {
 
 // join puts a key behind the path of its mapping. A key too long to be one is cut.
 func join(path, key string) string {
-	if len(key) > 60 {
-		key = key[:60] + "..."
-	}
+	key = shorten(key, 60)
 	if strings.ContainsFunc(key, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		key = strconv.Quote(key)
 	}

@@ -143,5 +143,8 @@ func explain(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		return errors.New("cannot be read: permission denied; run as its owner, or change its mode")
 	}
-	return fmt.Errorf("cannot be read: %w; check the file", errors.Unwrap(err))
+	if fault := new(fs.PathError); errors.As(err, &fault) {
+		err = fault.Err // the name stands in front already
+	}
+	return fmt.Errorf("cannot be read: %w; check the file", err)
 }
