@@ -1,0 +1,245 @@
+package control
+
+import (
+	"fmt"
+	"math"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+// All numbers below are seconds, or seconds per second, unless they say otherwise;
+// offsets are reference − local. An age is null for what has not happened yet. The keys
+// are stable: scripts are written against them.
+
+// Sources is the report of `timeball sources`.
+type Sources struct {
+	Sources []Source `json:"sources"`
+}
+
+// Source is one source: where it is, what it says, what is made of it.
+type Source struct {
+	ID             uint32         `json:"id"`
+	Name           string         `json:"name"`
+	Address        string         `json:"address"` // with the port
+	Mode           string         `json:"mode"`    // client, active, passive, broadcast, ...
+	State          string         `json:"state"`
+	Reason         string         `json:"reason"`
+	Stratum        int            `json:"stratum"`  // 16: not synchronized, or nothing heard yet
+	Poll           int            `json:"poll"`     // log2 s
+	Interval       float64        `json:"interval"` // present poll interval
+	Reach          int            `json:"reach"`    // the register; 255: all eight
+	LastSampleAge  *float64       `json:"last_sample_age"`
+	Offset         float64        `json:"offset"`
+	Delay          float64        `json:"delay"`
+	MinDelay       float64        `json:"min_delay"`
+	Jitter         float64        `json:"jitter"`
+	Error          float64        `json:"error"` // half width of the interval that holds the true offset
+	Weight         float64        `json:"weight"`
+	Frequency      float64        `json:"frequency"`
+	Samples        uint64         `json:"samples"`
+	Leap           string         `json:"leap"`
+	ReferenceID    string         `json:"reference_id"`
+	RootDelay      float64        `json:"root_delay"`
+	RootDispersion float64        `json:"root_dispersion"`
+	Key            uint32         `json:"key,omitempty"`
+	NTS            bool           `json:"nts"`
+	Dynamic        bool           `json:"dynamic"`
+	Filter         []FilterSample `json:"filter,omitempty"` // newest first
+}
+
+// FilterSample is one of the last samples of a source.
+type FilterSample struct {
+	Age    float64 `json:"age"`
+	Offset float64 `json:"offset"`
+	Delay  float64 `json:"delay"`
+	Error  float64 `json:"error"`
+}
+
+// SourcesReport is the report of all sources at now.
+func SourcesReport(s *model.Snapshot, now ntptime.Instant) Sources {
+	report := Sources{Sources: make([]Source, 0, len(s.Sources))}
+	for i := range s.Sources {
+		report.Sources = append(report.Sources, sourceOf(&s.Sources[i], s, now))
+	}
+	return report
+}
+
+func sourceOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Source {
+	out := Source{
+		ID: uint32(r.Source), Name: r.Name, Address: address(r.Address), Mode: modeName(&r.SourceStatus),
+		State: r.State.String(), Reason: r.Reason,
+		Stratum: int(r.Server.Stratum), Poll: int(r.Poll), Interval: r.Interval.Seconds(), Reach: int(r.Reach),
+		LastSampleAge: age(r.LastSample, now),
+		Offset:        r.Offset.Seconds(), Delay: r.Delay.Seconds(), MinDelay: r.MinDelay.Seconds(),
+		Jitter: r.Jitter.Seconds(), Error: r.Error.Seconds(), Weight: finite(r.Weight),
+		Frequency: finite(float64(r.Frequency)), Samples: r.Samples,
+		Leap: r.Server.Leap.String(), ReferenceID: r.Server.ReferenceID.Format(r.Server.Stratum),
+		RootDelay: r.Server.RootDelay.Seconds(), RootDispersion: r.Server.RootDispersion.Seconds(),
+		Key: r.KeyID, NTS: r.NTS, Dynamic: r.Dynamic,
+	}
+	since := now.Raw.Sub(s.At.Raw)
+	for _, f := range r.Filter {
+		out.Filter = append(out.Filter, FilterSample{
+			Age: (f.Age + since).Seconds(), Offset: f.Offset.Seconds(), Delay: f.Delay.Seconds(), Error: f.Error.Seconds(),
+		})
+	}
+	return out
+}
+
+// Explain is the report of `timeball explain`: why each source is or is not used.
+type Explain struct {
+	Sources []Explained `json:"sources"`
+}
+
+// Explained is one source with the tests it was put to, in their order.
+type Explained struct {
+	Name    string  `json:"name"`
+	Address string  `json:"address"`
+	State   string  `json:"state"`
+	Reason  string  `json:"reason"`
+	Checks  []Check `json:"checks"`
+}
+
+// Check is one test: the number found and its limit, in Unit.
+type Check struct {
+	Name   string  `json:"name"`
+	Value  float64 `json:"value"`
+	Limit  float64 `json:"limit"`
+	Unit   string  `json:"unit"`
+	Passed bool    `json:"passed"`
+	Text   string  `json:"text"`
+}
+
+// ExplainReport explains one source, by name, address or id, or all if it is "". It is
+// an error if there is none of that name.
+func ExplainReport(s *model.Snapshot, source string) (Explain, error) {
+	report := Explain{Sources: make([]Explained, 0, len(s.Sources))}
+	for i := range s.Sources {
+		r := &s.Sources[i]
+		if source != "" && !called(&r.SourceStatus, source) {
+			continue
+		}
+		e := Explained{Name: r.Name, Address: address(r.Address), State: r.State.String(), Reason: r.Reason, Checks: make([]Check, 0, len(r.Checks))}
+		for _, c := range r.Checks {
+			e.Checks = append(e.Checks, Check{c.Name, finite(c.Value), finite(c.Limit), c.Unit, c.Passed, c.Text})
+		}
+		report.Sources = append(report.Sources, e)
+	}
+	if source != "" && len(report.Sources) == 0 {
+		return Explain{}, fmt.Errorf("no source is called %q; `timeball sources` lists them", source)
+	}
+	return report, nil
+}
+
+// Associations is the report of `timeball associations`.
+type Associations struct {
+	Associations []Association `json:"associations"`
+}
+
+// Association is one association with its protocol state and its counters.
+type Association struct {
+	ID            uint32            `json:"id"`
+	Name          string            `json:"name"`
+	Address       string            `json:"address"`
+	Mode          string            `json:"mode"`
+	RemoteMode    string            `json:"remote_mode"`
+	Dynamic       bool              `json:"dynamic"` // mobilized by operation, not by configuration
+	Version       int               `json:"version"`
+	Reach         int               `json:"reach"`
+	Poll          int               `json:"poll"`        // log2 s
+	RemotePoll    int               `json:"remote_poll"` // log2 s
+	Interval      float64           `json:"interval"`
+	Unanswered    int               `json:"unanswered"`
+	Stratum       int               `json:"stratum"`
+	Key           uint32            `json:"key,omitempty"`
+	NTS           bool              `json:"nts"`
+	Interface     string            `json:"interface,omitempty"`
+	LastPacketAge *float64          `json:"last_packet_age"`
+	Sent          uint64            `json:"sent"`
+	Accepted      uint64            `json:"accepted"`
+	Rejected      map[string]uint64 `json:"rejected"` // by reason, those that happened
+	Kisses        map[string]uint64 `json:"kisses"`   // by code, those that came
+	Denied        bool              `json:"denied"`   // a DENY or RSTR ended polling
+}
+
+// AssociationsReport is the report of all associations at now.
+func AssociationsReport(s *model.Snapshot, now ntptime.Instant) Associations {
+	report := Associations{Associations: make([]Association, 0, len(s.Sources))}
+	for i := range s.Sources {
+		report.Associations = append(report.Associations, associationOf(&s.Sources[i].SourceStatus, now))
+	}
+	return report
+}
+
+func associationOf(a *model.SourceStatus, now ntptime.Instant) Association {
+	out := Association{
+		ID: uint32(a.Source), Name: a.Name, Address: address(a.Address), Mode: modeName(a), RemoteMode: a.RemoteMode.String(),
+		Dynamic: a.Dynamic, Version: int(a.Version), Reach: int(a.Reach), Poll: int(a.Poll), RemotePoll: int(a.RemotePoll),
+		Interval: a.Interval.Seconds(), Unanswered: a.Unanswered, Stratum: int(a.Server.Stratum), Key: a.KeyID, NTS: a.NTS,
+		Interface: a.Interface, LastPacketAge: age(a.LastPacket, now), Sent: a.Sent, Accepted: a.Accepted,
+		Rejected: make(map[string]uint64), Kisses: make(map[string]uint64), Denied: a.Denied,
+	}
+	for reason, n := range a.Rejected {
+		if n > 0 {
+			out.Rejected[model.RejectReason(reason).String()] = n
+		}
+	}
+	for code, n := range a.Kisses {
+		if n > 0 {
+			out.Kisses[model.KissCode(code).String()] = n
+		}
+	}
+	return out
+}
+
+// modeName is our mode in the words of RFC 5905; what listens to mode 5 says so.
+func modeName(a *model.SourceStatus) string {
+	if a.Broadcast {
+		return "broadcast-client"
+	}
+	return a.Mode.String()
+}
+
+// called says whether a source goes by a name, an address with or without port, or an id.
+func called(a *model.SourceStatus, name string) bool {
+	if name == a.Name || name == address(a.Address) || name == strconv.Itoa(int(a.Source)) {
+		return true
+	}
+	addr, err := netip.ParseAddr(name)
+	return err == nil && addr.Unmap() == a.Address.Addr().Unmap()
+}
+
+// address prints an address, "" while there is none.
+func address(a netip.AddrPort) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}
+
+// age is how long ago something was; nil for never.
+func age(at, now ntptime.Instant) *float64 {
+	if at == (ntptime.Instant{}) {
+		return nil
+	}
+	seconds := max(0, now.Raw.Sub(at.Raw).Seconds())
+	return &seconds
+}
+
+// finite makes a number fit for JSON: NaN becomes 0, infinity the greatest number.
+func finite(v float64) float64 {
+	switch {
+	case math.IsNaN(v):
+		return 0
+	case math.IsInf(v, 0):
+		return math.Copysign(math.MaxFloat64, v)
+	}
+	return v
+}
+
+// unixSeconds is civil time as seconds since 1970; 0 stays 0.
+func unixSeconds(w ntptime.Wall) float64 { return float64(w) / float64(time.Second) }

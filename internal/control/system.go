@@ -1,0 +1,183 @@
+package control
+
+import (
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/responder"
+)
+
+// Tracking is the report of `timeball tracking`: the system variables.
+type Tracking struct {
+	Synchronized   bool     `json:"synchronized"`
+	State          string   `json:"state"`  // unset, starting, sync, holdover, panic, local
+	Source         string   `json:"source"` // name of the system peer, "" without one
+	Address        string   `json:"address"`
+	Stratum        int      `json:"stratum"` // 16: not synchronized
+	ReferenceID    string   `json:"reference_id"`
+	ReferenceTime  float64  `json:"reference_time"` // s since 1970, 0: never
+	Leap           string   `json:"leap"`
+	Offset         float64  `json:"offset"`      // still to be worked off
+	ErrorBound     float64  `json:"error_bound"` // |offset| + root dispersion + root delay / 2, now
+	EstimatedError float64  `json:"estimated_error"`
+	Jitter         float64  `json:"jitter"`
+	Frequency      float64  `json:"frequency"` // lasting correction, s/s
+	FrequencyError float64  `json:"frequency_error"`
+	Slew           float64  `json:"slew"` // momentary correction, s/s
+	RootDelay      float64  `json:"root_delay"`
+	RootDispersion float64  `json:"root_dispersion"` // now
+	Precision      int      `json:"precision"`       // log2 s
+	PollInterval   float64  `json:"poll_interval"`
+	LastUpdateAge  *float64 `json:"last_update_age"`
+	Updates        uint64   `json:"updates"`
+	Steps          uint64   `json:"steps"`
+	StepsTotal     float64  `json:"steps_total"` // sum of |step|
+	LastStepAge    *float64 `json:"last_step_age"`
+	PanicOffset    float64  `json:"panic_offset"` // the correction refused, 0: none
+	TAI            int      `json:"tai"`          // TAI−UTC, 0: not known
+	LeapPending    float64  `json:"leap_pending"` // s since 1970, 0: none
+}
+
+// TrackingReport is the report of the system process at now.
+func TrackingReport(s *model.Snapshot, now ntptime.Instant) Tracking {
+	grown := Growth(s, now)
+	out := Tracking{
+		Synchronized: s.Synchronized, State: s.State.String(), Stratum: int(s.Stratum),
+		ReferenceID: s.ReferenceID.Format(s.Stratum), ReferenceTime: unixSeconds(s.ReferenceTime), Leap: s.Leap.String(),
+		Offset: s.Offset.Seconds(), ErrorBound: (s.ErrorBound + grown).Seconds(), EstimatedError: s.EstimatedError.Seconds(),
+		Jitter: s.Jitter.Seconds(), Frequency: finite(float64(s.Frequency)), FrequencyError: finite(float64(s.FrequencyError)),
+		Slew: finite(float64(s.Slew)), RootDelay: s.RootDelay.Seconds(), RootDispersion: (s.RootDispersion + grown).Seconds(),
+		Precision: int(s.Precision), PollInterval: s.PollInterval.Seconds(), LastUpdateAge: age(s.LastUpdate, now),
+		Updates: s.Updates, Steps: s.Steps, StepsTotal: s.StepsTotal.Seconds(), LastStepAge: age(s.LastStep, now),
+		PanicOffset: s.PanicOffset.Seconds(), TAI: s.TAI, LeapPending: unixSeconds(s.LeapPending),
+	}
+	for i := range s.Sources {
+		if r := &s.Sources[i]; s.SystemPeer != 0 && r.Source == s.SystemPeer {
+			out.Source, out.Address = r.Name, address(r.Address)
+		}
+	}
+	return out
+}
+
+// Growth is what root dispersion and error bound have grown by since the snapshot
+// was made (RFC 5905 §11.2.3: by PHI, or by what the estimator says).
+func Growth(s *model.Snapshot, now ntptime.Instant) time.Duration {
+	return max(0, s.DispersionRate.Over(max(0, now.Raw.Sub(s.At.Raw))))
+}
+
+// Daemon is what the running process says of itself.
+type Daemon struct {
+	Version       string  `json:"version"`
+	Revision      string  `json:"revision,omitempty"`
+	Uptime        float64 `json:"uptime"`
+	Configuration string  `json:"configuration,omitempty"` // path
+	ReloadError   string  `json:"reload_error,omitempty"`  // why the last reload was refused
+	Clock         string  `json:"clock,omitempty"`         // driver
+}
+
+// Status is the report of `timeball status`: tracking, the daemon, the sources.
+type Status struct {
+	Tracking
+	Daemon  Daemon   `json:"daemon"`
+	Sources []Source `json:"sources"`
+}
+
+// StatusReport is everything on one screen.
+func StatusReport(s *model.Snapshot, now ntptime.Instant, d Daemon) Status {
+	return Status{Tracking: TrackingReport(s, now), Daemon: d, Sources: SourcesReport(s, now).Sources}
+}
+
+// ServerStats is the report of `timeball serverstats`.
+type ServerStats struct {
+	Listeners []Listener    `json:"listeners"`
+	Packets   []PacketCount `json:"packets"`
+}
+
+// Listener counts the packets of one address we listen at. Every packet received is
+// one of accepted, denied, ignored and rate-limited.
+type Listener struct {
+	Address        string `json:"address"`
+	Received       uint64 `json:"received"`
+	Accepted       uint64 `json:"accepted"`     // answered with the time
+	Denied         uint64 `json:"denied"`       // refused: no right, or not authenticated
+	Ignored        uint64 `json:"ignored"`      // not to be answered: malformed, no request, ...
+	RateLimited    uint64 `json:"rate_limited"` // over the limit
+	SendErrors     uint64 `json:"send_errors"`
+	Interleaved    uint64 `json:"interleaved"` // of those accepted
+	NTSReceived    uint64 `json:"nts_received"`
+	NTSAccepted    uint64 `json:"nts_accepted"`
+	NTSDenied      uint64 `json:"nts_denied"`
+	NTSRateLimited uint64 `json:"nts_rate_limited"`
+	NTSNAK         uint64 `json:"nts_nak"`
+	Dropped        uint64 `json:"dropped"` // by the kernel, for want of buffer
+}
+
+// PacketCount counts the packets of one kind, over all addresses.
+type PacketCount struct {
+	Mode    string `json:"mode"`
+	Version int    `json:"version"`
+	Result  string `json:"result"` // what became of them
+	Count   uint64 `json:"count"`
+}
+
+// Clients is the report of `timeball clients`.
+type Clients struct {
+	Total       int      `json:"total"`       // heard within the last hour
+	Limited     int      `json:"limited"`     // of these over the rate limit at some time
+	Signed      int      `json:"signed"`      // of these with a key
+	Private     bool     `json:"private"`     // no addresses are shown
+	Clients     []Client `json:"clients"`     // the foremost in the order asked for
+	Unavailable string   `json:"unavailable"` // why nothing is known, "" if it is
+}
+
+// Client is one that asks us.
+type Client struct {
+	Address     string  `json:"address"` // IPv4 address, or IPv6 /56
+	LastSeen    float64 `json:"last_seen"`
+	Interval    float64 `json:"interval"` // average, 0 after the first request
+	Hits        uint64  `json:"hits"`
+	Drops       uint64  `json:"drops"`
+	Version     int     `json:"version"`
+	Mode        string  `json:"mode"`
+	Poll        int     `json:"poll"` // log2 s
+	Signed      bool    `json:"signed"`
+	Interleaved bool    `json:"interleaved"`
+}
+
+// ClientsReport is the report of who asks us.
+func ClientsReport(rows []responder.ClientReport, totals responder.ClientTotals, private bool) Clients {
+	out := Clients{Total: totals.Clients, Limited: totals.Limited, Signed: totals.Signed, Private: private, Clients: make([]Client, 0, len(rows))}
+	for _, r := range rows {
+		c := Client{
+			Address: r.Prefix.String(), LastSeen: r.LastSeen.Seconds(), Interval: r.Interval.Seconds(),
+			Hits: uint64(r.Hits), Drops: uint64(r.Drops), Version: int(r.Version), Mode: r.Mode.String(), Poll: int(r.Poll),
+			Signed: r.Signed, Interleaved: r.Interleaved,
+		}
+		if r.Prefix.IsSingleIP() {
+			c.Address = r.Prefix.Addr().String()
+		}
+		out.Clients = append(out.Clients, c)
+	}
+	return out
+}
+
+// Trace is the report of `timeball trace`: the chain of servers up to the primary
+// reference, nearest first.
+type Trace struct {
+	Steps []TraceStep `json:"steps"`
+}
+
+// TraceStep is one server of the chain, as it answered.
+type TraceStep struct {
+	Address        string  `json:"address"`
+	Name           string  `json:"name,omitempty"`
+	Stratum        int     `json:"stratum"`
+	ReferenceID    string  `json:"reference_id"`
+	Leap           string  `json:"leap"`
+	Offset         float64 `json:"offset"` // this server's clock − ours
+	Delay          float64 `json:"delay"`
+	RootDelay      float64 `json:"root_delay"`
+	RootDispersion float64 `json:"root_dispersion"`
+	Error          string  `json:"error,omitempty"` // why the chain ends here before a primary server
+}
