@@ -132,8 +132,9 @@ func plain(err error) error {
 // all connections are closed.
 func (s *Server) Serve(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { s.Close() })
-	defer stop()
 	defer s.wait.Wait()
+	defer s.Close() // again, if stop is still at it: the socket is gone when Serve returns
+	defer stop()
 	pause := time.Duration(0)
 	for {
 		conn, err := s.listener.Accept()
