@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 )
 
 // named are the figures under their names in the JSON report and in `expect:`.
@@ -61,6 +62,21 @@ func medianOf(values []float64) float64 {
 		return values[n/2]
 	}
 	return (values[n/2-1] + values[n/2]) / 2
+}
+
+// Converged is the time in seconds after which the host's error stays below a
+// threshold for half an hour, or to the end; the median over the runs, infinite for
+// never. The runs must have been made with Options.Series.
+func (h *HostResult) Converged(below time.Duration) float64 {
+	values := make([]float64, len(h.Runs))
+	for i := range h.Runs {
+		c := convergence{threshold: below.Seconds(), since: -1, at: -1}
+		for k, x := range h.Runs[i].series {
+			c.sample(int64(k), math.Abs(x))
+		}
+		values[i] = c.seconds()
+	}
+	return medianOf(values)
 }
 
 // WriteTable prints a row for each host, and below what was expected and is not so.

@@ -12,14 +12,41 @@ const convergedFor = 1800
 // statistics gathers the figures of one host in one run, sampled once a second of
 // true time, right after the oscillator's frequency was drawn.
 type statistics struct {
-	windows   []window // the first from `settle` to the end, then those of `expect:`
-	threshold float64  // s
-	below     int64    // second since which the error is below the threshold; −1: it is not
-	converged int64    // −1: not yet
-	last      int64    // last second sampled
-	bound     bound
-	series    []float64 // every sample from second 0 on, if wanted
-	keep      bool
+	windows     []window // the first from `settle` to the end, then those of `expect:`
+	convergence convergence
+	bound       bound
+	series      []float64 // every sample from second 0 on, if wanted
+	keep        bool
+}
+
+// convergence waits for an error to stay below a threshold.
+type convergence struct {
+	threshold float64 // s
+	since     int64   // second since which the error is below; −1: it is not
+	at        int64   // second from which it stayed so for long enough; −1: not yet
+}
+
+func (c *convergence) sample(k int64, size float64) {
+	switch {
+	case c.at >= 0:
+	case size >= c.threshold:
+		c.since = -1
+	case c.since < 0:
+		c.since = k
+	case k-c.since >= convergedFor:
+		c.at = c.since
+	}
+}
+
+// seconds is when the error began to stay below, infinite if it never did.
+func (c *convergence) seconds() float64 {
+	switch {
+	case c.at >= 0:
+		return float64(c.at)
+	case c.since >= 0:
+		return float64(c.since)
+	}
+	return math.Inf(1)
 }
 
 // window is the sums over the seconds from ≤ k < to (the last includes the end).
@@ -45,7 +72,7 @@ type bound struct {
 }
 
 func newStatistics(s *Scenario, host string, series bool) statistics {
-	t := statistics{threshold: s.ConvergedBelow.Seconds(), below: -1, converged: -1, last: -1, keep: series}
+	t := statistics{convergence: convergence{threshold: s.ConvergedBelow.Seconds(), since: -1, at: -1}, keep: series}
 	t.windows = append(t.windows, newWindow(s.Settle, s.Duration))
 	for i := range s.Expect {
 		if e := &s.Expect[i]; e.Host == host && e.To != 0 {
@@ -66,16 +93,7 @@ func newWindow(from, to time.Duration) window {
 // sample takes the time error x in seconds and the rate error y at second k.
 func (t *statistics) sample(k int64, x, y float64) {
 	size := math.Abs(x)
-	t.last = k
-	switch {
-	case t.converged >= 0:
-	case size >= t.threshold:
-		t.below = -1
-	case t.below < 0:
-		t.below = k
-	case k-t.below >= convergedFor:
-		t.converged = t.below
-	}
+	t.convergence.sample(k, size)
 	limit := 0.0
 	if t.bound.valid {
 		limit = t.bound.value + t.bound.rate*float64(k*second-t.bound.at)*1e-9
@@ -148,15 +166,9 @@ func (t *statistics) figures(i int) Figures {
 	n := float64(max(w.n, 1))
 	f := Figures{
 		RMSError: math.Sqrt(w.x2 / n), RMSFrequencyError: math.Sqrt(w.y2 / n), MaxError: w.max,
-		P95Error: w.quantiles.at(0.95), Convergence: math.Inf(1), Steps: float64(w.steps),
+		P95Error: w.quantiles.at(0.95), Convergence: t.convergence.seconds(), Steps: float64(w.steps),
 		PacketsSentPerHour: float64(w.packets) / max(float64(w.to-w.from), 1) * 3600,
 		MeanErrorBound:     math.NaN(), BoundCoverage: math.NaN(),
-	}
-	switch {
-	case t.converged >= 0:
-		f.Convergence = float64(t.converged)
-	case t.below >= 0:
-		f.Convergence = float64(t.below)
 	}
 	if w.stated > 0 {
 		f.MeanErrorBound = w.boundSum / float64(w.stated)
