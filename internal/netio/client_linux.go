@@ -27,6 +27,7 @@ func dialClient(cfg *ClientConfig, port uint16) (*net.UDPConn, clientSocket, err
 	if cfg.Portable {
 		return dialPortable(cfg, port)
 	}
+	keepStamping()
 	c := &stampedClient{cfg: cfg, v6: cfg.Remote.Addr().Is6()}
 	conn, err := dialUDP(cfg, port, c.configure)
 	if err != nil {

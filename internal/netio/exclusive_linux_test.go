@@ -28,7 +28,30 @@ func TestMain(m *testing.M) {
 		beSecondProcess(task)
 		return
 	}
+	stampingBegins()
 	os.Exit(m.Run())
+}
+
+// stampingBegins waits until the kernel stamps what arrives.
+func stampingBegins() {
+	keepStamping()
+	p, err := Listen(loopback(false))
+	if err != nil {
+		panic(err)
+	}
+	defer func() { _ = p.Close() }()
+	stamps := make(chan model.StampKind)
+	go func() {
+		_ = p.Serve(0, handlerFunc(func(rx *model.Received, _ []byte) int {
+			stamps <- rx.Stamp
+			return 0
+		}))
+	}()
+	for stamp := model.StampDaemon; stamp == model.StampDaemon; stamp = <-stamps {
+		if _, err := p.Send(message(1), p.LocalAddr(), netip.Addr{}, 0, StampRequest{}); err != nil {
+			panic(err)
+		}
+	}
 }
 
 // beSecondProcess does "listen ADDRESS WORKERS" or "reuseport ADDRESS" and prints

@@ -2,6 +2,7 @@ package netio
 
 import (
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,3 +90,15 @@ func setReceiveBuffer(fd, octets int) error {
 	}
 	return os.NewSyscallError("setsockopt SO_RCVBUF", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, octets))
 }
+
+// keepStamping opens, once, a socket that does nothing but ask for receive stamps, for as long
+// as the process lives. The kernel stamps arrivals while some socket wants it, and
+// begins some time after the first asks: without this a client's short-lived socket
+// would often get none.
+var keepStamping = sync.OnceFunc(func() {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return // then stamps are had a little later
+	}
+	_ = setOptions(fd, []option{stampingOption(reportSoftware)})
+})

@@ -5,6 +5,7 @@ package netio
 import (
 	"fmt"
 	"net"
+	"time"
 )
 
 func openShards(cfg ListenConfig) ([]socket, error) { return openPortable(cfg) }
@@ -20,3 +21,23 @@ func bindToInterface(_ int, cfg *ClientConfig) error {
 	}
 	return fmt.Errorf("interface %s: cannot be chosen on this system; give a source address", cfg.Interface)
 }
+
+// idler waits for nothing but time.
+type idler struct{ done chan struct{} }
+
+func openMonitorSocket() (monitorSocket, error) { return &idler{done: make(chan struct{})}, nil }
+
+func (i *idler) wait(deadline time.Time) error {
+	timer := time.NewTimer(time.Until(deadline))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-i.done:
+		return net.ErrClosed
+	}
+}
+
+func (i *idler) interrupt() { close(i.done) }
+
+func (i *idler) close() error { return nil }

@@ -12,8 +12,13 @@ const (
 	pendingSize = 256
 	// keyOffset is where the transmit timestamp stands in an NTP header: a datagram
 	// that comes back with its stamp is known by it and by its length.
+	// (Counting the datagrams instead, as SOF_TIMESTAMPING_OPT_ID does, goes wrong with
+	// the first that the kernel counts and does not send.)
 	keyOffset = 40
 	keyEnd    = 48
+
+	udpHeader = 8
+	udpLength = 4 // where the length of header and data stands in it
 )
 
 // pendingStamp is a datagram whose transmit stamp is awaited.
@@ -47,17 +52,26 @@ func (p *pendingStamps) add(b []byte, id uint32) bool {
 	return true
 }
 
-// match finds the datagram that came back: sent holds headers of lower layers and then
-// all of the datagram. keep leaves it pending, as another stamp of it may follow.
+// is reports whether the octets that came back are those of e: the headers of lower
+// layers, of which UDP's with the length is the last, then all of the datagram.
+func (e *pendingStamp) is(sent []byte) bool {
+	start := len(sent) - e.length
+	if e.length == 0 || start < 0 || binary.BigEndian.Uint64(sent[start+keyOffset:]) != e.key {
+		return false
+	}
+	if start < udpHeader {
+		return start == 0
+	}
+	return int(binary.BigEndian.Uint16(sent[start-udpHeader+udpLength:])) == e.length+udpHeader
+}
+
+// match finds the datagram that came back. keep leaves it pending, as another stamp of it may follow.
 func (p *pendingStamps) match(sent []byte, keep bool) (id uint32, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range pendingSize {
 		e := &p.ring[(p.next+i)%pendingSize] // the oldest first
-		if e.length == 0 || e.length > len(sent) {
-			continue
-		}
-		if binary.BigEndian.Uint64(sent[len(sent)-e.length+keyOffset:]) != e.key {
+		if !e.is(sent) {
 			continue
 		}
 		if !keep {
@@ -81,4 +95,14 @@ func (p *pendingStamps) forget(id uint32) {
 			return
 		}
 	}
+}
+
+// clear gives up all.
+func (p *pendingStamps) clear() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.ring {
+		p.ring[i].length = 0
+	}
+	p.waiting.Store(0)
 }

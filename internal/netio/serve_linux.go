@@ -28,6 +28,8 @@ type server struct {
 	now     ntptime.Instant
 	mapping control
 	zones   map[int]string // names of interfaces, by index
+	seen    *[]int         // ignored, when zones was begun
+	idle    int            // empty looks into the error queue in a row
 	lead    leadEstimate
 	failed  syscall.Errno
 }
@@ -86,7 +88,7 @@ func (v *server) answer(fd uintptr, n int) {
 	}
 	replies := 0
 	for i := range n {
-		if v.accept(i, n) && v.reply(i, replies, n) {
+		if v.accept(fd, i, n) && v.reply(i, replies, n) {
 			replies++
 		}
 		v.in.reset(i)
@@ -97,7 +99,7 @@ func (v *server) answer(fd uintptr, n int) {
 }
 
 // accept reads datagram i of n into rx; false if it is not for the handler.
-func (v *server) accept(i, n int) bool {
+func (v *server) accept(fd uintptr, i, n int) bool {
 	c := &v.mapping
 	c.parse(v.in.controls(i))
 	switch {
@@ -117,7 +119,7 @@ func (v *server) accept(i, n int) bool {
 	remote, scope := v.in.remote(i)
 	rx.Remote, rx.Local, rx.Interface = remote, c.dest, c.ifindex
 	if scope != 0 && remote.Addr().IsLinkLocalUnicast() {
-		rx.Remote = netip.AddrPortFrom(remote.Addr().WithZone(v.zone(scope)), remote.Port())
+		rx.Remote = netip.AddrPortFrom(remote.Addr().WithZone(v.zone(fd, scope)), remote.Port())
 	}
 	v.stamp(c)
 	if n == batchSize && v.cfg.StaleAfter > 0 && v.now.Raw.Sub(rx.At.Raw) > v.cfg.StaleAfter {
@@ -150,13 +152,20 @@ func (v *server) isIgnored(ifindex int) bool {
 }
 
 // zone names the interface of a link-local address, as configurations name it.
-func (v *server) zone(ifindex int) string {
+func (v *server) zone(fd uintptr, ifindex int) string {
+	if ignored := v.ignored.Load(); ignored != v.seen {
+		v.seen = ignored // Refresh was called: names may have changed
+		clear(v.zones)
+	}
 	if name, ok := v.zones[ifindex]; ok {
 		return name
 	}
 	name := strconv.Itoa(ifindex)
-	if i, err := net.InterfaceByIndex(ifindex); err == nil {
-		name = i.Name
+	if request, err := unix.NewIfreq(""); err == nil {
+		request.SetUint32(uint32(ifindex))
+		if unix.IoctlIfreq(int(fd), unix.SIOCGIFNAME, request) == nil {
+			name = request.Name()
+		}
 	}
 	v.zones[ifindex] = name
 	return name
@@ -229,6 +238,10 @@ func (v *server) flush(fd uintptr, n int) {
 	}
 }
 
+// lostAfter is how many times in a row the error queue is found empty before the stamps
+// awaited are given up: a driver may lose one, and looking costs a system call.
+const lostAfter = 1000
+
 // collectStamps delivers transmit stamps, if any are awaited.
 func (v *server) collectStamps(fd uintptr) {
 	for v.pending.waiting.Load() > 0 {
@@ -237,8 +250,13 @@ func (v *server) collectStamps(fd uintptr) {
 			continue
 		}
 		if errno != 0 {
+			if v.idle++; v.idle >= lostAfter {
+				v.idle = 0
+				v.pending.clear() // these will not come any more
+			}
 			return
 		}
+		v.idle = 0
 		for i := range n {
 			v.deliver(v.errs.controls(i), v.errs.payload(i))
 			v.errs.reset(i)

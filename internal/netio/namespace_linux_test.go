@@ -1,0 +1,461 @@
+package netio
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"timeball/internal/model"
+)
+
+// inNamespace moves the test's thread into a network namespace of its own, with lo up,
+// and back when it is over. Sockets that the test opens belong to the namespace;
+// goroutines that it starts must not open any.
+func inNamespace(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("a network namespace takes root")
+	}
+	runtime.LockOSThread()
+	home, err := unix.Open("/proc/thread-self/ns/net", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		_ = unix.Close(home)
+		runtime.UnlockOSThread()
+		t.Skipf("no network namespace to be had: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Setns(home, unix.CLONE_NEWNET); err != nil {
+			t.Fatalf("back to the namespace of the tests: %v", err)
+		}
+		_ = unix.Close(home)
+		runtime.UnlockOSThread()
+	})
+	ip(t, "link set lo up")
+}
+
+// ip runs a command of iproute2 in the thread's namespace.
+func ip(t *testing.T, command string) {
+	t.Helper()
+	if out, err := exec.Command("ip", strings.Fields(command)...).CombinedOutput(); err != nil {
+		t.Fatalf("ip %s: %v: %s", command, err, out)
+	}
+}
+
+// collector hands on what a port receives.
+type collector chan model.Received
+
+func (c collector) Handle(rx *model.Received, reply []byte) int {
+	copied := *rx
+	copied.Data = append([]byte(nil), rx.Data...)
+	c <- copied
+	return 0
+}
+
+func (c collector) next(t *testing.T) model.Received {
+	t.Helper()
+	select {
+	case rx := <-c:
+		return rx
+	case <-time.After(patience):
+		t.Fatal("nothing was received")
+		return model.Received{}
+	}
+}
+
+func TestGroupIsReceivedOnTheInterfaceThatJoinedIt(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		inNamespace(t)
+		near, peer := newPeer(t)
+		group := netip.MustParseAddr("224.0.1.1")
+		got := make(collector, 100)
+		p := listenAt(t, ListenConfig{Portable: portable, Workers: 3}, got)
+		to := netip.AddrPortFrom(group, p.LocalAddr().Port())
+		if err := p.JoinGroup(group, "lo"); err != nil {
+			t.Fatal(err)
+		}
+		peer.send(t, "192.0.2.2", to, message(1)) // not joined there
+		if err := p.JoinGroup(group, "near"); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.JoinGroup(group, "near"); err == nil {
+			t.Error("joined twice")
+		}
+		peer.send(t, "192.0.2.2", to, message(2))
+		if rx := got.next(t); rx.Local != group || rx.Interface != near || rx.Data[47] != 2 {
+			t.Errorf("received %d for %s by %d; want 2 for %s by %d", rx.Data[47], rx.Local, rx.Interface, group, near)
+		}
+		if err := p.LeaveGroup(group, "near"); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.LeaveGroup(group, "near"); err == nil {
+			t.Error("left twice")
+		}
+		peer.send(t, "192.0.2.2", to, message(3))
+		peer.send(t, "192.0.2.2", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), to.Port()), message(4))
+		if rx := got.next(t); rx.Data[47] != 4 {
+			t.Errorf("received %d after leaving, want 4", rx.Data[47])
+		}
+	})
+}
+
+func TestWhatIsSentToAGroupGoesByTheInterfaceWithItsHopLimit(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		inNamespace(t)
+		near, peer := newPeer(t)
+		ip(t, "addr add 2001:db8::1/64 dev near nodad")
+		for _, tt := range []struct {
+			group  string
+			ttl    int
+			offset int // of the hop limit in the frame
+		}{{"224.0.1.1", 0, 22}, {"ff05::101", 0, 21}, {"224.0.1.2", 3, 22}, {"ff05::102", 4, 21}} {
+			group, want := netip.MustParseAddr(tt.group), DefaultMulticastTTL
+			got := make(collector, 10)
+			p := listenAt(t, ListenConfig{Portable: portable}, got)
+			if err := p.JoinGroup(group, "near"); err != nil { // to hear our own: multicast loop
+				t.Fatal(err)
+			}
+			if tt.ttl != 0 {
+				want = tt.ttl
+				if err := p.SetMulticastTTL(group, tt.ttl); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m := message(0x1122334455667788)
+			if _, err := p.Send(m, netip.AddrPortFrom(group, p.LocalAddr().Port()), netip.Addr{}, near, StampRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			if rx := got.next(t); rx.Local != group {
+				t.Errorf("%s: our own datagram came for %s", group, rx.Local)
+			}
+			frame := peer.read(t, m)
+			if got := int(frame[tt.offset]); got != want {
+				t.Errorf("%s: hop limit %d, want %d", group, got, want)
+			}
+		}
+		p := listenAt(t, ListenConfig{Portable: portable}, echo)
+		for _, ttl := range []int{0, 256, -1} {
+			if p.SetMulticastTTL(netip.MustParseAddr("224.0.1.1"), ttl) == nil {
+				t.Errorf("ttl %d was taken", ttl)
+			}
+		}
+	})
+}
+
+func TestDatagramsAreNotFragmentedAndBearTheirCodePoint(t *testing.T) {
+	inNamespace(t)
+	_, peer := newPeer(t)
+	ip(t, "neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev near")
+	p := listenAt(t, ListenConfig{DSCP: 46}, echo)
+	request := message(0x0102030405060708)
+	to := netip.MustParseAddrPort("192.0.2.2:200")
+	peer.send(t, "192.0.2.2", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), p.LocalAddr().Port()), request)
+	reply := peer.read(t, request)
+	own := message(0x1112131415161718)
+	if _, err := p.Send(own, to, netip.Addr{}, 0, StampRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	sent := peer.read(t, own)
+	c := clientOf(t, ClientConfig{Remote: to, DSCP: 46})
+	asked := message(0x2122232425262728)
+	if _, err := c.Send(asked); err != nil {
+		t.Fatal(err)
+	}
+	for name, frame := range map[string][]byte{"reply": reply, "sent from the port": sent, "client's request": peer.read(t, asked)} {
+		if frame[20]&0x40 == 0 {
+			t.Errorf("%s: DF is not set", name)
+		}
+		if got := frame[15] >> 2; got != 46 {
+			t.Errorf("%s: code point %d, want 46", name, got)
+		}
+	}
+	if _, err := p.Send(make([]byte, 1600), to, netip.Addr{}, 0, StampRequest{}); err == nil {
+		t.Error("a datagram longer than the link takes was sent in fragments")
+	}
+}
+
+func TestClientIsBoundToItsInterface(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		inNamespace(t)
+		_, peer := newPeer(t)
+		ip(t, "neigh add 127.0.0.1 lladdr 02:00:00:00:00:02 dev near")
+		ip(t, "neigh add 203.0.113.1 lladdr 02:00:00:00:00:02 dev near")
+		ip(t, "route add 203.0.113.0/24 dev lo")
+		c := clientOf(t, ClientConfig{Remote: netip.MustParseAddrPort("203.0.113.1:123"), Interface: "near",
+			Local: netip.MustParseAddr("192.0.2.1"), Portable: portable})
+		if got, want := c.LocalAddr().Addr().String(), "192.0.2.1"; got != want {
+			t.Errorf("source address %s, want %s", got, want)
+		}
+		m := message(77)
+		if _, err := c.Send(m); err != nil {
+			t.Fatal(err)
+		}
+		peer.read(t, m)
+		if c, err := OpenClient(ClientConfig{Remote: netip.MustParseAddrPort("203.0.113.1:123"), Interface: "absent", Portable: portable}); err == nil {
+			t.Errorf("opened %s on an interface that is not there", c.LocalAddr())
+		}
+	})
+}
+
+func TestBroadcastIsHandledOnceAndBySubnet(t *testing.T) {
+	inNamespace(t)
+	host, peer := newPeer(t)
+	got := make(collector, 100)
+	p := listenAt(t, ListenConfig{Workers: 4}, got)
+	for _, address := range []string{"192.0.2.255", "255.255.255.255"} {
+		peer.send(t, "192.0.2.2", netip.AddrPortFrom(netip.MustParseAddr(address), p.LocalAddr().Port()), message(9))
+		rx := got.next(t)
+		if rx.Local.String() != address || rx.Interface != host {
+			t.Errorf("received for %s by %d, want %s by %d", rx.Local, rx.Interface, address, host)
+		}
+	}
+	// Unicast after it: had there been copies, they would have come before.
+	peer.send(t, "192.0.2.2", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), p.LocalAddr().Port()), message(10))
+	if rx := got.next(t); rx.Data[47] != 10 {
+		t.Errorf("received %x once more", rx.Data)
+	}
+	for p.Counters().Duplicate != 6 {
+		runtime.Gosched()
+	}
+}
+
+func TestNothingIsReceivedOnAnIgnoredInterface(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		inNamespace(t)
+		_, peer := newPeer(t)
+		got := make(collector, 100)
+		p := listenAt(t, ListenConfig{Portable: portable, Ignore: []string{"near", "absent"}}, got)
+		to := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), p.LocalAddr().Port())
+		peer.send(t, "192.0.2.2", to, message(1))
+		for p.Counters().Ignored == 0 {
+			runtime.Gosched()
+		}
+		if len(got) != 0 {
+			t.Error("a datagram of the ignored interface was handled")
+		}
+		// What is renamed is not the interface that was named.
+		ip(t, "link set near down")
+		ip(t, "link set near name other")
+		ip(t, "link set other up")
+		if err := p.Refresh(); err != nil {
+			t.Fatal(err)
+		}
+		peer.resolve(t, "other")
+		peer.send(t, "192.0.2.2", to, message(2))
+		if rx := got.next(t); rx.Data[47] != 2 {
+			t.Errorf("received %x", rx.Data)
+		}
+	})
+}
+
+func TestGroupIsJoinedAgainWhenItsInterfaceComesBack(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		inNamespace(t)
+		group := netip.MustParseAddr("224.0.1.1")
+		got := make(collector, 100)
+		p := listenAt(t, ListenConfig{Portable: portable}, got)
+		if err := p.JoinGroup(group, "near"); err != nil {
+			t.Fatalf("join on an interface that is not there yet: %v", err)
+		}
+		// The kernel keeps 20 groups a socket: memberships must not pile up.
+		for round := range 30 {
+			_, peer := newPeer(t)
+			if err := p.Refresh(); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			ip(t, "link set near down")
+			ip(t, "link set near up")
+			if err := p.Refresh(); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			to := netip.AddrPortFrom(group, p.LocalAddr().Port())
+			for received := -1; received != round; { // the link takes a moment to carry
+				peer.send(t, "192.0.2.2", to, message(uint64(round)))
+				select {
+				case rx := <-got:
+					received = int(rx.Data[47])
+				case <-time.After(10 * time.Millisecond):
+				}
+			}
+			peer.close()
+			ip(t, "link del near")
+			if err := p.Refresh(); err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+		}
+	})
+}
+
+func TestMonitorTellsOfInterfacesAndAddresses(t *testing.T) {
+	inNamespace(t)
+	m, err := OpenMonitor()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The monitor looks at the interfaces of the thread it runs on, so it must be this one.
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	steps := []string{"link set near up", "addr add 192.0.2.1/24 dev near", "addr del 192.0.2.1/24 dev near", "link del near"}
+	ip(t, "link add near type veth peer name far")
+	done := 0
+	err = m.Run(ctx, func() {
+		if done == len(steps) {
+			cancel()
+			return
+		}
+		ip(t, steps[done])
+		done++
+	})
+	if err != nil || done != len(steps) {
+		t.Errorf("told of %d changes, want %d; %v", done, len(steps), err)
+	}
+	if err := ctx.Err(); err != context.Canceled {
+		t.Error("the last change was not told")
+	}
+}
+
+func TestLinkLocalExchangeNeedsNoMoreThanTheZone(t *testing.T) {
+	inNamespace(t)
+	newPeer(t)
+	ip(t, "addr add fe80::7/64 dev near nodad")
+	for _, zone := range []string{"near", fmt.Sprint(interfaceIndex(t, "near"))} {
+		requests := make(collector, 10)
+		p := listenAt(t, ListenConfig{}, handlerFunc(func(rx *model.Received, reply []byte) int {
+			requests.Handle(rx, nil)
+			return copy(reply, rx.Data)
+		}))
+		remote := netip.AddrPortFrom(netip.MustParseAddr("fe80::7%"+zone), p.LocalAddr().Port())
+		c := clientOf(t, ClientConfig{Remote: remote})
+		if _, err := c.Send(message(1)); err != nil {
+			t.Fatal(err)
+		}
+		readPacket(t, c)
+		rx := requests.next(t)
+		if got, want := rx.Remote.Addr().String(), "fe80::7%near"; got != want {
+			t.Errorf("request from %s, want %s", got, want)
+		}
+		if got, want := rx.Local.String(), "fe80::7"; got != want {
+			t.Errorf("request to %s, want %s", got, want)
+		}
+		if _, err := p.Send(message(2), rx.Remote, rx.Local, rx.Interface, StampRequest{}); err != nil {
+			t.Fatal(err)
+		}
+		if got := readPacket(t, c).Data[47]; got != 2 {
+			t.Errorf("second datagram is %d, want 2", got)
+		}
+	}
+}
+
+func interfaceIndex(t *testing.T, name string) int {
+	t.Helper()
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return i.Index
+}
+
+// wire is the far end of a cable: it sends whole frames, so the host under test sees
+// them as another host's.
+type wire struct {
+	fd   int
+	far  int
+	dest net.HardwareAddr
+}
+
+// newPeer makes interface near with 192.0.2.1/24 and a raw far end. It returns near's index.
+func newPeer(t *testing.T) (int, *wire) {
+	t.Helper()
+	ip(t, "link add near type veth peer name far")
+	ip(t, "link set far up")
+	ip(t, "link set near up")
+	ip(t, "addr add 192.0.2.1/24 dev near brd +")
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, int(htons(unix.ETH_P_ALL)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{fd: fd, far: interfaceIndex(t, "far")}
+	t.Cleanup(w.close)
+	w.resolve(t, "near")
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: htons(unix.ETH_P_ALL), Ifindex: w.far}); err != nil {
+		t.Fatal(err)
+	}
+	return interfaceIndex(t, "near"), w
+}
+
+func (w *wire) close() {
+	if w.fd >= 0 {
+		_ = unix.Close(w.fd)
+	}
+	w.fd = -1
+}
+
+// resolve learns the link address of the host's interface.
+func (w *wire) resolve(t *testing.T, name string) {
+	t.Helper()
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.dest = i.HardwareAddr
+}
+
+// read returns the next frame from the host that ends in payload.
+func (w *wire) read(t *testing.T, payload []byte) []byte {
+	t.Helper()
+	timeout := unix.NsecToTimeval(int64(patience))
+	if err := unix.SetsockoptTimeval(w.fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &timeout); err != nil {
+		t.Fatal(err)
+	}
+	frame := make([]byte, 4096)
+	for {
+		n, from, err := unix.Recvfrom(w.fd, frame, 0)
+		if err != nil {
+			t.Fatalf("nothing came by the wire: %v", err)
+		}
+		link, ok := from.(*unix.SockaddrLinklayer)
+		if ok && link.Pkttype != unix.PACKET_OUTGOING && bytes.HasSuffix(frame[:n], payload) {
+			return frame[:n]
+		}
+	}
+}
+
+func htons(v uint16) uint16 { return v<<8 | v>>8 }
+
+// send puts a frame with an IPv4 UDP datagram on the wire.
+func (w *wire) send(t *testing.T, from string, to netip.AddrPort, payload []byte) {
+	t.Helper()
+	frame := concat(w.dest, []byte{2, 0, 0, 0, 0, 2, 8, 0}, datagram4(netip.MustParseAddr(from), to, payload))
+	if err := unix.Sendto(w.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: w.far, Halen: 6}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// datagram4 is an IPv4 packet with UDP, its checksum left out.
+func datagram4(from netip.Addr, to netip.AddrPort, payload []byte) []byte {
+	total, udp := 28+len(payload), 8+len(payload)
+	src, dst := from.As4(), to.Addr().As4()
+	head := []byte{0x45, 0, byte(total >> 8), byte(total), 0, 0, 0x40, 0, 64, 17, 0, 0}
+	head = concat(head, src[:], dst[:])
+	sum := 0
+	for i := 0; i < 20; i += 2 {
+		sum += int(head[i])<<8 | int(head[i+1])
+	}
+	for sum > 0xffff {
+		sum = sum&0xffff + sum>>16
+	}
+	head[10], head[11] = byte(^sum>>8), byte(^sum)
+	return concat(head, []byte{0, 200, byte(to.Port() >> 8), byte(to.Port()), byte(udp >> 8), byte(udp), 0, 0}, payload)
+}
