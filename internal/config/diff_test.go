@@ -40,7 +40,7 @@ func TestDiffOfSections(t *testing.T) {
 		{"{}", "server: {}", "server server.listen server.require server.client_log server.interleaved", ""},
 		{"server: {}", "server: {listen: [\":123\"]}", "", ""},
 		{"server: {}", "server: {listen: [\":124\"], workers: 2}", "server.listen server.workers", ""},
-		{"server: {}", "server: {access: {peer: [::/0]}, rate_limit: {}}", "server.access server.rate_limit", ""},
+		{"server: {}", "server: {access: {peer: [\"::/0\"]}, rate_limit: {}}", "server.access server.rate_limit", ""},
 		{"server: {rate_limit: {}}", "server: {rate_limit: {burst: 8}}", "", ""},
 		{"server: {}", "server: {broadcast: [{interface: a}], interfaces: {ignore: [b]}}", "server.broadcast server.interfaces", ""},
 		{"log: {level: info}", "log: {level: debug, format: json}", "log.level", "log.format"},
