@@ -61,6 +61,14 @@ type Stamper interface {
 	Stamp() StampRequest
 }
 
+// StampTaker is a Stamper that takes the stamps of its own socket itself: it is given
+// every stamp before ListenConfig.OnTransmitted is, also those of Port.Send, and tells
+// its own by their ids.
+type StampTaker interface {
+	Stamper
+	Transmitted(id uint32, at ntptime.Instant, kind model.StampKind)
+}
+
 // Leader is a Handler that predicts its transmit stamps. Lead is called before each
 // Handle with the time that will pass, by recent measurement, between the call and
 // the moment the reply is given to the network: the replies of one batch leave one

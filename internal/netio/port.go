@@ -50,7 +50,7 @@ type Port struct {
 // gets it, although the workers share it.
 func Listen(cfg ListenConfig) (*Port, error) {
 	cfg = cfg.withDefaults()
-	p := &Port{cfg: cfg, hops: make(map[netip.Addr]int)}
+	p := newPort(cfg, nil)
 	var err error
 	if cfg.Address.Addr().IsValid() {
 		p.sockets, err = openShards(cfg)
@@ -67,6 +67,10 @@ func Listen(cfg ListenConfig) (*Port, error) {
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
+}
+
+func newPort(cfg ListenConfig, sockets []socket) *Port {
+	return &Port{cfg: cfg, sockets: sockets, hops: make(map[netip.Addr]int)}
 }
 
 // openBoth opens the sockets of IPv4 and of IPv6 on the same port; where the system
@@ -154,6 +158,10 @@ func (p *Port) Send(b []byte, to netip.AddrPort, local netip.Addr, ifindex int, 
 	}
 	return at, nil
 }
+
+// CanSend reports whether Send has a socket for a destination, and for the address to
+// send from if that is valid.
+func (p *Port) CanSend(to, local netip.Addr) bool { return p.socketFor(to.Unmap(), local) != nil }
 
 // socketFor picks the first socket of the destination's family.
 func (p *Port) socketFor(to, local netip.Addr) socket {

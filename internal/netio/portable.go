@@ -132,9 +132,14 @@ func (s *portable) reply(h Handler, stamper Stamper, rx *model.Received, reply [
 		return
 	}
 	s.count.replied.Add(1)
-	if stamper != nil {
-		s.stamped(stamper.Stamp(), at)
+	if stamper == nil {
+		return
 	}
+	want := stamper.Stamp()
+	if taker, takes := h.(StampTaker); takes && want.Want {
+		taker.Transmitted(want.ID, at, model.StampDaemon)
+	}
+	s.stamped(want, at)
 }
 
 // stamped reports our own reading of the clock: there is no better stamp here.

@@ -20,8 +20,9 @@ import (
 type server struct {
 	*shard
 	handler Handler
-	stamper Stamper // nil, or handler
-	leader  Leader  // nil, or handler
+	stamper Stamper    // nil, or handler
+	taker   StampTaker // nil, or handler
+	leader  Leader     // nil, or handler
 	in, out *batch
 	errs    *batch // from the error queue
 	rx      model.Received
@@ -41,6 +42,7 @@ func (s *shard) serve(h Handler) error {
 	v := &server{shard: s, handler: h, in: newReceiveBatch(bufferSize), out: newSendBatch(),
 		errs: newReceiveBatch(errorData), zones: make(map[int]string)}
 	v.stamper, _ = h.(Stamper)
+	v.taker, _ = h.(StampTaker)
 	v.leader, _ = h.(Leader)
 	if err := s.raw.Read(v.drain); err != nil {
 		return closedOr(err, s)
@@ -278,6 +280,9 @@ func (v *server) deliver(controls, sent []byte) {
 		return
 	}
 	v.count.stamped.Add(1)
+	if v.taker != nil {
+		v.taker.Transmitted(id, at, kind)
+	}
 	if v.cfg.OnTransmitted != nil {
 		v.cfg.OnTransmitted(id, at, kind)
 	}

@@ -1,0 +1,47 @@
+package netio
+
+import (
+	"net/netip"
+	"testing"
+
+	"timeball/internal/model"
+)
+
+// heard passes on what a handler receives.
+type heard struct{ data chan string }
+
+func (h heard) Handle(rx *model.Received, _ []byte) int {
+	h.data <- string(rx.Data)
+	return 0
+}
+
+func TestListenGroupSharesOneGroupAmongSeveralSockets(t *testing.T) {
+	for _, group := range []string{"224.0.1.1", "127.255.255.255"} {
+		t.Run(group, func(t *testing.T) {
+			sender, err := Listen(ListenConfig{Address: netip.MustParseAddrPort("127.0.0.1:0")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sender.Close()
+			to := netip.AddrPortFrom(netip.MustParseAddr(group), sender.LocalAddr().Port())
+			handlers := [2]heard{}
+			for i := range handlers {
+				port, err := ListenGroup(ListenConfig{Address: to}, "lo")
+				if err != nil {
+					t.Skipf("this host's loopback hears no group: %v", err)
+				}
+				defer port.Close()
+				handlers[i].data = make(chan string, 1)
+				go func() { _ = port.Serve(0, handlers[i]) }()
+			}
+			if _, err := sender.Send([]byte("the time"), to, netip.MustParseAddr("127.0.0.1"), 1, StampRequest{}); err != nil {
+				t.Fatal(err)
+			}
+			for i := range handlers {
+				if got, want := <-handlers[i].data, "the time"; got != want {
+					t.Errorf("socket %d: got %q, want %q", i, got, want)
+				}
+			}
+		})
+	}
+}
