@@ -35,7 +35,7 @@ type Residual struct {
 func (r *Residual) SlewTime() float64 {
 	d := r.Interval / 2
 	if r.Updates >= warmUpdates {
-		d = r.Interval * math.Min(4, math.Max(0.4, 0.5/math.Max(r.Gain, 1e-3)))
+		d = r.Interval * math.Min(2.5, math.Max(0.3, 0.25/math.Max(r.Gain, 1e-3)))
 	}
 	e := math.Abs(r.Offset)
 	if limit := surprise * r.SD; e > limit {
