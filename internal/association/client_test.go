@@ -269,7 +269,7 @@ func TestDelayBounds(t *testing.T) {
 // TestRFC5905_6_EraOf2036 follows a server on both sides of the end of era 0.
 func TestRFC5905_6_EraOf2036(t *testing.T) {
 	edge := ntptime.WallOf(time.Date(2036, 2, 7, 6, 28, 16, 0, time.UTC))
-	for _, start := range []time.Duration{-time.Hour, -2 * time.Second, -500 * time.Microsecond, 0, time.Second, 24 * time.Hour} {
+	for _, start := range []time.Duration{-time.Hour, -2 * time.Second, -510 * time.Microsecond, -499 * time.Microsecond, 0, time.Second, 24 * time.Hour} {
 		for _, behind := range []time.Duration{0, 10 * time.Second, -10 * time.Second, 20 * 365 * 24 * time.Hour} {
 			b := newBench(t, clientConfig())
 			b.clock = clockOf{start: edge.Add(start), behind: behind}

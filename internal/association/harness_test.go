@@ -48,7 +48,11 @@ func (c clockOf) at(t time.Duration) ntptime.Instant {
 // when is the true time at which the raw oscillator reads r.
 func (c clockOf) when(r ntptime.Raw) time.Duration {
 	raw := time.Duration(r) - time.Hour
-	return raw + c.drift.Over(raw) + time.Duration(float64(raw)*float64(c.drift)*float64(c.drift)) + 1
+	t := raw + c.drift.Over(raw)
+	for c.at(t).Raw < r {
+		t += time.Duration(r-c.at(t).Raw) + 1
+	}
+	return t
 }
 
 func instant(t time.Duration) ntptime.Instant { return clockOf{start: epoch}.at(t) }
@@ -173,3 +177,5 @@ func untouched(t testing.TB, before, after *Association) {
 }
 
 func mustEnd(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
+
+func endOf(a [4]byte) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4(a), 123) }

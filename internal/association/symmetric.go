@@ -136,12 +136,14 @@ func (a *Association) endSymmetricPoll(now ntptime.Instant, out *Output) bool {
 		a.shiftReach(false, now, out)
 	}
 	s.genuine, s.good = false, false
-	if s.silent >= silentPolls {
-		s.echo, s.stray = remembered{}, remembered{}
-		if a.cfg.Dynamic {
-			a.demobilize(now, "the peer is silent", out)
-			return false
-		}
+	if s.silent == 0 || s.silent%silentPolls != 0 {
+		return true
+	}
+	// What we remember of the peer is of no use to it: begin anew with what comes next.
+	s.echo, s.stray = remembered{}, remembered{}
+	if a.cfg.Dynamic {
+		a.demobilize(now, "the peer is silent", out)
+		return false
 	}
 	return true
 }
