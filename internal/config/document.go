@@ -116,7 +116,7 @@ func (d *decoder) syntaxError(err error, lines *lineReader, data []byte) {
 		return
 	}
 	if line == 0 || strings.HasPrefix(message, "did not find expected") {
-		line = failingLine(message, data, lines.line)
+		line = failingLine(message, data, line+1, lines.line)
 	}
 	advice := adviceFor(message, lineOf(data, line))
 	d.reportAt(&yaml.Node{Line: max(line, 1), Column: 1}, "", "is not YAML: %s; %s", message, advice)
@@ -136,9 +136,10 @@ func splitSyntaxError(err error) (line int, message string) {
 // lookahead is how many lines the parser may have read past the faulty one.
 const lookahead = 4
 
-// failingLine finds the first line with which the file fails as it does: the parser
-// itself names the line where the block round it begins, or reads on past it.
-func failingLine(message string, data []byte, last int) int {
+// failingLine finds the first line with which the file fails as it does. The parser
+// itself names the one where the bracket or block round it begins, and has read up to
+// the last; an open bracket fails with every line behind it, so there it is right.
+func failingLine(message string, data []byte, begin, last int) int {
 	for line := last; line > 1 && line > last-lookahead; line-- {
 		decoder := yaml.NewDecoder(bytes.NewReader(data[:endOf(data, line-1)]))
 		for {
@@ -155,7 +156,7 @@ func failingLine(message string, data []byte, last int) int {
 			break
 		}
 	}
-	return max(last-lookahead, 1)
+	return min(begin, max(last-lookahead, 1))
 }
 
 // endOf gives the offset behind a line, from 1.
