@@ -1,0 +1,226 @@
+package responder_test
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"timeball/internal/responder"
+)
+
+func prefixes(t testing.TB, texts ...string) []netip.Prefix {
+	t.Helper()
+	var list []netip.Prefix
+	for _, text := range texts {
+		list = append(list, netip.MustParsePrefix(text))
+	}
+	return list
+}
+
+func TestRightsAreMatchedFromTheWidest(t *testing.T) {
+	access := responder.NewAccess(responder.AccessLists{
+		Peer:            prefixes(t, "192.0.2.0/28"),
+		Server:          prefixes(t, "192.0.2.0/24", "2001:db8:1::/48"),
+		Synchronization: prefixes(t, "0.0.0.0/0", "2001:db8::/32"),
+		Query:           prefixes(t, "127.0.0.0/8", "2001:db8::/32", "2001:db8:1:1::/64", "fe80::/10"),
+	})
+	for _, test := range []struct {
+		name string
+		addr string
+		want responder.Right
+	}{
+		{"in three lists: the widest counts", "192.0.2.15", responder.RightPeer},
+		{"one behind the narrow prefix", "192.0.2.16", responder.RightServer},
+		{"one before the prefix", "192.0.1.255", responder.RightSynchronization},
+		{"in a list for all, and in a narrower right", "127.0.0.1", responder.RightSynchronization},
+		{"an IPv4-mapped address is IPv4", "::ffff:192.0.2.1", responder.RightPeer},
+		{"a narrower right does not hide behind a longer prefix", "2001:db8:1:1::5", responder.RightServer},
+		{"two lists with one prefix", "2001:db8:2::5", responder.RightSynchronization},
+		{"the last address of a prefix", "2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", responder.RightSynchronization},
+		{"the first one behind it", "2001:db9::", responder.RightNone},
+		{"an address with a zone", "fe80::1%eth0", responder.RightQuery},
+		{"in no list", "2002::1", responder.RightNone},
+		{"the first address of all", "::", responder.RightNone},
+		{"the last address of all", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", responder.RightNone},
+		{"the last IPv4 address", "255.255.255.255", responder.RightSynchronization},
+	} {
+		if got := access.Right(netip.MustParseAddr(test.addr)); got != test.want {
+			t.Errorf("%s: %s: got %v, want %v", test.name, test.addr, got, test.want)
+		}
+	}
+}
+
+func TestNothingConfiguredIsPeerForAll(t *testing.T) {
+	if access := responder.NewAccess(responder.AccessLists{}); access != nil {
+		t.Errorf("got %v, want nil", access)
+	}
+	var none *responder.Access
+	if got := none.Right(netip.MustParseAddr("203.0.113.9")); got != responder.RightPeer {
+		t.Errorf("got %v, want peer", got)
+	}
+}
+
+func TestWhatARightHolds(t *testing.T) {
+	for _, test := range []struct {
+		right               responder.Right
+		time, query, follow bool
+	}{
+		{responder.RightNone, false, false, false},
+		{responder.RightQuery, false, true, false},
+		{responder.RightSynchronization, true, false, false},
+		{responder.RightServer, true, true, false},
+		{responder.RightPeer, true, true, true},
+	} {
+		if r := test.right; r.Time() != test.time || r.Query() != test.query || r.Follow() != test.follow {
+			t.Errorf("%v: got %v, %v, %v, want %v, %v, %v", r, r.Time(), r.Query(), r.Follow(), test.time, test.query, test.follow)
+		}
+	}
+}
+
+// TestEveryPrefixLength compares the lookup with netip.Prefix.Contains, for every
+// length of prefix, at its edges and inside and outside of it (threats 40).
+func TestEveryPrefixLength(t *testing.T) {
+	chance := rand.New(rand.NewPCG(1, 2))
+	for bits := 0; bits <= 32; bits++ {
+		for range 8 {
+			var b [4]byte
+			fill(chance, b[:])
+			checkPrefix(t, chance, netip.PrefixFrom(netip.AddrFrom4(b), bits).Masked())
+		}
+	}
+	for bits := 0; bits <= 128; bits++ {
+		for range 8 {
+			var b [16]byte
+			fill(chance, b[:])
+			b[0] |= 0x20 // no IPv4-mapped address
+			checkPrefix(t, chance, netip.PrefixFrom(netip.AddrFrom16(b), bits).Masked())
+		}
+	}
+}
+
+func fill(chance *rand.Rand, b []byte) {
+	for i := range b {
+		b[i] = byte(chance.Uint32())
+	}
+}
+
+func checkPrefix(t *testing.T, chance *rand.Rand, prefix netip.Prefix) {
+	t.Helper()
+	access := responder.NewAccess(responder.AccessLists{Server: []netip.Prefix{prefix}})
+	for _, addr := range around(chance, prefix) {
+		want := responder.RightNone
+		if prefix.Contains(addr) {
+			want = responder.RightServer
+		}
+		if got := access.Right(addr); got != want {
+			t.Fatalf("%v: %v: got %v, want %v", prefix, addr, got, want)
+		}
+	}
+}
+
+// around gives addresses at the edges of a prefix, in it, and anywhere of its family.
+func around(chance *rand.Rand, prefix netip.Prefix) []netip.Addr {
+	first := prefix.Addr()
+	last := lastOf(prefix)
+	addrs := []netip.Addr{first, last}
+	for _, addr := range []netip.Addr{first.Prev(), last.Next()} {
+		if addr.IsValid() {
+			addrs = append(addrs, addr)
+		}
+	}
+	for range 8 {
+		b := first.AsSlice()
+		fill(chance, b)
+		addr, _ := netip.AddrFromSlice(b)
+		addrs = append(addrs, addr)
+		inside := first.AsSlice()
+		for bit := prefix.Bits(); bit < len(b)*8; bit++ {
+			inside[bit/8] |= b[bit/8] & (0x80 >> (bit % 8))
+		}
+		addr, _ = netip.AddrFromSlice(inside)
+		addrs = append(addrs, addr)
+	}
+	if first.Is6() {
+		for i, addr := range addrs {
+			if addr.Is4In6() {
+				addrs[i] = first
+			}
+		}
+	}
+	return addrs
+}
+
+func lastOf(prefix netip.Prefix) netip.Addr {
+	b := prefix.Addr().AsSlice()
+	for bit := prefix.Bits(); bit < len(b)*8; bit++ {
+		b[bit/8] |= 0x80 >> (bit % 8)
+	}
+	addr, _ := netip.AddrFromSlice(b)
+	return addr
+}
+
+// model is the rule as the documentation says it: from the widest right, the first
+// list that holds the address.
+func model4(lists responder.AccessLists, addr netip.Addr) responder.Right {
+	for _, list := range []struct {
+		right    responder.Right
+		prefixes []netip.Prefix
+	}{
+		{responder.RightPeer, lists.Peer}, {responder.RightServer, lists.Server},
+		{responder.RightSynchronization, lists.Synchronization}, {responder.RightQuery, lists.Query},
+	} {
+		for _, prefix := range list.prefixes {
+			if prefix.Contains(addr) {
+				return list.right
+			}
+		}
+	}
+	return responder.RightNone
+}
+
+func TestManyOverlappingPrefixesAgainstTheModel(t *testing.T) {
+	chance := rand.New(rand.NewPCG(3, 4))
+	for range 200 {
+		var lists responder.AccessLists
+		for _, list := range []*[]netip.Prefix{&lists.Peer, &lists.Server, &lists.Synchronization, &lists.Query} {
+			for range chance.IntN(12) {
+				*list = append(*list, randomPrefix(chance))
+			}
+		}
+		access := responder.NewAccess(lists)
+		if access == nil {
+			continue
+		}
+		for _, list := range [][]netip.Prefix{lists.Peer, lists.Server, lists.Synchronization, lists.Query} {
+			for _, prefix := range list {
+				for _, addr := range around(chance, prefix) {
+					if got, want := access.Right(addr), model4(lists, addr); got != want {
+						t.Fatalf("%+v: %v: got %v, want %v", lists, addr, got, want)
+					}
+				}
+			}
+		}
+	}
+}
+
+// randomPrefix draws from few networks, so that prefixes lie in one another.
+func randomPrefix(chance *rand.Rand) netip.Prefix {
+	if chance.IntN(2) == 0 {
+		b := [4]byte{10, byte(chance.IntN(2)), byte(chance.IntN(2)) << 7, byte(chance.IntN(4))}
+		return netip.PrefixFrom(netip.AddrFrom4(b), chance.IntN(33)).Masked()
+	}
+	b := [16]byte{0x20, 1, 0xd, 0xb8, byte(chance.IntN(2)) << 7, 15: byte(chance.IntN(4))}
+	return netip.PrefixFrom(netip.AddrFrom16(b), chance.IntN(129)).Masked()
+}
+
+func TestAccessAllocatesNothing(t *testing.T) {
+	access := responder.NewAccess(responder.AccessLists{Server: prefixes(t, "10.0.0.0/8", "2001:db8::/32")})
+	addrs := []netip.Addr{netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("::ffff:10.0.0.1")}
+	if n := testing.AllocsPerRun(100, func() {
+		for _, addr := range addrs {
+			access.Right(addr)
+		}
+	}); n != 0 {
+		t.Errorf("got %v allocations, want 0", n)
+	}
+}
