@@ -1,10 +1,171 @@
 package system
 
-// bias is how far a source's offset stands from the others', because its path
-// is asymmetric.
+import (
+	"math"
+
+	"timeball/internal/filter"
+	"timeball/internal/selection"
+)
+
+// Every path is asymmetric, and no NTP client can see by how much; but several
+// sources together show how their asymmetries differ. Without care the joint
+// state is torn between windows that contradict each other. So each source has
+// a bias, a small Kalman filter of one state:
+//
+//	prior        N(0, σ²), σ = 2 % of the base round trip
+//	measurement  own state − joint state, variance P_own + P_joint, counted once
+//	             per memory of the own state (its errors live as long)
+//
+// and its windows are shifted by it before they go into the joint state. Common
+// to all biases there is a part that no difference shows: it is set so that the
+// mean of the biases, weighted by 1/σ², is zero. That makes the clock the mean
+// of the sources, near ones first, instead of a copy of one of them, and it does
+// not jump when a source comes or goes.
+//
+// A source whose difference runs away is none of this: its clock is wrong, or
+// its path changed. It leaves the joint state until it has stood still again.
 type bias struct {
-	applied float64 // s, taken off its windows
-	runaway bool
+	applied  float64 // s, taken off its windows
+	variance float64 // s²; 0: not begun
+	at       int64   // raw ns of the last update
+	runaway  bool
+	strikes  int // exchanges running that were too far off
+	calm     int // exchanges running that were not, while out
 }
 
-func (s *System) updateBias(*source) {}
+const (
+	asymmetry     = 0.02         // σ of a path's asymmetry, share of the round trip
+	biasMemory    = 100 * 86400. // s over which a bias may change by σ
+	gaugeStep     = 1.0 / 32     // share of the common part that is taken off per update
+	runawaySigmas = 4.0
+	runawayCount  = 4  // exchanges running
+	calmCount     = 32 // exchanges running
+	outsideGain   = 1.0 / 16
+)
+
+// updateBias compares a source's own state with the joint one.
+func (s *System) updateBias(src *source) {
+	if src == s.direct || src.own == nil || !src.own.Started() || !s.joint.Started() || s.othersIn(src) == 0 {
+		return
+	}
+	e := src.lastEst
+	j := s.joint.Estimate().Extrapolate(e.At)
+	b := &src.bias
+	b.predict(e.At, src.asymmetrySD())
+	if at, p, ok := s.middle(e.At); ok {
+		b.judge(e.Offset-b.applied-at, math.Sqrt(e.P00+p+b.variance))
+	}
+	r := e.Offset - j.Offset - b.applied
+	noise := e.P00 + j.P00
+	if b.runaway {
+		b.applied += outsideGain * r
+		return
+	}
+	memory := math.Min(1/math.Max(src.own.Gain(), 1e-3), filter.Depth)
+	k := b.variance / (b.variance + noise*memory)
+	b.applied += k * r
+	b.variance -= k * b.variance
+	s.gauge()
+}
+
+// middle returns the weighted median of the joint sources' own states, biases
+// taken off, and its variance: what one liar, or two of five, can not move. With
+// less than three nobody is in the middle.
+func (s *System) middle(at int64) (offset, variance float64, ok bool) {
+	var xs [selection.MaxJoint]opinion
+	n, total := 0, 0.0
+	for _, src := range s.sources {
+		if !src.inJoint || src.own == nil || !src.own.Started() || n == len(xs) {
+			continue
+		}
+		e := src.lastEst.Extrapolate(at)
+		x := opinion{e.Offset - src.bias.applied, e.P00 + src.bias.variance}
+		i := n
+		for ; i > 0 && xs[i-1].offset > x.offset; i-- {
+			xs[i] = xs[i-1]
+		}
+		xs[i] = x
+		n++
+		total += 1 / x.variance
+	}
+	if n < 3 {
+		return 0, 0, false
+	}
+	sum := 0.0
+	for i := range xs[:n] {
+		if sum += 1 / xs[i].variance; sum >= total/2 {
+			return xs[i].offset, xs[i].variance, true
+		}
+	}
+	return 0, 0, false
+}
+
+// opinion is one source's offset, and its variance.
+type opinion struct{ offset, variance float64 }
+
+// suspect says whether a source's exchanges are held back until it is clear
+// whether it runs away.
+func (s *System) suspect(src *source) bool { return src.bias.strikes > 0 && s.summary.Joint > 2 }
+
+// asymmetrySD is what a path's asymmetry may be, in seconds.
+func (src *source) asymmetrySD() float64 {
+	base, _ := src.filter.Base()
+	return math.Max(asymmetry*base, 1e-9)
+}
+
+func (b *bias) predict(at int64, sd float64) {
+	if b.variance == 0 {
+		b.variance = sd * sd
+	} else {
+		b.variance += sd * sd * math.Min(math.Max(float64(at-b.at)*1e-9, 0)/biasMemory, 1)
+	}
+	b.at = at
+}
+
+// judge decides about running away from a residual and its standard deviation.
+func (b *bias) judge(r, sd float64) {
+	far := math.Abs(r) > runawaySigmas*sd
+	switch {
+	case !b.runaway && far:
+		if b.strikes++; b.strikes >= runawayCount {
+			b.runaway, b.calm, b.strikes = true, 0, 0
+		}
+	case !b.runaway:
+		b.strikes = 0
+	case far:
+		b.calm = 0
+	default:
+		if b.calm++; b.calm >= calmCount {
+			*b = bias{applied: b.applied, at: b.at, variance: sd * sd}
+		}
+	}
+}
+
+// gauge takes the common part off the biases of the joint sources.
+func (s *System) gauge() {
+	sum, weight := 0.0, 0.0
+	for _, src := range s.sources {
+		if !src.inJoint || src.bias.variance == 0 {
+			continue
+		}
+		sd := src.asymmetrySD()
+		w := 1 / (sd * sd)
+		if z := math.Abs(src.bias.applied) / sd; z > 2 { // Huber: the far one has no say beyond 2 σ
+			w *= 2 / z
+		}
+		sum += w * src.bias.applied
+		weight += w
+	}
+	if weight == 0 {
+		return
+	}
+	step := gaugeStep
+	if s.joint.Updates() < filter.Depth {
+		step = 1
+	}
+	for _, src := range s.sources {
+		if src.bias.variance != 0 {
+			src.bias.applied -= step * sum / weight
+		}
+	}
+}

@@ -11,7 +11,13 @@ func TestDebug(t *testing.T) {
 	if name == "" {
 		t.Skip()
 	}
-	for _, r := range table() {
+	rows := table()
+	if f := beyond()[name]; f != nil {
+		b := f()
+		b.name = name
+		rows = append(rows, tableRow{row: b})
+	}
+	for _, r := range rows {
 		if r.name != name {
 			continue
 		}

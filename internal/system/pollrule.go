@@ -109,7 +109,7 @@ func (o *source) soon(r *filter.Result) float64 {
 	if o.samples == 1 {
 		o.volley = 1
 	}
-	if r.Conflict && !r.Jumped {
+	if (r.Conflict && !r.Jumped) || o.bias.strikes > 0 {
 		o.volley--
 		return conflictSoon
 	}

@@ -107,6 +107,7 @@ func (s *System) othersIn(src *source) int {
 
 // take puts the exchange into the joint state (RFC 5905 §11.2.3, combine).
 func (s *System) take(src *source, x *filter.Exchange, r *filter.Result, replay bool) bool {
+	s.updateBias(src)
 	if !src.inJoint {
 		if replay {
 			s.replayJoint()
@@ -116,12 +117,11 @@ func (s *System) take(src *source, x *filter.Exchange, r *filter.Result, replay 
 	if src == s.direct {
 		return r.Used
 	}
-	s.updateBias(src)
 	if replay || (r.Replayed && !r.RouteChange) || !s.joint.Started() {
 		s.replayJoint()
 		return true
 	}
-	if !r.Used {
+	if !r.Used || s.suspect(src) {
 		return false
 	}
 	e := s.joint.Estimate().Extrapolate(x.At)
