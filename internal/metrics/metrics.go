@@ -1,0 +1,97 @@
+// Package metrics shows a running timeball to Prometheus and to a browser: /metrics and
+// a status page at /. Both read a model.Snapshot and counters, and hold up nobody. Where
+// ntpd-rs's exporter has a name for a thing it is used here, with its labels and unit.
+package metrics
+
+import (
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/responder"
+)
+
+// Source is the running daemon. Its methods are called by several goroutines, at
+// every scrape, and must not block.
+type Source interface {
+	// Snapshot is the latest state of the system process; nil before the first.
+	Snapshot() *model.Snapshot
+	// Now reads the disciplined clock.
+	Now() ntptime.Instant
+	// Process is what the process knows of itself.
+	Process() Process
+	// Server is what has been served; nil without a server section.
+	Server() *Server
+}
+
+// Process is what a process knows of itself.
+type Process struct {
+	Version    string
+	Revision   string // of the source, "" if not known
+	CommitDate string // of the revision, "" if not known
+	Uptime     time.Duration
+	// LastReload is when a configuration was last read and taken, at the start too.
+	LastReload ntptime.Wall
+	// ReloadFailed says that a later one was refused; the old one is in force.
+	ReloadFailed bool
+}
+
+// Server is what has been served.
+type Server struct {
+	Listeners []Listener
+	Clients   responder.ClientTotals
+	Broadcast uint64 // packets sent in mode 5
+	NTS       *NTS   // nil: no key establishment
+}
+
+// Listener counts at one address listened at. Every packet received is one of those
+// that responder.Counters tells apart.
+type Listener struct {
+	Address    string
+	Counters   responder.Counters
+	SendErrors uint64
+	Dropped    uint64 // by the kernel or by us, unread for want of room
+	NTS        NTSPackets
+}
+
+// NTSPackets counts the packets that ask for NTS; they are in the other counters too.
+type NTSPackets struct {
+	Received, Accepted, Denied, RateLimited, NAK uint64
+}
+
+// NTS is the state of the key establishment server.
+type NTS struct {
+	Connections       map[string]uint64 // by result
+	CertificateExpiry ntptime.Wall      // 0: not known
+	KeyAge            time.Duration     // of the key that new cookies are sealed with
+}
+
+// Bounds of a scrape.
+const (
+	scrapesAtOnce = 8
+	scrapeTimeout = 5 * time.Second
+)
+
+// New returns the handler of /metrics and of the status page.
+func New(source Source) http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(
+		&collector{source},
+		collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+	)
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		ErrorHandling:       promhttp.ContinueOnError,
+		MaxRequestsInFlight: scrapesAtOnce,
+		Timeout:             scrapeTimeout,
+		EnableOpenMetrics:   true,
+	}))
+	mux.Handle("GET /{$}", page{source})
+	return mux
+}

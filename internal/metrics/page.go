@@ -1,0 +1,159 @@
+package metrics
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"math"
+	"net/http"
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+// page is the status page: one document that loads nothing and runs nothing.
+type page struct{ source Source }
+
+//go:embed page.html
+var pageText string
+
+var pageTemplate = template.Must(template.New("page").Parse(pageText))
+
+// view is what the page shows; all is text.
+type view struct {
+	Version, Uptime string
+	Class           string // good, warn or bad
+	Headline        string
+	Facts           []fact
+	Sources         []row
+}
+
+type fact struct{ Name, Value string }
+
+type row struct {
+	Class, Name, Address, State, Reason       string
+	Stratum, Poll, Reach, Age, Offset, Jitter string
+	Delay                                     string
+}
+
+// ServeHTTP implements http.Handler.
+func (p page) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+	var text bytes.Buffer
+	if err := pageTemplate.Execute(&text, p.view()); err != nil {
+		http.Error(w, "the status page cannot be made: "+err.Error(), http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	w.Write(text.Bytes()) // an error here is the client's: it is gone
+}
+
+func (p page) view() view {
+	process := p.source.Process()
+	v := view{Version: process.Version, Uptime: span(process.Uptime), Class: "warn", Headline: "starting"}
+	s := p.source.Snapshot()
+	if s == nil {
+		return v
+	}
+	now := p.source.Now()
+	v.Class, v.Headline = headline(s)
+	v.Facts = facts(s, now)
+	for i := range s.Sources {
+		v.Sources = append(v.Sources, rowOf(&s.Sources[i], now))
+	}
+	return v
+}
+
+// headline says in words how things stand.
+func headline(s *model.Snapshot) (class, words string) {
+	peer := peerName(s)
+	switch {
+	case s.State == model.DisciplinePanic:
+		return "bad", fmt.Sprintf("not corrected: the clock is %s off, beyond the panic limit", offset(s.PanicOffset))
+	case !s.Synchronized:
+		return "bad", "not synchronized"
+	case s.State == model.DisciplineHoldover:
+		return "warn", "holdover: no usable source, on the last known frequency"
+	case s.State == model.DisciplineLocal:
+		return "warn", fmt.Sprintf("the local clock is the reference, at stratum %d", s.Stratum)
+	case peer == "":
+		return "good", fmt.Sprintf("synchronized, stratum %d", s.Stratum)
+	}
+	return "good", fmt.Sprintf("synchronized to %s, stratum %d", peer, s.Stratum)
+}
+
+func facts(s *model.Snapshot, now ntptime.Instant) []fact {
+	grown := growth(s, now)
+	list := []fact{
+		{"Time (UTC)", now.Wall.Time().Format("2006-01-02 15:04:05")},
+		{"Offset", offset(s.Offset) + " ± " + span(s.ErrorBound+grown)},
+		{"Estimated error", span(s.EstimatedError)},
+		{"Frequency", fmt.Sprintf("%+.3f ± %.3f ppm", s.Frequency.PPM(), s.FrequencyError.PPM())},
+		{"Jitter", span(s.Jitter)},
+		{"Root delay", span(s.RootDelay)},
+		{"Root dispersion", span(s.RootDispersion + grown)},
+		{"Reference id", s.ReferenceID.Format(s.Stratum)},
+		{"Last update", ago(s.LastUpdate, now)},
+		{"Steps", fmt.Sprintf("%d, %s in all", s.Steps, span(s.StepsTotal))},
+		{"Leap", s.Leap.String()},
+	}
+	if s.LeapPending != 0 {
+		list = append(list, fact{"Leap second at", s.LeapPending.Time().Format(time.RFC3339)})
+	}
+	return list
+}
+
+// stateClasses colours the states; those not named are neutral.
+var stateClasses = [model.States]string{
+	model.StateSelected: "good", model.StateCombined: "good", model.StateSurvivor: "good",
+	model.StateFalseticker: "bad", model.StateUnreachable: "bad", model.StateUnsynchronized: "bad",
+	model.StateDistant: "warn", model.StateOutlier: "warn",
+}
+
+func rowOf(r *model.SourceReport, now ntptime.Instant) row {
+	out := row{
+		Class: stateClasses[r.State], Name: r.Name, Address: address(r), State: r.State.String(), Reason: r.Reason,
+		Stratum: fmt.Sprint(r.Server.Stratum), Poll: span(r.Interval), Reach: fmt.Sprintf("%03o", r.Reach),
+		Age: ago(r.LastSample, now),
+	}
+	if r.LastSample != (ntptime.Instant{}) {
+		out.Offset, out.Delay, out.Jitter = offset(r.Offset)+" ± "+span(r.Error), span(r.Delay), span(r.Jitter)
+	}
+	return out
+}
+
+// offset prints a signed time in a fitting unit.
+func offset(d time.Duration) string {
+	if d < 0 {
+		return "−" + span(-d)
+	}
+	return "+" + span(d)
+}
+
+// span prints a time in a fitting unit, with three to four digits.
+func span(d time.Duration) string {
+	seconds := math.Abs(d.Seconds())
+	switch {
+	case seconds < 1e-6:
+		return fmt.Sprintf("%.0f ns", seconds*1e9)
+	case seconds < 1e-3:
+		return fmt.Sprintf("%.2f µs", seconds*1e6)
+	case seconds < 1:
+		return fmt.Sprintf("%.3f ms", seconds*1e3)
+	case seconds < 100:
+		return fmt.Sprintf("%.4g s", seconds)
+	}
+	return d.Abs().Round(time.Second).String()
+}
+
+func ago(at, now ntptime.Instant) string {
+	if at == (ntptime.Instant{}) {
+		return "never"
+	}
+	return max(0, now.Raw.Sub(at.Raw)).Round(time.Second).String() + " ago"
+}
