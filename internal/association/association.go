@@ -325,7 +325,7 @@ func (a *Association) OnClockChanged(now ntptime.Instant, out *Output) {
 	case KindBroadcastServer:
 		return
 	case KindBroadcastClient:
-		a.listener.recalibrate(now.Raw, "clock changed")
+		a.listener.recalibrate(now.Raw)
 		return
 	}
 	a.poll.again(now)

@@ -1,9 +1,32 @@
 package association
 
-import "fmt"
+import (
+	"fmt"
+	"testing"
 
-// fingerprint writes down all that an association is.
-func fingerprint(a *Association) string {
-	return fmt.Sprintf("%+v|%+v|%+v|%+v|%+v|%+v|%+v|%+v|%v%v%v", a.status, a.poll, a.pending, a.last, a.asking,
-		a.symmetric, a.sender, a.listener, a.reachState, a.announced, a.done)
+	"timeball/internal/model"
+)
+
+// fingerprint writes down all that an association is, but for the counters of refused
+// packets, in named parts.
+func fingerprint(a *Association) map[string]string {
+	status := a.status
+	status.Rejected = [model.RejectReasons]uint64{}
+	return map[string]string{
+		"status": fmt.Sprintf("%+v", status), "poll": fmt.Sprintf("%+v", a.poll), "pending": fmt.Sprintf("%+v", a.pending),
+		"last": fmt.Sprintf("%+v", a.last), "asking": fmt.Sprintf("%+v", a.asking), "symmetric": fmt.Sprintf("%+v", a.symmetric),
+		"sender": fmt.Sprintf("%+v", a.sender), "listener": fmt.Sprintf("%+v", a.listener),
+		"version": fmt.Sprint(a.cfg.Version), "life": fmt.Sprint(a.reachState, a.announced, a.done),
+	}
+}
+
+// untouched fails the test if anything but counters changed since `before`.
+func untouched(t testing.TB, before, after *Association) {
+	t.Helper()
+	want := fingerprint(before)
+	for part, got := range fingerprint(after) {
+		if got != want[part] {
+			t.Errorf("%s has changed:\n got %s\nwant %s", part, got, want[part])
+		}
+	}
 }

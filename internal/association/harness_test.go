@@ -161,21 +161,6 @@ func (b *bench) exchange() {
 	b.deliver(encode(&h, b.a.cfg.Key), b.a.cfg.Remote, b.now+time.Millisecond)
 }
 
-// untouched fails the test if anything but counters changed since `before`.
-func untouched(t testing.TB, before, after *Association) {
-	t.Helper()
-	x, y := *before, *after
-	x.status.Rejected, y.status.Rejected = [model.RejectReasons]uint64{}, [model.RejectReasons]uint64{}
-	x.signer, y.signer = nil, nil
-	x.random, y.random = nil, nil
-	x.loops, y.loops = nil, nil
-	x.cfg.Addresses, y.cfg.Addresses = nil, nil
-	xs, ys := fingerprint(&x), fingerprint(&y)
-	if xs != ys {
-		t.Errorf("the association has changed:\n got %s\nwant %s", ys, xs)
-	}
-}
-
 func mustEnd(s string) netip.AddrPort { return netip.MustParseAddrPort(s) }
 
 func endOf(a [4]byte) netip.AddrPort { return netip.AddrPortFrom(netip.AddrFrom4(a), 123) }

@@ -38,6 +38,10 @@ func (a *Association) onKiss(code wire.ReferenceID, p *wire.Packet, at ntptime.I
 	case model.CountDENY, model.CountRSTR:
 		a.denied(code, at, out)
 	case model.CountRATE:
+		if a.cfg.Kind == KindBroadcastClient {
+			a.endVolley()
+			return
+		}
 		asked := min(max(p.Poll, lowestPoll), highestPoll).Duration()
 		a.poll.slowDown(asked, at, a.random)
 		a.notePoll()
@@ -50,7 +54,7 @@ func (a *Association) onKiss(code wire.ReferenceID, p *wire.Packet, at ntptime.I
 // refuses to be asked, not to be heard.
 func (a *Association) denied(code wire.ReferenceID, at ntptime.Instant, out *Output) {
 	if a.cfg.Kind == KindBroadcastClient {
-		a.listener.refused(a)
+		a.refused()
 		return
 	}
 	a.status.Denied = true

@@ -46,7 +46,6 @@ func (a *Association) broadcast(now ntptime.Instant, out *Output) {
 	}
 	h := a.header(now, wire.ModeBroadcast)
 	h.Poll = a.status.Poll
-	h.Transmit = a.uniqueStamp(now)
 	if a.cfg.Interleaved != InterleaveOff && s.previous.real {
 		h.Origin = s.previous.at.Timestamp() // RFC 9769 §4; 0 says basic
 	}

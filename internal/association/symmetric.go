@@ -100,8 +100,6 @@ func (a *Association) sendSymmetric(now ntptime.Instant, out *Output) {
 	}
 	h := a.header(now, wire.Mode(a.cfg.Kind))
 	h.Poll = a.poll.exponent()
-	stamp := a.uniqueStamp(now)
-	h.Transmit = stamp
 	if ref := a.reference(); ref.valid {
 		h.Origin, h.Receive = ref.transmit, ref.receive
 	}

@@ -1,0 +1,319 @@
+package association
+
+import (
+	"testing"
+	"time"
+
+	"timeball/internal/mac"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+// broadcasting is a server at stratum 2 that sends to a group every 8 s, and a client
+// that is 100 ms behind.
+func broadcasting(t testing.TB, key *mac.Key) (*world, *host, *host) {
+	w := newWorld(t)
+	server := w.add("192.0.2.1", 0, 2)
+	client := w.add("192.0.2.2", 100*time.Millisecond, 0)
+	client.follows = false
+	server.key = key
+	server.mobilize(Config{Name: "group", Kind: KindBroadcastServer, Remote: groupEnd, Version: 4, Interval: 8 * time.Second, Key: key})
+	client.listens = &Config{Name: "group", Kind: KindBroadcastClient, Version: 4, MaxDelay: 3 * time.Second, Key: key, Group: true}
+	return w, server, client
+}
+
+// kinds counts a host's samples.
+func (h *host) kinds() (exchanges, broadcasts int) {
+	for _, s := range h.samples {
+		if s.Kind == model.SampleBroadcast {
+			broadcasts++
+		} else {
+			exchanges++
+		}
+	}
+	return exchanges, broadcasts
+}
+
+func TestBroadcastServerHeader(t *testing.T) {
+	for _, key := range []*mac.Key{nil, testKey(t, 10)} {
+		w, server, client := broadcasting(t, key)
+		client.listens = nil
+		w.run(2 * time.Minute)
+		last := ntptime.Timestamp(0)
+		for i, f := range w.log {
+			h := header(t, f.data)
+			if h.Mode != wire.ModeBroadcast || h.Origin != 0 || h.Receive != 0 || h.Poll != 3 || h.Stratum != 2 || f.to != groupEnd || f.from.Port() != 123 {
+				t.Errorf("packet %d: %+v from %v to %v", i, h, f.from, f.to)
+			}
+			if (len(f.data) > wire.HeaderSize) != (key != nil) {
+				t.Errorf("packet %d has %d octets", i, len(f.data))
+			}
+			if gap := h.Transmit.Sub(last); i > 0 && (gap < 8*time.Second || gap > 8100*time.Millisecond) {
+				t.Errorf("packet %d came %v after the one before: never early, a little late", i, gap)
+			}
+			last = h.Transmit
+		}
+		if len(w.log) < 14 {
+			t.Errorf("%d packets in two minutes", len(w.log))
+		}
+		if st := server.assocs[0].Status(); st.Mode != wire.ModeBroadcast || st.Sent != uint64(len(w.log)) || st.Interval != 8*time.Second {
+			t.Errorf("status %+v", st)
+		}
+	}
+}
+
+func TestBroadcastPollFieldIsRoundedDown(t *testing.T) {
+	for interval, want := range map[time.Duration]ntptime.Log2{time.Second: 0, 8 * time.Second: 3, 15 * time.Second: 3, 60 * time.Second: 5, 100 * time.Second: 6} {
+		w := newWorld(t)
+		h := w.add("192.0.2.1", 0, 2)
+		h.mobilize(Config{Kind: KindBroadcastServer, Remote: groupEnd, Interval: interval})
+		w.run(time.Second)
+		if got := header(t, w.log[0].data).Poll; got != want {
+			t.Errorf("poll field for %v is %d, want %d: a client may drop what comes before 2^poll", interval, got, want)
+		}
+	}
+}
+
+func TestBroadcastOnlyWhileSynchronized(t *testing.T) {
+	w, server, client := broadcasting(t, nil)
+	client.listens = nil
+	server.synchronize(0, "")
+	w.run(time.Minute)
+	if len(w.log) != 0 {
+		t.Fatalf("%d packets without having the time", len(w.log))
+	}
+	server.synchronize(2, "GPS")
+	w.run(2 * time.Minute)
+	sent := len(w.log)
+	if sent < 7 {
+		t.Errorf("%d packets in a minute with the time", sent)
+	}
+	server.synchronize(0, "")
+	w.run(4 * time.Minute)
+	if len(w.log) != sent {
+		t.Errorf("%d packets after the time was lost", len(w.log)-sent)
+	}
+}
+
+func TestBroadcastClientMakesVolleyThenFollows(t *testing.T) {
+	for _, key := range []*mac.Key{nil, testKey(t, 10)} {
+		w, _, client := broadcasting(t, key)
+		w.run(5 * time.Minute)
+		exchanges, broadcasts := client.kinds()
+		if exchanges != volleyCount || broadcasts < 30 {
+			t.Fatalf("%d exchanges and %d broadcasts; want %d and one each 8 s; rejected %v", exchanges, broadcasts, volleyCount,
+				client.assocs[0].status.Rejected)
+		}
+		client.wantOffsets(100*time.Millisecond, 2*time.Microsecond)
+		for _, s := range client.samples {
+			if s.Kind == model.SampleBroadcast && (s.Delay != 500*time.Microsecond || s.DelayError <= 0 || s.DelayError > time.Millisecond) {
+				t.Errorf("delay %v ± %v, want 500µs", s.Delay, s.DelayError)
+				break
+			}
+			if s.Authenticated != (key != nil) {
+				t.Error("authenticated is wrong")
+			}
+		}
+		for _, f := range w.log {
+			if f.from == client.end && (f.data[0]&7 != byte(wire.ModeClient) || f.to.Addr() != w.hosts[0].end.Addr() || (len(f.data) > 48) != (key != nil)) {
+				t.Errorf("the client sent mode %d, %d octets, to %v", f.data[0]&7, len(f.data), f.to)
+			}
+		}
+		st := client.assocs[0].Status()
+		if st.Reach != 255 || !st.Dynamic || !st.Broadcast || st.RemoteMode != wire.ModeBroadcast || st.Interval != 8*time.Second {
+			t.Errorf("status %+v", st)
+		}
+	}
+}
+
+func TestBroadcastFallbackDelay(t *testing.T) {
+	w, server, client := broadcasting(t, nil)
+	server.serves = false
+	w.run(5 * time.Minute)
+	exchanges, broadcasts := client.kinds()
+	if exchanges != 0 || broadcasts < 25 {
+		t.Fatalf("%d exchanges, %d broadcasts", exchanges, broadcasts)
+	}
+	if s := client.samples[0]; s.Delay != 4*time.Millisecond || s.DelayError < 4*time.Millisecond {
+		t.Errorf("delay %v ± %v, want 4ms", s.Delay, s.DelayError)
+	}
+	if n := w.sentModes(client)[3]; n != volleyTries {
+		t.Errorf("%d requests to a server that does not answer, want %d", n, volleyTries)
+	}
+	server.serves = true
+	w.run(30 * time.Minute)
+	if exchanges, _ := client.kinds(); exchanges != volleyCount {
+		t.Errorf("%d exchanges after the server began to answer, want %d", exchanges, volleyCount)
+	}
+	if s := client.samples[len(client.samples)-1]; s.Delay != 500*time.Microsecond {
+		t.Errorf("delay %v, want the measured 500µs", s.Delay)
+	}
+}
+
+func TestKissEndsTheVolleyButNotTheAssociation(t *testing.T) {
+	for _, code := range []wire.ReferenceID{wire.KissDENY, wire.KissRATE} {
+		w, server, client := broadcasting(t, nil)
+		server.serves = false
+		w.nudge = func(time.Duration) {
+			for _, f := range w.log {
+				if f.data[0]&7 == byte(wire.ModeClient) && f.when == w.now {
+					h := kissFor(header(t, f.data), code)
+					w.forge(&h, nil, server.end, client.end)
+				}
+			}
+		}
+		w.run(10 * time.Minute)
+		if len(client.assocs) != 1 || client.assocs[0].status.Denied {
+			t.Fatalf("%s: the association ended: %q", code.Text(), client.ended)
+		}
+		if n := w.sentModes(client)[3]; n != 1 {
+			t.Errorf("%s: %d requests, want 1", code.Text(), n)
+		}
+		if _, broadcasts := client.kinds(); broadcasts < 60 {
+			t.Errorf("%s: %d broadcasts followed", code.Text(), broadcasts)
+		}
+		w.run(2 * time.Hour)
+		if n := w.sentModes(client)[3]; (n > 1) != (code == wire.KissRATE) {
+			t.Errorf("%s: %d requests in two hours", code.Text(), n)
+		}
+	}
+}
+
+func TestVolleyIsRepeatedWhenTheClockSteps(t *testing.T) {
+	w, _, client := broadcasting(t, nil)
+	w.run(2 * time.Minute)
+	client.clock.behind = 0
+	client.samples = nil
+	var out Output
+	client.assocs[0].OnClockChanged(client.clock.at(w.now), &out)
+	w.run(4 * time.Minute)
+	exchanges, broadcasts := client.kinds()
+	if exchanges != volleyCount || broadcasts < 10 {
+		t.Errorf("%d exchanges, %d broadcasts", exchanges, broadcasts)
+	}
+	client.wantOffsets(0, 2*time.Microsecond)
+}
+
+func TestVolleyIsRepeatedWhenTheServerSteps(t *testing.T) {
+	for _, serves := range []bool{true, false} {
+		w, server, client := broadcasting(t, nil)
+		server.serves = serves
+		w.run(3 * time.Minute)
+		client.samples = nil
+		server.clock.behind = -time.Minute // a minute ahead
+		w.run(10 * time.Minute)
+		exchanges, broadcasts := client.kinds()
+		if (exchanges > 0) != serves || broadcasts < 20 {
+			t.Errorf("serves %v: %d exchanges, %d broadcasts after the server's step", serves, exchanges, broadcasts)
+		}
+		if serves {
+			client.wantOffsets(time.Minute+100*time.Millisecond, 2*time.Microsecond)
+		}
+	}
+}
+
+func TestServerThatStepsBackIsFollowedInTheEnd(t *testing.T) {
+	w, server, client := broadcasting(t, nil)
+	w.run(3 * time.Minute)
+	client.samples = nil
+	server.clock.behind = time.Hour
+	w.run(20 * time.Minute)
+	if len(client.ended) != 1 || len(client.assocs) != 1 {
+		t.Errorf("ended %q, %d associations; want the old one dropped and a new one", client.ended, len(client.assocs))
+	}
+	if _, broadcasts := client.kinds(); broadcasts < 20 {
+		t.Errorf("%d broadcasts", broadcasts)
+	}
+}
+
+func TestBroadcastsWithALongerWayThanTheVolley(t *testing.T) {
+	w, _, client := broadcasting(t, nil)
+	held := 120 * time.Millisecond // a wireless access point keeps group packets back
+	w.nudge = func(time.Duration) {
+		for i := range w.air {
+			if f := &w.air[i]; f.to == groupEnd && !f.forged {
+				f.forged = true
+				f.when += held
+			}
+		}
+	}
+	w.run(10 * time.Minute)
+	_, broadcasts := client.kinds()
+	if broadcasts < 50 {
+		t.Fatalf("%d broadcasts; rejected %v", broadcasts, client.assocs[0].status.Rejected)
+	}
+	client.wantOffsets(100*time.Millisecond, 5*time.Microsecond)
+	last := client.samples[len(client.samples)-1]
+	if last.Delay < 119*time.Millisecond || last.Delay > 122*time.Millisecond || last.DelayError < 100*time.Millisecond {
+		t.Errorf("delay %v ± %v", last.Delay, last.DelayError)
+	}
+}
+
+func TestBroadcastAssociationEndsWhenSilent(t *testing.T) {
+	w, server, client := broadcasting(t, nil)
+	w.run(time.Minute)
+	server.synchronize(0, "")
+	w.run(3 * time.Minute)
+	if len(client.ended) != 1 || len(client.assocs) != 0 {
+		t.Fatalf("ended %q, %d associations", client.ended, len(client.assocs))
+	}
+	server.synchronize(2, "GPS")
+	w.run(6 * time.Minute)
+	if len(client.assocs) != 1 {
+		t.Error("the next broadcast mobilized nothing")
+	}
+}
+
+func TestFirstBroadcastWithoutTimeLeavesNoZombie(t *testing.T) {
+	w, server, client := broadcasting(t, nil)
+	h := forgery(wire.ModeBroadcast, &seeded{1}, epoch)
+	h.Leap, h.Stratum = wire.LeapUnknown, 0
+	server.assocs = nil
+	w.forge(&h, nil, server.end, groupEnd)
+	w.run(20 * time.Minute)
+	if len(client.ended) != 1 || len(client.assocs) != 0 || len(client.samples) != 0 {
+		t.Errorf("ended %q, %d associations", client.ended, len(client.assocs))
+	}
+}
+
+func TestRFC9769_4_InterleavedBroadcast(t *testing.T) {
+	w, server, client := broadcasting(t, nil)
+	server.assocs = nil
+	server.mobilize(Config{Name: "group", Kind: KindBroadcastServer, Remote: groupEnd, Interval: 8 * time.Second, Interleaved: InterleaveOn})
+	client.listens.Interleaved = InterleaveAuto
+	w.run(5 * time.Minute)
+	n := 0
+	for _, s := range client.samples {
+		if s.Interleaved {
+			n++
+		}
+	}
+	if n < 28 {
+		t.Errorf("%d interleaved samples of %d", n, len(client.samples))
+	}
+	client.wantOffsets(100*time.Millisecond, 2*time.Microsecond)
+	client.samples = nil
+	w.lose = func(f flight) bool { return w.now/time.Second%3 == 0 }
+	w.run(15 * time.Minute)
+	client.wantOffsets(100*time.Millisecond, 2*time.Microsecond)
+	if len(client.samples) < 20 {
+		t.Errorf("%d samples with losses", len(client.samples))
+	}
+}
+
+func TestRFC5905_6_BroadcastOverTheEraEnd(t *testing.T) {
+	w, server, client := broadcasting(t, nil)
+	edge := ntptime.WallOf(time.Date(2036, 2, 7, 6, 28, 16, 0, time.UTC))
+	for _, h := range w.hosts {
+		h.clock.start = edge.Add(-2 * time.Minute)
+	}
+	server.assocs = nil
+	server.mobilize(Config{Name: "group", Kind: KindBroadcastServer, Remote: groupEnd, Interval: 8 * time.Second})
+	server.synchronize(2, "GPS")
+	w.run(5 * time.Minute)
+	if _, broadcasts := client.kinds(); broadcasts < 30 {
+		t.Errorf("%d broadcasts; rejected %v", broadcasts, client.assocs[0].status.Rejected)
+	}
+	client.wantOffsets(100*time.Millisecond, 2*time.Microsecond)
+}
