@@ -16,6 +16,7 @@ type fakeHost struct {
 	raw, monotonic, real float64 // fractions below the nanosecond kept
 	realBase             int64   // real counts from here
 	boot                 time.Duration
+	grown                time.Duration // true time not yet counted into maxerror
 
 	timex    unix.Timex // as adjtimex would show it; Freq, Tick, Status, ...
 	pllSlew  float64    // s/s left by another daemon's loop
@@ -43,6 +44,11 @@ func (h *fakeHost) pass(d time.Duration) {
 		h.raw += float64(part)
 		h.monotonic += float64(part) * (1 + rate)
 		h.leap(float64(part) * (1 + rate))
+		h.grown += part
+		if whole := h.grown / time.Second; whole > 0 { // MAXFREQ: 500 µs a second
+			h.timex.Maxerror = min(16_000_000, h.timex.Maxerror+500*int64(whole))
+			h.grown -= whole * time.Second
+		}
 		d -= part
 	}
 }

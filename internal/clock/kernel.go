@@ -27,6 +27,14 @@ const (
 	startRate   = 600 * ntptime.PPM
 )
 
+// The kernel lets maxerror grow by 500 ppm from the last time it was written, which is
+// far beyond the truth; so it is written again this often, grown by PHI (RFC 5905
+// §11.3). When nobody calls CheckJump any more the kernel's own growth stands.
+const (
+	rewriteAfter = time.Minute
+	phi          = 15 * ntptime.PPM
+)
+
 const (
 	leapBound      = 100 * time.Millisecond // a leap second's step may differ this much from 1 s
 	aroundMidnight = time.Hour              // how late a leap second may be noticed
@@ -52,6 +60,8 @@ type Kernel struct {
 	pending []model.ClockJump // noticed inside Apply, told by the next CheckJump
 	leap    model.Applied
 	leapt   bool
+	applied ntptime.Raw // when last was applied
+	written ntptime.Raw // when the kernel's maxerror was last written
 }
 
 // stretch is a line and the ones before it, for stamps older than its beginning.
@@ -150,6 +160,7 @@ func (k *Kernel) Apply(c model.Correction) model.Applied {
 	k.owned, k.last = true, c
 	at, _ := k.read()
 	applied.At, applied.BeforeWall, applied.Rate = at, at.Wall.Add(-c.Step), rate
+	k.applied, k.written = at.Raw, at.Raw
 	k.begin(at, applied.BeforeWall, rate)
 	return applied
 }
@@ -221,6 +232,7 @@ func (k *Kernel) CheckJump() (model.ClockJump, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.notice()
+	k.rewrite()
 	if len(k.pending) == 0 {
 		return model.ClockJump{}, false
 	}
@@ -247,6 +259,19 @@ func (k *Kernel) notice() {
 	}
 	k.begin(at, before, k.base.rate)
 	k.pending = append(k.pending, model.ClockJump{At: at, By: by, Slept: slept})
+}
+
+// rewrite keeps the kernel's maxerror true between corrections.
+func (k *Kernel) rewrite() {
+	raw := ntptime.Raw(k.sys.MonotonicRaw() - k.origin)
+	if !k.owned || !k.last.Kernel.Synchronized || raw.Sub(k.written) < rewriteAfter {
+		return
+	}
+	k.written = raw
+	state := k.last.Kernel
+	state.MaxError += phi.Over(raw.Sub(k.applied))
+	t := errorTimex(state)
+	_, _ = k.sys.Adjtimex(&t) // refused: the next Apply says so
 }
 
 // newSleep returns how long the machine has slept since the last call.

@@ -390,3 +390,30 @@ func TestStampInTheGapOfAStepForwardIsTheStepsMoment(t *testing.T) {
 		t.Errorf("got raw %d, want that of the step, %d", got.Raw, a.At.Raw)
 	}
 }
+
+func TestMaxErrorStaysTrueBetweenCorrections(t *testing.T) {
+	k, h := newFakeKernel(t)
+	state := model.KernelState{Synchronized: true, MaxError: time.Millisecond, EstimatedError: 10 * time.Microsecond}
+	apply(t, k, model.Correction{Frequency: 7 * ntptime.PPM, Kernel: state})
+	for i := range 2000 {
+		h.pass(time.Second)
+		noJump(t, k)
+		truth := 1000 + int64(15*(i+1)) // µs
+		if got := h.timex.Maxerror; got < truth-15*61 || got < 1000 || got > truth+500*61 {
+			t.Fatalf("after %d s: got %d µs, want about %d", i+1, got, truth)
+		}
+	}
+	if h.timex.Freq != 7<<16 || h.timex.Status != 0 || h.timex.Esterror != 10 {
+		t.Errorf("something else was changed: %+v", h.timex)
+	}
+	state.Synchronized = false
+	apply(t, k, model.Correction{Kernel: state})
+	calls := len(h.setCalls)
+	for range 300 {
+		h.pass(time.Second)
+		noJump(t, k)
+	}
+	if len(h.setCalls) != calls {
+		t.Error("an unsynchronized clock was said to be good")
+	}
+}

@@ -74,6 +74,15 @@ func rateTimex(tick, freq int64, state model.KernelState) unix.Timex {
 	return t
 }
 
+// errorTimex tells the kernel the error of its clock, and changes nothing else.
+func errorTimex(state model.KernelState) unix.Timex {
+	return unix.Timex{
+		Modes:    unix.ADJ_MAXERROR | unix.ADJ_ESTERROR,
+		Maxerror: microseconds(state.MaxError),
+		Esterror: microseconds(state.EstimatedError),
+	}
+}
+
 // taiTimex asks for a TAI−UTC in seconds (ADJ_TAI takes it in Constant).
 func taiTimex(seconds int) unix.Timex {
 	return unix.Timex{Modes: unix.ADJ_TAI, Constant: int64(seconds)}
