@@ -3,6 +3,7 @@ package responder_test
 import (
 	"encoding/binary"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -333,5 +334,51 @@ func TestNoTableLimitsNobody(t *testing.T) {
 	var none *responder.Clients
 	if none.Top(5, responder.ByHits, 0) != nil || none.Totals(time.Hour, 0).Clients != 0 {
 		t.Error("no table: got clients")
+	}
+}
+
+// The client that was silent longest makes room.
+func TestSilentLongestMakesRoom(t *testing.T) {
+	w := newWorld(t)
+	w.clients = responder.NewClients(1, seed, false) // one set of eight
+	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients})
+	h := request(4)
+	for _, i := range []int{1, 2, 3, 4, 5, 6, 7, 8, 1, 9} {
+		w.askFrom(numbered(i), h.Append(nil))
+		w.pass(time.Second)
+	}
+	var got []string
+	for _, c := range w.clients.Top(20, responder.ByRecent, w.now.Raw) {
+		got = append(got, c.Prefix.Addr().String())
+	}
+	want := "10.0.0.9 10.0.0.1 10.0.0.8 10.0.0.7 10.0.0.6 10.0.0.5 10.0.0.4 10.0.0.3"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+// Which clients find no room depends on the seed: nobody can choose addresses that
+// crowd one set (threats 34).
+func TestPlacesDependOnTheSeed(t *testing.T) {
+	h := request(4)
+	held := func(s responder.Seed) string {
+		w := newWorld(t)
+		w.clients = responder.NewClients(64, s, false)
+		w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients})
+		for i := range 100 {
+			w.askFrom(numbered(i), h.Append(nil))
+			w.pass(time.Second)
+		}
+		var found []string
+		for _, c := range w.clients.Top(1000, responder.ByRecent, w.now.Raw) {
+			found = append(found, c.Prefix.Addr().String())
+		}
+		return strings.Join(found, " ")
+	}
+	if held(seed) != held(seed) {
+		t.Error("one seed: got two outcomes")
+	}
+	if held(seed) == held(responder.Seed{5, 6}) {
+		t.Error("two seeds: got one outcome")
 	}
 }

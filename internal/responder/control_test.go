@@ -197,7 +197,7 @@ func TestRFC9327_4_3_PeerVariables(t *testing.T) {
 	}
 	query := controlQuery(0x16, 2, 2, "")
 	_, _, data := assemble(t, query, responder.Control(query, view))
-	checkValues(t, parse(data), map[string]string{"srcadr": "2001:db8::9", "reach": "0x0", "stratum": "16", "refid": "", "rec": "0x00000000.00000000", "flash": "0x2000"})
+	checkValues(t, parse(data), map[string]string{"srcadr": "2001:db8::9", "reach": "0x0", "stratum": "16", "refid": "INIT", "rec": "0x00000000.00000000", "flash": "0x2000"})
 	query = controlQuery(0x16, 2, 4465, "")
 	_, _, data = assemble(t, query, responder.Control(query, view))
 	checkValues(t, parse(data), map[string]string{"srcadr": "fe80::1", "hmode": "6", "srchost": `"odd ?name?? x?1"`})

@@ -123,7 +123,7 @@ func (q *query) systemVariables() []variable {
 	s := q.view.Snapshot
 	stratum, leap, refid := s.Stratum, s.Leap, s.ReferenceID
 	if !s.Synchronized {
-		stratum, leap, refid = wire.MaxStratum, wire.LeapUnknown, wire.KissINIT
+		stratum, leap, refid = wire.MaxStratum, wire.LeapUnknown, 0
 	}
 	dispersion := s.RootDispersion + s.DispersionRate.Over(max(q.view.Now.Raw.Sub(s.At.Raw), 0))
 	var peer uint16
@@ -247,10 +247,13 @@ func hexWall(w ntptime.Wall) string {
 }
 
 // formatReference writes a reference id as ntpd does: letters up to stratum 1 and
-// where there is no synchronization, else a dotted quad.
+// where there is no synchronization, INIT if there are none, else a dotted quad.
 func formatReference(id wire.ReferenceID, stratum uint8) string {
 	if stratum >= wire.MaxStratum {
 		stratum = wire.StratumKiss
+		if id == 0 {
+			id = wire.KissINIT
+		}
 	}
 	return sanitize(id.Format(stratum))
 }

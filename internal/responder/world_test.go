@@ -25,6 +25,7 @@ type world struct {
 	now      ntptime.Instant // when the next request comes
 	took     time.Duration   // from a request to the transmit timestamp
 	keys     []*mac.Key
+	buffer   [2048]byte
 }
 
 var (
@@ -98,12 +99,11 @@ func (w *world) askFrom(remote netip.AddrPort, data []byte) ([]byte, responder.V
 }
 
 func (w *world) receive(rx *model.Received) ([]byte, responder.Verdict) {
-	reply := make([]byte, 2048)
-	n, v := w.shard.Respond(reply, rx, &w.env)
+	n, v := w.shard.Respond(w.buffer[:], rx, &w.env)
 	if n == 0 {
 		return nil, v
 	}
-	return reply[:n], v
+	return bytes.Clone(w.buffer[:n]), v
 }
 
 // request is an ordinary one of mode 3, as most clients send it.

@@ -145,7 +145,3 @@ func (h *Header) Append(dst []byte) []byte {
 	h.Put(dst[n:])
 	return dst
 }
-
-// Version1Client reports whether h is a request of version 1, whose packets have no
-// mode: a client asks from a high port (RFC 1059 Appendix B; see the responder).
-func (h *Header) Version1Client() bool { return h.Version == 1 && h.Mode == ModeReserved }
