@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,9 +20,13 @@ func ListenGroup(cfg ListenConfig, ifname string) (*Port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen to %s on %s: %w", cfg.Address, ifname, err)
 	}
-	s, err := newShard(&cfg, cfg.Address, []option{{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, false}})
+	conn, err := bindGroup(&cfg)
 	if err != nil {
 		return nil, fmt.Errorf("listen to %s on %s: %w", cfg.Address, ifname, err)
+	}
+	s, err := shardOn(&cfg, conn)
+	if err != nil {
+		return nil, err
 	}
 	s.primary = true
 	if cfg.Address.Addr().IsMulticast() {
@@ -30,4 +35,36 @@ func ListenGroup(cfg ListenConfig, ifname string) (*Port, error) {
 		}
 	}
 	return newPort(cfg, []socket{s}), nil
+}
+
+// bindGroup binds a socket to the group itself. Package net would bind it to every
+// address instead, which hears other groups too and collides with other sockets.
+func bindGroup(cfg *ListenConfig) (*net.UDPConn, error) {
+	v6 := cfg.Address.Addr().Is6()
+	family := unix.AF_INET
+	var address unix.Sockaddr
+	if v6 {
+		family = unix.AF_INET6
+		address = &unix.SockaddrInet6{Port: int(cfg.Address.Port()), Addr: cfg.Address.Addr().As16()}
+	} else {
+		address = &unix.SockaddrInet4{Port: int(cfg.Address.Port()), Addr: cfg.Address.Addr().As4()}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	file := os.NewFile(uintptr(fd), "group")
+	defer file.Close()
+	options := append(portOptions(v6, cfg), option{"SO_REUSEADDR", unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, false})
+	if err := setOptions(fd, options); err != nil {
+		return nil, err
+	}
+	if err := unix.Bind(fd, address); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	conn, err := net.FilePacketConn(file)
+	if err != nil {
+		return nil, err
+	}
+	return conn.(*net.UDPConn), nil
 }

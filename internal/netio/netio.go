@@ -29,8 +29,11 @@ const (
 	// DefaultReceiveBuffer is asked for in octets: a few milliseconds of requests at
 	// the peak rate. A larger one would hold requests whose clients have given up.
 	DefaultReceiveBuffer = 512 << 10
-	// DefaultStaleAfter is the age at which a request is dropped under overload.
-	DefaultStaleAfter = 50 * time.Millisecond
+	// DefaultStaleAfter is the age at which a request is dropped under overload. At full
+	// rate the receive buffer is worth some 6 ms: what is much older waited because the
+	// process stood still, and the backlog of a short pause is answered at once, in less
+	// time than a client's patience.
+	DefaultStaleAfter = 250 * time.Millisecond
 	// DefaultMulticastTTL is the TTL or hop limit of multicast packets.
 	DefaultMulticastTTL = 16
 )

@@ -60,11 +60,17 @@ func newShard(cfg *ListenConfig, addr netip.AddrPort, more []option) (*shard, er
 	if err != nil {
 		return nil, err
 	}
+	return shardOn(cfg, conn)
+}
+
+// shardOn makes a shard of a socket that is bound and set up.
+func shardOn(cfg *ListenConfig, conn *net.UDPConn) (*shard, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	s := &shard{conn: conn, raw: raw, v6: v6, cfg: cfg, local: boundTo(conn)}
+	local := boundTo(conn)
+	s := &shard{conn: conn, raw: raw, v6: local.Addr().Is6(), cfg: cfg, local: local}
 	s.ignored.Store(new([]int))
 	return s, nil
 }

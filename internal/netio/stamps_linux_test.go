@@ -1,0 +1,421 @@
+package netio
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+func TestClientGetsTheStampsOfWhatItSends(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		p := listenAt(t, ListenConfig{Address: netip.MustParseAddrPort(address)}, echo)
+		c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
+		for sequence := range uint32(3) {
+			sent, err := c.Send(message(uint64(sequence)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var rx model.Received
+			buf := make([]byte, bufferSize)
+			event, err := c.Read(buf, &rx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !event.Transmitted || event.Sequence != sequence {
+				t.Fatalf("%s: first event %+v, want the stamp of %d", address, event, sequence)
+			}
+			left := rx.At
+			if d := left.Raw.Sub(sent.Raw); rx.Stamp != model.StampKernel || d < -10*time.Microsecond || d > time.Second {
+				t.Errorf("%s: left %s after it was sent, by stamp %d", address, d, rx.Stamp)
+			}
+			if event, err = c.Read(buf, &rx); err != nil || event.Transmitted {
+				t.Fatalf("%s: second event %+v, %v; want the reply", address, event, err)
+			}
+			if rx.Stamp != model.StampKernel || rx.At.Raw < left.Raw-ntptime.Raw(10*time.Microsecond) {
+				t.Errorf("%s: reply came %s after the request left, by stamp %d", address, rx.At.Raw.Sub(left.Raw), rx.Stamp)
+			}
+		}
+	}
+}
+
+func TestClientWithoutTransmitStampsGetsNone(t *testing.T) {
+	p := listenAt(t, loopback(false), echo)
+	c := clientOf(t, ClientConfig{Remote: p.LocalAddr(), NoTransmitStamps: true})
+	if _, err := c.Send(message(1)); err != nil {
+		t.Fatal(err)
+	}
+	var rx model.Received
+	if event, err := c.Read(make([]byte, 100), &rx); err != nil || event.Transmitted {
+		t.Errorf("first event %+v, %v; want the reply", event, err)
+	}
+}
+
+// stamping is a Stamper that asks for the stamps of odd transmit timestamps.
+type stamping struct {
+	want StampRequest
+}
+
+func (s *stamping) Handle(rx *model.Received, reply []byte) int {
+	s.want = StampRequest{Want: rx.Data[47]&1 == 1, ID: uint32(rx.Data[47])}
+	return copy(reply, rx.Data)
+}
+
+func (s *stamping) Stamp() StampRequest { return s.want }
+
+func TestRepliesAreStampedWhereTheHandlerAsks(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		const requests = 64
+		stamps := make(chan uint32, requests)
+		cfg := loopback(portable)
+		cfg.OnTransmitted = func(id uint32, at ntptime.Instant, kind model.StampKind) {
+			if (kind == model.StampKernel) == portable {
+				t.Errorf("stamp of %d is of kind %d", id, kind)
+			}
+			stamps <- id
+		}
+		p := listenAt(t, cfg, &stamping{})
+		c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
+		for i := range uint64(requests) {
+			if _, err := c.Send(message(i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range requests {
+			readPacket(t, c)
+		}
+		for want := uint32(1); want < requests; want += 2 {
+			if got := <-stamps; got != want {
+				t.Errorf("stamp of %d, want of %d", got, want)
+			}
+		}
+		if len(stamps) > 0 {
+			t.Errorf("stamp of %d, which nobody asked for", <-stamps)
+		}
+	})
+}
+
+// leading is a Leader that keeps the longest prediction.
+type leading struct {
+	handlerFunc
+	longest atomic.Int64
+}
+
+func (l *leading) Lead(d time.Duration) {
+	if int64(d) > l.longest.Load() {
+		l.longest.Store(int64(d))
+	}
+}
+
+func TestHandlerIsToldHowLongItsReplyWillWait(t *testing.T) {
+	h := &leading{handlerFunc: echo}
+	p := listenAt(t, loopback(false), h)
+	c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
+	for i := range uint64(100) {
+		if _, err := c.Send(message(i)); err != nil {
+			t.Fatal(err)
+		}
+		readPacket(t, c)
+	}
+	if got := time.Duration(h.longest.Load()); got <= handleCost || got > 10*time.Millisecond {
+		t.Errorf("predicted %s, want some µs", got)
+	}
+}
+
+func TestLeadEstimateFollowsTheCostAndForgetsOutliers(t *testing.T) {
+	var l leadEstimate
+	for range 200 {
+		l.sent(4, 16*time.Microsecond)
+	}
+	if got := l.perReply; got < 3900 || got > 4000 {
+		t.Errorf("mean %s, want about 4µs", got)
+	}
+	before := l.perReply
+	l.sent(1, time.Second)
+	l.sent(1, -time.Second)
+	if l.perReply != before {
+		t.Errorf("mean %s after outliers, want %s", l.perReply, before)
+	}
+	if got, want := l.at(2, 3), 2*handleCost+3*before; got != want {
+		t.Errorf("lead %s, want %s", got, want)
+	}
+}
+
+// flood fills the socket of a port, which nobody serves yet, with n datagrams.
+func flood(t *testing.T, to netip.AddrPort, n int) *net.UDPConn {
+	t.Helper()
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(to))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	for i := range n {
+		if _, err := conn.Write(message(uint64(i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return conn
+}
+
+func TestStaleRequestsAreDroppedUnderOverloadOnly(t *testing.T) {
+	for _, tt := range []struct {
+		name       string
+		waiting    int
+		staleAfter time.Duration
+		late       time.Duration // by how much the clock has gone on meanwhile
+		stale      uint64
+	}{
+		{"old, and more wait behind: dropped", 2 * batchSize, 0, time.Second, 2 * batchSize},
+		{"old, but all there is: answered", batchSize - 1, 0, time.Second, 0},
+		{"young: answered", 2 * batchSize, 0, time.Millisecond, 0},
+		{"never dropped if told so", 2 * batchSize, -1, time.Hour, 0},
+		{"limit as configured", 2 * batchSize, 2 * time.Second, time.Second, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			arrived := ntptime.Instant{Raw: 1e9}
+			cfg := loopback(false)
+			cfg.StaleAfter = tt.staleAfter
+			cfg.Clock = Clock{
+				Now: func() ntptime.Instant { return ntptime.Instant{Raw: arrived.Raw.Add(tt.late)} },
+				At:  func(ntptime.Wall) ntptime.Instant { return arrived },
+			}
+			p, err := Listen(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			flood(t, p.LocalAddr(), tt.waiting)
+			var serving sync.WaitGroup
+			serving.Go(func() { _ = p.Serve(0, echo) })
+			for c := p.Counters(); c.Stale+c.Received < uint64(tt.waiting); c = p.Counters() {
+				runtime.Gosched()
+			}
+			if got := p.Counters().Stale; got != tt.stale {
+				t.Errorf("%d dropped, want %d", got, tt.stale)
+			}
+			_ = p.Close()
+			serving.Wait()
+		})
+	}
+}
+
+func TestDatagramsBeyondTheBufferAreCounted(t *testing.T) {
+	cfg := loopback(false)
+	cfg.ReceiveBuffer = 4096
+	p, err := Listen(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	flood(t, p.LocalAddr(), 100)
+	if got := p.Counters().Overflow; got == 0 || got >= 100 {
+		t.Errorf("overflow %d of 100, want some", got)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Counters().Overflow; got != 0 {
+		t.Errorf("overflow %d of a closed socket, want 0", got)
+	}
+}
+
+func TestDatagramLongerThanAnyMessageIsDropped(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		p := listenAt(t, loopback(portable), echo)
+		conn := flood(t, p.LocalAddr(), 0)
+		for _, n := range []int{bufferSize + 1, 9000, bufferSize} {
+			if _, err := conn.Write(make([]byte, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reply := make([]byte, 10000)
+		if n, err := conn.Read(reply); err != nil || n != bufferSize {
+			t.Errorf("reply of %d octets, %v; want %d", n, err, bufferSize)
+		}
+		if got := p.Counters().Truncated; got != 2 {
+			t.Errorf("%d dropped, want 2", got)
+		}
+		if _, err := p.Send(make([]byte, bufferSize+1), p.LocalAddr(), netip.Addr{}, 0, StampRequest{}); err != ErrTooLong {
+			t.Errorf("send: %v, want %v", err, ErrTooLong)
+		}
+	})
+}
+
+func TestAReplyThatCannotBeSentDoesNotHoldUpTheOthers(t *testing.T) {
+	inNamespace(t)
+	_, peer := newPeer(t)
+	p, err := Listen(ListenConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), p.LocalAddr().Port())
+	for i := range 9 {
+		from := "192.0.2.2"
+		if i%3 == 0 {
+			from = "203.0.113.9" // no route leads back
+		}
+		peer.send(t, from, to, message(uint64(i)))
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = p.Serve(0, echo) })
+	for c := p.Counters(); c.Replied+c.SendErrors < 9; c = p.Counters() {
+		runtime.Gosched()
+	}
+	if c := p.Counters(); c.Replied != 6 || c.SendErrors != 3 {
+		t.Errorf("%d sent and %d refused, want 6 and 3", c.Replied, c.SendErrors)
+	}
+	_ = p.Close()
+	serving.Wait()
+}
+
+// TestServingAllocatesNothing counts the allocations of the whole process while ten
+// thousand requests are answered; the client's side makes system calls only.
+func TestServingAllocatesNothing(t *testing.T) {
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		cfg := ListenConfig{Address: netip.MustParseAddrPort(address), StaleAfter: -1,
+			OnTransmitted: func(uint32, ntptime.Instant, model.StampKind) {}}
+		p := listenAt(t, cfg, &stamping{})
+		conn := flood(t, p.LocalAddr(), 0)
+		request, reply := message(0), make([]byte, 100)
+		const rounds, burst = 100, 100
+		exchange := func() {
+			for i := range byte(burst) {
+				request[47] = i
+				if _, err := conn.Write(request); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range burst {
+				if _, err := conn.Read(reply); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if got := testing.AllocsPerRun(rounds, exchange); got > 0 {
+			t.Errorf("%s: %v allocations in %d requests, want 0", address, got, burst)
+		}
+		if got := p.Counters().Replied; got < rounds*burst {
+			t.Errorf("%s: %d replies, want at least %d", address, got, rounds*burst)
+		}
+	}
+}
+
+func descriptors(t *testing.T) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(entries)
+}
+
+func TestNoDescriptorAndNoGoroutineIsLeft(t *testing.T) {
+	round := func() {
+		for _, portable := range []bool{false, true} {
+			cfg := ListenConfig{Workers: 3, Portable: portable}
+			p, err := Listen(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var serving sync.WaitGroup
+			for i := range p.Workers() {
+				serving.Go(func() { _ = p.Serve(i, echo) })
+			}
+			c, err := OpenClient(ClientConfig{Remote: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), p.LocalAddr().Port()), Portable: portable})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Send(message(1)); err != nil {
+				t.Fatal(err)
+			}
+			readPacket(t, c)
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			busy := loopback(portable)
+			busy.Address = netip.AddrPortFrom(busy.Address.Addr(), p.LocalAddr().Port())
+			busy.Workers = 4
+			if _, err := Listen(busy); err == nil {
+				t.Fatal("listened twice")
+			}
+			if _, err := OpenClient(ClientConfig{Remote: p.LocalAddr(), Local: netip.MustParseAddr("192.0.2.77"), Portable: portable}); err == nil {
+				t.Fatal("sent from an address that is not ours")
+			}
+			if err := p.Close(); err != nil {
+				t.Fatal(err)
+			}
+			serving.Wait()
+		}
+	}
+	round() // what opens once for the life of the process
+	fds, goroutines := descriptors(t), runtime.NumGoroutine()
+	for range 20 {
+		round()
+	}
+	if got := descriptors(t); got > fds {
+		t.Errorf("%d descriptors, want %d", got, fds)
+	}
+	if got := runtime.NumGoroutine(); got > goroutines {
+		t.Errorf("%d goroutines, want %d", got, goroutines)
+	}
+}
+
+func TestSourcePortsAreDrawnAtRandom(t *testing.T) {
+	seen := make(map[uint16]int)
+	var low, high int
+	for range 20000 {
+		port, err := randomPort()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if port < lowestPort {
+			t.Fatalf("port %d is reserved", port)
+		}
+		seen[port]++
+		if port < 10000 {
+			low++
+		}
+		if port > 60000 {
+			high++
+		}
+	}
+	// 20000 draws of 64512: 17175 different ones with a deviation of 49.
+	if len(seen) < 16600 {
+		t.Errorf("%d different ports of 20000, want about 17175", len(seen))
+	}
+	if low < 2300 || low > 3300 || high < 1400 || high > 2100 {
+		t.Errorf("%d below 10000 and %d above 60000, want about 2783 and 1716", low, high)
+	}
+}
+
+func TestClientRefusesWhatCannotBe(t *testing.T) {
+	remote := netip.MustParseAddrPort("127.0.0.1:123")
+	for name, cfg := range map[string]ClientConfig{
+		"no remote":                          {},
+		"source of another family":           {Remote: remote, Local: netip.MustParseAddr("::1")},
+		"source address of another computer": {Remote: remote, Local: netip.MustParseAddr("192.0.2.77")},
+	} {
+		if c, err := OpenClient(cfg); err == nil {
+			t.Errorf("%s: opened %s", name, c.LocalAddr())
+			_ = c.Close()
+		}
+	}
+	c := clientOf(t, ClientConfig{Remote: remote})
+	if _, err := c.Send(make([]byte, bufferSize+1)); err != ErrTooLong {
+		t.Errorf("send: %v, want %v", err, ErrTooLong)
+	}
+}
+
+func TestUnreachableErrorsSayWhoAndWhy(t *testing.T) {
+	err := &UnreachableError{Remote: netip.MustParseAddrPort("192.0.2.1:123"), Err: syscall.ECONNREFUSED}
+	if got, want := fmt.Sprint(err), "192.0.2.1:123: connection refused"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
