@@ -1,0 +1,74 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"timeball/internal/config"
+	"timeball/internal/control"
+	"timeball/internal/daemon"
+	"timeball/internal/resolve"
+)
+
+func newCheck() *cobra.Command {
+	var path string
+	var probe bool
+	cmd := &cobra.Command{
+		Use:   "check",
+		Short: "Validate a configuration",
+		Long: "Validate a configuration: every problem as FILE:LINE:COL: path: what; what to do, and\n" +
+			"warnings for what is valid but a trap. With --probe each source is asked once.",
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return checkConfig(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), path, probe)
+		},
+	}
+	addConfigFlag(cmd, &path)
+	cmd.Flags().BoolVar(&probe, "probe", false, "ask each source once and say what would be selected")
+	return cmd
+}
+
+func checkConfig(ctx context.Context, stdout, stderr io.Writer, path string, probe bool) error {
+	cfg, warnings, err := config.Load(path)
+	if err != nil {
+		fmt.Fprintln(stderr, err)
+		return errQuiet
+	}
+	for _, warning := range warnings {
+		fmt.Fprintln(stderr, "warning:", warning)
+	}
+	for _, text := range daemon.LeapWarnings(cfg) {
+		fmt.Fprintln(stderr, "warning:", text)
+	}
+	for _, text := range config.NotBuilt(cfg) {
+		fmt.Fprintln(stderr, "warning:", text)
+	}
+	fmt.Fprintf(stdout, "%s: good\n", path)
+	if !probe {
+		return nil
+	}
+	return probeSources(ctx, stdout, stderr, cfg)
+}
+
+// probeSources asks every source once and prints what selection makes of it.
+func probeSources(ctx context.Context, stdout, stderr io.Writer, cfg *config.Config) error {
+	snapshot, faults, err := daemon.ProbeSources(ctx, cfg, resolve.System)
+	for _, fault := range faults {
+		fmt.Fprintln(stderr, "warning:", fault)
+	}
+	if err != nil {
+		return err
+	}
+	report := control.SourcesReport(snapshot, snapshot.At)
+	if err := printSources(stdout, &report, false); err != nil {
+		return err
+	}
+	if snapshot.SystemPeer == 0 {
+		return errors.New("no source would be selected")
+	}
+	return nil
+}

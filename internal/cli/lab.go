@@ -1,0 +1,174 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"timeball/internal/config"
+	"timeball/internal/control"
+	"timeball/internal/daemon"
+	"timeball/internal/lab"
+	"timeball/internal/simulate"
+)
+
+// labOptions are the flags of `timeball lab`.
+type labOptions struct {
+	duration time.Duration
+	asJSON   bool
+	logs     bool
+}
+
+func newLab() *cobra.Command {
+	var o labOptions
+	cmd := &cobra.Command{
+		Use:   "lab SCENARIO.yaml",
+		Short: "Run a scenario in real time: real daemons over loopback, with virtual clocks",
+		Long: "Run a scenario in real time. Every host is a real daemon with a virtual clock, at an\n" +
+			"address of its own in 127.0.0.0/8, and they talk over real UDP. It needs neither root nor\n" +
+			"network and touches no clock. The links and events of a scenario are for `simulate`.",
+		Args: usageArgs(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runLab(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], &o)
+		},
+	}
+	cmd.Flags().DurationVar(&o.duration, "duration", 0, "stop after this long; 0: when interrupted")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the final state of every host as JSON")
+	cmd.Flags().BoolVar(&o.logs, "log", false, "show the log of every host")
+	return cmd
+}
+
+// runLab runs a scenario and shows it; it fails if a host is not synchronized at the end.
+func runLab(ctx context.Context, stdout, stderr io.Writer, path string, o *labOptions) error {
+	scenario, err := simulate.Load(path)
+	if err != nil {
+		return err
+	}
+	if len(scenario.Links)+len(scenario.Events) > 0 {
+		fmt.Fprintln(stderr, "timeball: the links and events of this scenario are for `timeball simulate`; the lab has the loopback as it is")
+	}
+	log := zap.NewNop()
+	if o.logs {
+		if log, _, err = daemon.NewLogger(config.Log{Level: config.LevelInfo, Format: config.FormatConsole}); err != nil {
+			return err
+		}
+	}
+	l, err := lab.Open(scenario, lab.Options{Log: log, Version: version})
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	if o.duration > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.duration)
+		defer cancel()
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- l.Run(ctx) }()
+	state, err := watchLab(ctx, stdout, l, failed, o)
+	if err != nil {
+		return err
+	}
+	return concludeLab(stdout, state, o)
+}
+
+// watchLab shows the lab until it ends and returns its last state.
+func watchLab(ctx context.Context, w io.Writer, l *lab.Lab, failed <-chan error, o *labOptions) (lab.State, error) {
+	screen := newScreen(w, o.asJSON)
+	ticker := time.NewTicker(screen.interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case err := <-failed:
+			return l.State(), err
+		case <-ctx.Done():
+			state := l.State() // before the daemons have stopped
+			return state, <-failed
+		case <-ticker.C:
+			if err := screen.draw(l.State()); err != nil {
+				return lab.State{}, err
+			}
+		}
+	}
+}
+
+// concludeLab prints how it ended.
+func concludeLab(w io.Writer, state lab.State, o *labOptions) error {
+	missing := state.Unsynchronized()
+	if o.asJSON {
+		if err := printJSON(w, state); err != nil {
+			return err
+		}
+	} else if err := printLab(w, state); err != nil {
+		return err
+	}
+	if len(missing) > 0 {
+		return fmt.Errorf("not synchronized at the end: %s", strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// screen shows a changing state: redrawn in place on a terminal, else now and then.
+type screen struct {
+	w        io.Writer
+	silent   bool
+	terminal bool
+	interval time.Duration
+}
+
+func newScreen(w io.Writer, silent bool) *screen {
+	s := &screen{w: w, silent: silent, interval: 5 * time.Second}
+	if file, ok := w.(*os.File); ok {
+		if info, err := file.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			s.terminal, s.interval = true, 500*time.Millisecond
+		}
+	}
+	return s
+}
+
+func (s *screen) draw(state lab.State) error {
+	if s.silent {
+		return nil
+	}
+	if s.terminal {
+		fmt.Fprint(s.w, clearScreen)
+	}
+	return printLab(s.w, state)
+}
+
+// printLab prints a row a host and below it a row a source.
+func printLab(w io.Writer, state lab.State) error {
+	fmt.Fprintf(w, "after %.0f s\n", state.Elapsed)
+	var t table
+	t.row("HOST", "STRATUM", "TRUE ERROR", "BELIEVES", "BOUND", "SOURCE", "MODE", "STATE", "OFFSET", "REACH")
+	for _, name := range state.Names() {
+		h := state.Hosts[name]
+		row := []string{name, stratum(h.Stratum), formatOffset(h.TrueError), formatOffset(h.Offset), "± " + formatTime(h.ErrorBound)}
+		if len(h.Sources) == 0 {
+			t.row(append(row, "("+h.ReferenceID+")")...)
+		}
+		for i := range h.Sources {
+			t.row(append(row, labSource(&h.Sources[i])...)...)
+			row = []string{"", "", "", "", ""}
+		}
+	}
+	if err := t.print(w); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(w)
+	return err
+}
+
+func labSource(s *control.Source) []string {
+	offset := "-"
+	if s.Samples > 0 {
+		offset = formatOffset(s.Offset)
+	}
+	return []string{stateMarks[s.State] + " " + s.Name, s.Mode, s.State, offset, reachBits(s.Reach)}
+}

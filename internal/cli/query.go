@@ -1,0 +1,213 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/netip"
+	"strconv"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"timeball/internal/clock"
+	"timeball/internal/config"
+	"timeball/internal/daemon"
+	"timeball/internal/model"
+	"timeball/internal/resolve"
+)
+
+// queryOptions are the flags of `timeball query`.
+type queryOptions struct {
+	count   int
+	version uint8
+	source  string
+	nts     bool
+	asJSON  bool
+}
+
+func newQuery() *cobra.Command {
+	var o queryOptions
+	cmd := &cobra.Command{
+		Use:   "query HOST[:PORT]...",
+		Short: "Ask servers once: offset, delay, stratum, reference id, leap",
+		Long: "Ask servers once, without a daemon and without privilege. The clock is not touched.\n" +
+			"Offsets are reference - local: a positive one means that our clock is behind.",
+		Args: usageArgs(cobra.MinimumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return query(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args, &o)
+		},
+	}
+	cmd.Flags().IntVarP(&o.count, "count", "n", 1, "exchanges with each server, one a second")
+	cmd.Flags().Uint8Var(&o.version, "version", 4, "NTP version to ask with, 1 to 4")
+	cmd.Flags().StringVar(&o.source, "source", "", "local `ADDRESS` to ask from")
+	cmd.Flags().BoolVar(&o.nts, "nts", false, "ask with NTS")
+	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+// queried is one server's answer, as printed.
+type queried struct {
+	Name           string    `json:"name"`
+	Address        string    `json:"address"`
+	Offset         float64   `json:"offset"`
+	Delay          float64   `json:"delay"`
+	Dispersion     float64   `json:"dispersion"` // of our measurement
+	Stratum        int       `json:"stratum"`
+	ReferenceID    string    `json:"reference_id"`
+	Leap           string    `json:"leap"`
+	RootDelay      float64   `json:"root_delay"`
+	RootDispersion float64   `json:"root_dispersion"`
+	Version        int       `json:"version"`
+	Offsets        []float64 `json:"offsets"` // of each exchange
+	Error          string    `json:"error,omitempty"`
+}
+
+// query asks all servers at once and prints a row for each; it fails if none answered.
+func query(ctx context.Context, stdout, stderr io.Writer, hosts []string, o *queryOptions) error {
+	switch {
+	case o.nts:
+		return usageError{errors.New("--nts: not built yet")}
+	case o.count < 1 || o.count > 1000:
+		return usageError{fmt.Errorf("--count %d: want 1 to 1000", o.count)}
+	case o.version < 1 || o.version > 4:
+		return usageError{fmt.Errorf("--version %d: want 1 to 4", o.version)}
+	}
+	rows := make([]queried, len(hosts))
+	observed := clock.NewObserve()
+	var wait sync.WaitGroup
+	for i, host := range hosts {
+		wait.Go(func() { rows[i] = ask(ctx, observed, host, o) })
+	}
+	wait.Wait()
+	answered := false
+	for i := range rows {
+		answered = answered || rows[i].Error == ""
+	}
+	if o.asJSON {
+		if err := printJSON(stdout, map[string]any{"servers": rows}); err != nil {
+			return err
+		}
+	} else if err := printQueried(stdout, stderr, rows); err != nil {
+		return err
+	}
+	if !answered {
+		return errQuiet
+	}
+	return nil
+}
+
+// ask resolves one name and asks its first address.
+func ask(ctx context.Context, c clock.Clock, host string, o *queryOptions) queried {
+	row := queried{Name: host}
+	name, port, err := splitHost(host)
+	if err == nil {
+		var addrs []netip.Addr
+		if addrs, err = addresses(ctx, name); err == nil {
+			remote := netip.AddrPortFrom(addrs[0], port)
+			row.Address = remote.String()
+			var local netip.Addr
+			if o.source != "" {
+				local, err = netip.ParseAddr(o.source)
+			}
+			if err == nil {
+				err = row.fill(ctx, c, daemon.Question{Name: name, Remote: remote, Local: local, Version: o.version, Count: o.count})
+			}
+		}
+	}
+	if err != nil {
+		row.Error = err.Error()
+	}
+	return row
+}
+
+// addresses are those of a name, or the literal itself.
+func addresses(ctx context.Context, name string) ([]netip.Addr, error) {
+	if addr, err := netip.ParseAddr(name); err == nil {
+		return []netip.Addr{addr}, nil
+	}
+	addrs, err := resolve.System(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	if len(addrs) == 0 {
+		return nil, fmt.Errorf("%s: the name has no address", name)
+	}
+	return addrs, nil
+}
+
+// splitHost splits HOST[:PORT]; an IPv6 address with a port needs brackets.
+func splitHost(host string) (name string, port uint16, err error) {
+	if addr, err := netip.ParseAddr(host); err == nil {
+		return addr.String(), config.NTPPort, nil
+	}
+	name, text, err := net.SplitHostPort(host)
+	if err != nil {
+		if name = host; len(name) > 2 && name[0] == '[' && name[len(name)-1] == ']' {
+			name = name[1 : len(name)-1]
+		}
+		return name, config.NTPPort, nil
+	}
+	number, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || number == 0 {
+		return "", 0, fmt.Errorf("%s: %q is no port; write HOST:PORT with a number from 1 to 65535", host, text)
+	}
+	return name, uint16(number), nil
+}
+
+// fill asks and takes over the exchange with the shortest delay, as the clock filter
+// of RFC 5905 §10 would.
+func (row *queried) fill(ctx context.Context, c clock.Clock, q daemon.Question) error {
+	answer, err := daemon.Ask(ctx, q, c)
+	if err != nil {
+		return err
+	}
+	best := &answer.Samples[0]
+	for i := range answer.Samples {
+		m := &answer.Samples[i]
+		row.Offsets = append(row.Offsets, daemon.Offset(m).Seconds())
+		if daemon.Delay(m) < daemon.Delay(best) {
+			best = m
+		}
+	}
+	row.take(best, c)
+	row.Version = int(answer.Status.Version)
+	return nil
+}
+
+func (row *queried) take(m *model.Sample, c clock.Clock) {
+	const phi = 15e-6 // frequency tolerance (RFC 5905 §7.2)
+	row.Offset, row.Delay = daemon.Offset(m).Seconds(), daemon.Delay(m).Seconds()
+	row.Dispersion = m.Server.Precision.Seconds() + c.Precision().Seconds() + phi*math.Abs(m.T4.Raw.Sub(m.T1.Raw).Seconds())
+	row.Stratum, row.Leap = int(m.Server.Stratum), m.Server.Leap.String()
+	row.ReferenceID = m.Server.ReferenceID.Format(m.Server.Stratum)
+	row.RootDelay, row.RootDispersion = m.Server.RootDelay.Seconds(), m.Server.RootDispersion.Seconds()
+}
+
+// printQueried prints the answers as a table and the failures below, a line each.
+func printQueried(stdout, stderr io.Writer, rows []queried) error {
+	var t table
+	t.row("SERVER", "ADDRESS", "OFFSET", "DELAY", "DISPERSION", "STRATUM", "REFERENCE", "LEAP", "ROOT DISTANCE")
+	for i := range rows {
+		r := &rows[i]
+		if r.Error != "" {
+			continue
+		}
+		t.row(r.Name, r.Address, formatOffset(r.Offset), formatTime(r.Delay), formatTime(r.Dispersion), strconv.Itoa(r.Stratum),
+			r.ReferenceID, r.Leap, formatTime(r.RootDelay/2+r.RootDispersion))
+	}
+	if len(t.rows) > 1 {
+		if err := t.print(stdout); err != nil {
+			return err
+		}
+	}
+	for i := range rows {
+		if rows[i].Error != "" {
+			fmt.Fprintln(stderr, "timeball:", rows[i].Error)
+		}
+	}
+	return nil
+}

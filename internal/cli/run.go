@@ -1,0 +1,90 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	sd "github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+
+	"timeball/internal/config"
+	"timeball/internal/daemon"
+)
+
+// defaultConfig is where the configuration lies when no flag says otherwise; the
+// working directory is never looked into.
+const defaultConfig = "/etc/timeball/timeball.yaml"
+
+func newRun() *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the daemon in the foreground",
+		Long: "Run the daemon in the foreground. SIGHUP reads the configuration again, SIGTERM and\n" +
+			"SIGINT stop it in order. Under systemd it announces readiness and feeds the watchdog.",
+		Args: usageArgs(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error { return runDaemon(cmd.Context(), path) },
+	}
+	addConfigFlag(cmd, &path)
+	return cmd
+}
+
+func addConfigFlag(cmd *cobra.Command, path *string) {
+	cmd.Flags().StringVarP(path, "config", "c", defaultConfig, "configuration `FILE`")
+	_ = cmd.MarkFlagFilename("config", "yaml", "yml")
+}
+
+// runDaemon is the life of the service: configuration, daemon, signals.
+func runDaemon(ctx context.Context, path string) error {
+	cfg, warnings, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	log, level, err := daemon.NewLogger(cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = log.Sync() }()
+	for _, warning := range warnings {
+		log.Warn("configuration", zap.String("text", warning.String()))
+	}
+	watchdog, err := sd.SdWatchdogEnabled(false)
+	if err != nil {
+		log.Warn("watchdog not understood; running without", zap.Error(err))
+	}
+	d, err := daemon.New(cfg, daemon.Options{
+		Log: log, Level: level, Path: path, Version: version, Revision: revision(),
+		Notify: notifySystemd, Watchdog: watchdog,
+	})
+	if err != nil {
+		return err
+	}
+	stopReloads := reloadOnHangup(ctx, d)
+	defer stopReloads()
+	return d.Run(ctx)
+}
+
+// reloadOnHangup reloads at each SIGHUP until it is stopped.
+func reloadOnHangup(ctx context.Context, d *daemon.Daemon) (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				d.Reload(ctx)
+			case <-ctx.Done():
+				signal.Stop(hangups)
+				return
+			}
+		}
+	}()
+	return cancel
+}
+
+// notifySystemd passes a state on; without systemd it does nothing.
+func notifySystemd(state string) { _, _ = sd.SdNotify(false, state) }

@@ -1,0 +1,85 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+
+	"github.com/spf13/cobra"
+
+	"timeball/internal/control"
+)
+
+func newServerStats() *cobra.Command {
+	return report[control.ServerStats]{
+		use:     "serverstats",
+		short:   "What has been done with the requests of clients",
+		request: control.Request{Command: control.CommandServerStats},
+		print:   printServerStats,
+	}.command()
+}
+
+func printServerStats(w io.Writer, s *control.ServerStats) error {
+	if len(s.Listeners) == 0 {
+		_, err := fmt.Fprintln(w, "no port is open: there is no server section")
+		return err
+	}
+	var t table
+	t.row("ADDRESS", "RECEIVED", "ANSWERED", "INTERLEAVED", "DENIED", "IGNORED", "RATE LIMITED", "SEND ERRORS", "DROPPED")
+	for _, l := range s.Listeners {
+		t.row(l.Address, number(l.Received), number(l.Accepted), number(l.Interleaved), number(l.Denied), number(l.Ignored),
+			number(l.RateLimited), number(l.SendErrors), number(l.Dropped))
+	}
+	t.row("")
+	t.row("MODE", "VERSION", "RESULT", "PACKETS")
+	for _, p := range s.Packets {
+		t.row(p.Mode, strconv.Itoa(p.Version), p.Result, number(p.Count))
+	}
+	return t.print(w)
+}
+
+func number(n uint64) string { return strconv.FormatUint(n, 10) }
+
+func newClients() *cobra.Command {
+	var count int
+	var order string
+	args := map[string]string{}
+	cmd := report[control.Clients]{
+		use:     "clients",
+		short:   "Who asks us: by rate, hits, drops or last seen",
+		request: control.Request{Command: control.CommandClients, Args: args},
+		flags: func(cmd *cobra.Command, _ *control.Request) {
+			cmd.Flags().IntVarP(&count, "count", "n", 20, "how many clients")
+			cmd.Flags().StringVar(&order, "order", "rate", "rate, hits, drops or recent")
+		},
+		print: printClients,
+	}.command()
+	cmd.PreRun = func(*cobra.Command, []string) { args["count"], args["order"] = strconv.Itoa(count), order }
+	return cmd
+}
+
+func printClients(w io.Writer, c *control.Clients) error {
+	if c.Unavailable != "" {
+		_, err := fmt.Fprintln(w, "clients are not remembered:", c.Unavailable)
+		return err
+	}
+	fmt.Fprintf(w, "%d clients within the last hour, %d of them over the rate limit at some time, %d with a key\n", c.Total, c.Limited, c.Signed)
+	if c.Private {
+		_, err := fmt.Fprintln(w, "no addresses are shown: server.client_log.privacy is on")
+		return err
+	}
+	var t table
+	t.row("CLIENT", "REQUESTS", "REFUSED", "INTERVAL", "LAST", "VERSION", "MODE", "POLL", "KEY", "INTERLEAVED")
+	for _, r := range c.Clients {
+		t.row(r.Address, number(r.Hits), number(r.Drops), formatTime(r.Interval), formatAge(r.LastSeen), strconv.Itoa(r.Version),
+			r.Mode, strconv.Itoa(r.Poll), yesNo(r.Signed), yesNo(r.Interleaved))
+	}
+	return t.print(w)
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

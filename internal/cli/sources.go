@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"timeball/internal/control"
+)
+
+func newSources() *cobra.Command {
+	verbose := false
+	return report[control.Sources]{
+		use:     "sources",
+		short:   "A row a source: mode, verdict, last sample, offset and error",
+		long:    "A row a source. Offsets are reference - local: a positive one means that our clock is\nbehind. REACH shows the last eight polls, the newest on the right; + was answered.",
+		request: control.Request{Command: control.CommandSources},
+		flags: func(cmd *cobra.Command, r *control.Request) {
+			cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "also the last samples of each source, and why it is where it is")
+		},
+		print: func(w io.Writer, s *control.Sources) error { return printSources(w, s, verbose) },
+	}.command()
+}
+
+// stateMarks stand before a source, so that the eye finds the ones in use.
+var stateMarks = map[string]string{
+	"selected": "*", "combined": "+", "survivor": "-", "outlier": "~", "falseticker": "x",
+	"distant": "d", "unsynchronized": "!", "unreachable": "?", "excluded": ".", "waiting": " ",
+}
+
+func printSources(w io.Writer, s *control.Sources, verbose bool) error {
+	if len(s.Sources) == 0 {
+		_, err := fmt.Fprintln(w, "no sources")
+		return err
+	}
+	var t table
+	t.row("  SOURCE", "MODE", "STATE", "STRATUM", "POLL", "REACH", "LAST", "OFFSET", "ERROR", "DELAY", "JITTER")
+	for i := range s.Sources {
+		t.row(sourceRow(&s.Sources[i])...)
+	}
+	if err := t.print(w); err != nil || !verbose {
+		return err
+	}
+	for i := range s.Sources {
+		if err := printSource(w, &s.Sources[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sourceRow(s *control.Source) []string {
+	row := []string{stateMarks[s.State] + " " + label(s), s.Mode, s.State, "-", formatAge(s.Interval), reachBits(s.Reach), "-", "-", "-", "-", "-"}
+	if s.Stratum < 16 {
+		row[3] = fmt.Sprint(s.Stratum)
+	}
+	if s.LastSampleAge != nil {
+		row[6] = formatAge(*s.LastSampleAge)
+	}
+	if s.Samples > 0 {
+		row[7], row[8], row[9], row[10] = formatOffset(s.Offset), "± "+formatTime(s.Error), formatTime(s.Delay), formatTime(s.Jitter)
+	}
+	return row
+}
+
+// label is the name of a source, with its address where the name is not it.
+func label(s *control.Source) string {
+	address := strings.TrimSuffix(s.Address, ":123")
+	if s.Name == address || address == "" {
+		return s.Name
+	}
+	return s.Name + " (" + address + ")"
+}
+
+// reachBits shows the reach register, the newest poll on the right.
+func reachBits(reach int) string {
+	bits := make([]byte, 8)
+	for i := range bits {
+		bits[i] = '.'
+		if reach>>(7-i)&1 == 1 {
+			bits[i] = '+'
+		}
+	}
+	return string(bits)
+}
+
+// printSource prints what does not fit into a row.
+func printSource(w io.Writer, s *control.Source) error {
+	fmt.Fprintf(w, "\n%s: %s\n", label(s), s.Reason)
+	fmt.Fprintf(w, "  reference id %s, leap %s, root delay %s, root dispersion %s, shortest delay %s, weight %.0f %%\n",
+		s.ReferenceID, s.Leap, formatTime(s.RootDelay), formatTime(s.RootDispersion), formatTime(s.MinDelay), 100*s.Weight)
+	var t table
+	t.row("  AGE", "OFFSET", "ERROR", "DELAY")
+	for _, f := range s.Filter {
+		t.row("  "+formatAge(f.Age), formatOffset(f.Offset), "± "+formatTime(f.Error), formatTime(f.Delay))
+	}
+	return t.print(w)
+}

@@ -1,0 +1,45 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"timeball/internal/control"
+)
+
+func newStatus() *cobra.Command {
+	return report[control.Status]{
+		use:     "status",
+		short:   "One screen: synchronized or not, to whom, how well, and the sources",
+		request: control.Request{Command: control.CommandStatus},
+		print:   printStatus,
+	}.command()
+}
+
+func printStatus(w io.Writer, s *control.Status) error {
+	fmt.Fprintln(w, headline(&s.Tracking))
+	fmt.Fprintf(w, "offset %s, error at most %s; frequency %+.3f ppm; last update %s\n",
+		formatOffset(s.Offset), formatTime(s.ErrorBound), s.Frequency*1e6, ago(s.LastUpdateAge))
+	if s.Daemon.ReloadError != "" {
+		fmt.Fprintf(w, "THE LAST RELOAD WAS REFUSED, the configuration before is in force: %s\n", s.Daemon.ReloadError)
+	}
+	fmt.Fprintf(w, "timeball %s, up %s, clock %s\n\n", s.Daemon.Version, formatAge(s.Daemon.Uptime), s.Daemon.Clock)
+	return printSources(w, &control.Sources{Sources: s.Sources}, false)
+}
+
+// headline says in one line whether the clock can be trusted.
+func headline(t *control.Tracking) string {
+	switch {
+	case t.PanicOffset != 0:
+		return fmt.Sprintf("NOT SYNCHRONIZED: a correction of %s is beyond clock.panic and was refused", formatOffset(t.PanicOffset))
+	case !t.Synchronized:
+		return "NOT SYNCHRONIZED (" + t.State + ")"
+	case t.Source != "":
+		return fmt.Sprintf("synchronized to %s (%s), stratum %d", t.Source, t.Address, t.Stratum)
+	case t.State == "holdover":
+		return fmt.Sprintf("holding over without a source, stratum %d", t.Stratum)
+	}
+	return fmt.Sprintf("serving the local clock (%s), stratum %d", t.ReferenceID, t.Stratum)
+}

@@ -1,0 +1,270 @@
+// Package daemon runs timeball in real time: it starts the goroutines, owns the
+// channels between them, mobilizes associations, reloads the configuration and
+// stops. The protocol and the estimator are the core's; here are only their edges.
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"timeball/internal/clock"
+	"timeball/internal/config"
+	"timeball/internal/mac"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/resolve"
+	"timeball/internal/responder"
+	"timeball/internal/system"
+)
+
+// stopIn bounds an orderly stop.
+const stopIn = 1500 * time.Millisecond
+
+// Options are what surrounds a daemon. The zero value, with a logger, is the service.
+type Options struct {
+	Log *zap.Logger
+	// Level is the log's level, for a reload to change; may be nil.
+	Level *zap.AtomicLevel
+	// Path of the configuration, read again at a reload; "" where there is none.
+	Path string
+	// Version is shown in reports and metrics.
+	Version, Revision string
+	// Clock replaces the one that the configuration names.
+	Clock clock.Clock
+	// Lookup replaces the system's resolver.
+	Lookup resolve.Lookup
+	// Port is where to listen when there is no server section but an association needs
+	// the NTP port; the zero value is port 123 of every address.
+	Port netip.AddrPort
+	// Groups makes the port receive broadcasts and groups by sockets of their own, for
+	// hosts that listen at one address of the loopback interface (the lab).
+	Groups bool
+	// Notify tells the supervisor of READY, RELOADING, WATCHDOG and STOPPING states.
+	Notify func(state string)
+	// Watchdog is how often the supervisor wants to hear from us; 0: not at all.
+	Watchdog time.Duration
+}
+
+// Daemon is one timeball.
+type Daemon struct {
+	opts      Options
+	log       *zap.Logger
+	config    atomic.Pointer[config.Config]
+	policy    atomic.Pointer[responder.Policy]
+	keys      atomic.Pointer[mac.KeyRing]
+	addresses []netip.Addr // our own
+	snapshot  atomic.Pointer[model.Snapshot]
+	clock     clock.Clock
+	state     *stateFiles
+	resolver  *resolve.Resolver
+	system    *systemLoop
+	registry  *registry
+	ports     *portSet
+	control   *controlService
+	metrics   atomic.Pointer[metricsService]
+	group     *group
+	serves    atomic.Bool // a server section stands
+	started   time.Time
+	reloads   reloadState
+}
+
+// New makes a daemon of a checked configuration. Everything that can fail at the
+// start fails here: the clock, the sockets, the key file; an error says which and
+// what to do. Close what was made with Run, or with Close if Run is never called.
+func New(cfg *config.Config, opts Options) (*Daemon, error) {
+	if refused := config.NotBuilt(cfg); len(refused) > 0 {
+		return nil, notBuilt(refused)
+	}
+	d := &Daemon{opts: opts, log: opts.Log, started: time.Now()}
+	if d.log == nil {
+		d.log = zap.NewNop()
+	}
+	d.config.Store(cfg)
+	d.reloads.note(nil)
+	if err := d.openAll(cfg); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// openAll makes the parts in the order in which they need each other.
+func (d *Daemon) openAll(cfg *config.Config) error {
+	if err := d.openClock(cfg); err != nil {
+		return err
+	}
+	d.state = openState(cfg, d.log)
+	if err := d.usePolicy(cfg); err != nil {
+		return err
+	}
+	d.addresses = ownAddresses(d.opts.Port)
+	d.serves.Store(cfg.Server != nil)
+	d.newSystemLoop(cfg)
+	d.resolver = resolve.New(d.opts.Lookup)
+	d.registry = newRegistry(d)
+	ports, err := openPorts(d, cfg)
+	if err != nil {
+		return err
+	}
+	d.ports = ports
+	if d.control, err = openControl(d, cfg); err != nil {
+		return err
+	}
+	m, err := openMetrics(d, cfg)
+	d.metrics.Store(m)
+	return err
+}
+
+// openClock makes the clock driver that the configuration names.
+func (d *Daemon) openClock(cfg *config.Config) (err error) {
+	if d.clock = d.opts.Clock; d.clock != nil {
+		return nil
+	}
+	switch cfg.Clock.Driver {
+	case config.ClockVirtual:
+		d.clock = clock.NewVirtual(clock.VirtualConfig{
+			Offset:    cfg.Clock.Virtual.Offset,
+			Frequency: ntptime.Frequency(cfg.Clock.Virtual.Frequency),
+		})
+	case config.ClockObserve:
+		d.clock = clock.NewObserve()
+	default:
+		d.clock, err = clock.NewKernel(clock.System())
+	}
+	return err
+}
+
+func (d *Daemon) newSystemLoop(cfg *config.Config) {
+	d.system = &systemLoop{
+		core:     system.New(d.systemConfig(cfg), d.clock.Now()),
+		clock:    d.clock,
+		inbox:    make(chan systemMessage, 256),
+		snapshot: &d.snapshot,
+		steering: map[model.SourceID]steering{},
+		onEvent:  d.logEvent,
+		onGate:   d.state.closeGate,
+	}
+	d.system.publish()
+}
+
+// systemConfig is the part of a configuration that the system process needs,
+// with what an earlier run has left: the drift and the panic gate.
+func (d *Daemon) systemConfig(cfg *config.Config) system.Config {
+	c := system.Config{
+		MinSources:    cfg.Selection.MinSources,
+		MaxDistance:   cfg.Selection.MaxDistance,
+		StepThreshold: cfg.Clock.Step.Threshold,
+		StepUpdates:   cfg.Clock.Step.Updates,
+		MaxSlew:       ntptime.Frequency(cfg.Clock.MaxSlew),
+		Panic:         cfg.Clock.Panic,
+		PanicGateOpen: d.state.gate.Load(),
+		AccuracyGoal:  cfg.Clock.AccuracyGoal,
+		Precision:     d.clock.Precision(),
+		Addresses:     d.addresses,
+		Leap:          leapConfig(cfg, d.log),
+	}
+	c.Frequency, c.FrequencyError = d.state.drift()
+	if l := cfg.Local; l != nil {
+		c.Local = &system.Local{Stratum: l.Stratum, Activate: l.Activate, Orphan: l.Orphan}
+	}
+	return c
+}
+
+// Run works until ctx ends or a part fails, and then stops in order: no more
+// requests, drift written, slew ended. It takes less than two seconds to stop.
+func (d *Daemon) Run(ctx context.Context) error {
+	defer d.Close()
+	d.group = newGroup(ctx)
+	d.group.Go("system", d.system.run)
+	d.group.Go("associations", d.registry.run)
+	d.ports.start(d.group)
+	d.control.start(d.group)
+	d.metrics.Load().start(d.group)
+	d.group.Go("state", d.keepState)
+	d.group.Go("supervisor", d.feedWatchdog)
+	d.registry.tell(d.group.ctx, func(g *registry) { g.start(d.config.Load()); g.tendAll() })
+	d.notify("READY=1")
+	d.log.Info("timeball runs", zap.String("version", d.opts.Version), zap.String("clock", string(d.config.Load().Clock.Driver)))
+
+	<-d.group.ctx.Done()
+	d.notify("STOPPING=1")
+	d.ports.close()
+	d.control.close()
+	d.metrics.Load().close()
+	err := waitAtMost(d.group, stopIn)
+	d.state.save(d.snapshot.Load())
+	d.log.Info("timeball stops")
+	return err
+}
+
+// waitAtMost waits for the goroutines, but not for ever: a hanging one is named by
+// the supervisor's own deadline, not by a stuck stop.
+func waitAtMost(g *group, limit time.Duration) error {
+	done := make(chan error, 1)
+	go func() { done <- g.Wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("a part did not stop within %s", limit)
+	}
+}
+
+// Close gives back what New took. It may be called more than once.
+func (d *Daemon) Close() {
+	if d.ports != nil {
+		d.ports.close()
+	}
+	d.control.close()
+	d.metrics.Load().close()
+	if d.clock != nil && d.opts.Clock == nil {
+		if err := d.clock.Close(); err != nil {
+			d.log.Warn("clock not left in order", zap.Error(err))
+		}
+	}
+}
+
+// Snapshot is the system process as last published.
+func (d *Daemon) Snapshot() *model.Snapshot { return d.snapshot.Load() }
+
+// Addresses are those at which the port listens, with the ports really taken.
+func (d *Daemon) Addresses() []netip.AddrPort { return d.ports.addresses() }
+
+func (d *Daemon) notify(state string) {
+	if d.opts.Notify != nil {
+		d.opts.Notify(state)
+	}
+}
+
+// feedWatchdog is a goroutine: it tells the supervisor that the system process is
+// alive, by way of the system process.
+func (d *Daemon) feedWatchdog(ctx context.Context) error {
+	if d.opts.Watchdog <= 0 {
+		<-ctx.Done()
+		return nil
+	}
+	ticker := time.NewTicker(d.opts.Watchdog / 2)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			select {
+			case d.system.inbox <- alive{func() { d.notify("WATCHDOG=1") }}:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+}
+
+// alive is a message that comes back: whoever sent it knows that the loop turns.
+type alive struct{ say func() }
+
+func (m alive) deliver(*systemLoop, ntptime.Instant) { m.say() }

@@ -1,0 +1,134 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"timeball/internal/config"
+	"timeball/internal/metrics"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+// metricsService is the HTTP listener of metrics and status page, where there is one.
+type metricsService struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// openMetrics opens the listener that a configuration names.
+func openMetrics(d *Daemon, cfg *config.Config) (*metricsService, error) {
+	if cfg.Metrics == nil {
+		return nil, nil
+	}
+	listener, err := net.Listen("tcp", cfg.Metrics.Listen.String())
+	if err != nil {
+		return nil, fmt.Errorf("metrics.listen: %w", err)
+	}
+	return &metricsService{listener, metrics.NewServer(metrics.New(metricsSource{d}))}, nil
+}
+
+func (m *metricsService) start(g *group) {
+	if m == nil {
+		return
+	}
+	g.Go("metrics", func(context.Context) error {
+		if err := m.server.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) {
+			return err
+		}
+		return nil
+	})
+}
+
+func (m *metricsService) close() {
+	if m != nil {
+		_ = m.server.Close()
+		_ = m.listener.Close()
+	}
+}
+
+// metricsChange is a listener to be swapped at a reload.
+type metricsChange struct {
+	d    *Daemon
+	swap bool
+	next *metricsService
+}
+
+// prepareMetrics opens the new listener, if it is to change.
+func (d *Daemon) prepareMetrics(plan *config.Plan, next *config.Config) (*metricsChange, error) {
+	change := &metricsChange{d: d, swap: plan.Has("metrics")}
+	if !change.swap {
+		return change, nil
+	}
+	var err error
+	change.next, err = openMetrics(d, next)
+	return change, err
+}
+
+func (c *metricsChange) commit(g *group) {
+	if !c.swap {
+		return
+	}
+	old := c.d.metrics.Swap(c.next)
+	old.close()
+	c.next.start(g)
+}
+
+// metricsSource shows the daemon to the collector.
+type metricsSource struct{ d *Daemon }
+
+func (s metricsSource) Snapshot() *model.Snapshot { return s.d.snapshot.Load() }
+
+func (s metricsSource) Now() ntptime.Instant { return s.d.clock.Now() }
+
+func (s metricsSource) Process() metrics.Process {
+	d := s.d
+	at, good := d.reloads.succeeded()
+	return metrics.Process{
+		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started),
+		LastReload: ntptime.WallOf(at), ReloadFailed: !good,
+	}
+}
+
+func (s metricsSource) Server() *metrics.Server {
+	p := s.d.ports
+	if !s.d.serves.Load() {
+		return nil
+	}
+	server := &metrics.Server{Broadcast: s.d.broadcastsSent()}
+	for _, l := range p.list() {
+		sockets := l.Counters()
+		server.Listeners = append(server.Listeners, metrics.Listener{
+			Address: l.LocalAddr().String(), Counters: l.counters(),
+			SendErrors: sockets.SendErrors, Dropped: sockets.Overflow + sockets.Stale,
+		})
+	}
+	if p.clients != nil {
+		server.Clients = p.clients.Totals(time.Hour, s.d.clock.Now().Raw)
+	}
+	return server
+}
+
+// broadcastsSent counts what the broadcast and multicast senders have sent.
+func (d *Daemon) broadcastsSent() uint64 {
+	var sum uint64
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	err := d.registry.ask(ctx, func(g *registry) {
+		for _, r := range g.senders {
+			if status := r.latest.Load(); status != nil {
+				sum += status.Sent
+			}
+		}
+	})
+	if err != nil {
+		d.log.Debug("broadcasts not counted", zap.Error(err))
+	}
+	return sum
+}

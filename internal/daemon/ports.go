@@ -1,0 +1,457 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"timeball/internal/association"
+	"timeball/internal/config"
+	"timeball/internal/model"
+	"timeball/internal/netio"
+	"timeball/internal/ntptime"
+	"timeball/internal/responder"
+)
+
+// portSet is the daemon's NTP port: a socket or several for each address, the shards
+// that answer requests on them, and the way out for what is not a reply.
+type portSet struct {
+	d        *Daemon
+	ports    atomic.Pointer[[]*listener]
+	clients  *responder.Clients // nil without a server
+	stamps   *responder.Stamps
+	stranger *stranger
+	dropped  atomic.Uint64 // arrivals that the registry had no room for
+
+	mu      sync.Mutex
+	groups  map[groupKey]*listener // heard by sockets of their own (lab)
+	closed  bool
+	waiting map[uint32]stampOwner
+	nextID  uint32
+}
+
+// listener is one address listened at, with the shards that answer there.
+type listener struct {
+	*netio.Port
+	address netip.AddrPort     // as configured
+	shards  []*responder.Shard // one for each socket; they do not change
+}
+
+// groupKey names a group or broadcast address at an interface.
+type groupKey struct {
+	addr   netip.Addr
+	ifname string
+}
+
+// stampOwner is who waits for a transmit stamp.
+type stampOwner struct {
+	r  *runner
+	id uint32
+}
+
+// maxWaiting bounds the stamps waited for; what never came is forgotten.
+const maxWaiting = 4096
+
+// openPorts opens the sockets that a configuration needs; none without a server, a
+// peer or a broadcast client.
+func openPorts(d *Daemon, cfg *config.Config) (*portSet, error) {
+	p := &portSet{d: d, waiting: map[uint32]stampOwner{}, groups: map[groupKey]*listener{}}
+	p.makeTables(cfg)
+	var opened []*listener
+	for _, address := range listenAddresses(cfg, d.opts.Port) {
+		l, err := p.open(cfg, address)
+		if err != nil {
+			p.setList(opened)
+			p.close()
+			return nil, err
+		}
+		opened = append(opened, l)
+	}
+	p.setList(opened)
+	p.stranger = p.newStranger()
+	return p, nil
+}
+
+// makeTables makes the tables of clients, where a server needs them and there are none.
+func (p *portSet) makeTables(cfg *config.Config) {
+	s := cfg.Server
+	if s == nil || p.clients != nil {
+		return
+	}
+	seed := responder.Seed{cryptoRandom{}.Uint64(), cryptoRandom{}.Uint64()}
+	p.clients = responder.NewClients(s.ClientLog.Size, seed, s.ClientLog.Privacy)
+	p.stamps = responder.NewStamps(s.ClientLog.Size, seed)
+}
+
+// list is the addresses listened at now.
+func (p *portSet) list() []*listener { return *p.ports.Load() }
+
+func (p *portSet) setList(list []*listener) { p.ports.Store(&list) }
+
+// open opens the sockets of one address.
+func (p *portSet) open(cfg *config.Config, address netip.AddrPort) (*listener, error) {
+	port, err := netio.Listen(p.listenConfig(cfg, address))
+	if err != nil {
+		return nil, fmt.Errorf("%w; is another NTP daemon running, or the right to open port %d missing (CAP_NET_BIND_SERVICE)?", err, address.Port())
+	}
+	return p.newListener(port, address), nil
+}
+
+// newListener gives each socket of a port its shard.
+func (p *portSet) newListener(port *netio.Port, address netip.AddrPort) *listener {
+	l := &listener{Port: port, address: address}
+	for range port.Workers() {
+		l.shards = append(l.shards, responder.NewShard(responder.ShardConfig{
+			Clients: p.clients, Stamps: p.stamps, Random: cryptoRandom{}.Uint64(),
+		}))
+	}
+	return l
+}
+
+// listenAddresses are where the port is to be opened.
+func listenAddresses(cfg *config.Config, otherwise netip.AddrPort) []netip.AddrPort {
+	if s := cfg.Server; s != nil {
+		list := make([]netip.AddrPort, len(s.Listen))
+		for i, l := range s.Listen {
+			list[i] = netip.AddrPortFrom(l.Addr, l.Port)
+		}
+		return list
+	}
+	if !needsPort(cfg) {
+		return nil
+	}
+	if !otherwise.IsValid() && otherwise.Port() == 0 {
+		otherwise = netip.AddrPortFrom(netip.Addr{}, config.NTPPort)
+	}
+	return []netip.AddrPort{otherwise}
+}
+
+// needsPort reports whether a source speaks from the NTP port.
+func needsPort(cfg *config.Config) bool {
+	for i := range cfg.Sources {
+		switch cfg.Sources[i].Kind {
+		case config.Peer, config.BroadcastClient, config.MulticastClient:
+			return true
+		}
+	}
+	return false
+}
+
+// workers is the number of sockets for each address: one a core unless configured.
+func workers(configured int) int {
+	if configured > 0 {
+		return configured
+	}
+	return runtime.GOMAXPROCS(0)
+}
+
+func (p *portSet) listenConfig(cfg *config.Config, listen netip.AddrPort) netio.ListenConfig {
+	c := netio.ListenConfig{Address: listen, Workers: 1, Clock: p.d.netClock(), OnTransmitted: p.onTransmitted}
+	if s := cfg.Server; s != nil {
+		c.Workers, c.Ignore = workers(s.Workers), s.Ignore
+	}
+	return c
+}
+
+// start begins to serve: one goroutine for each socket.
+func (p *portSet) start(g *group) {
+	for _, l := range p.list() {
+		p.serve(g, l)
+	}
+	g.Go("interfaces", p.watchInterfaces)
+}
+
+func (p *portSet) serve(g *group, l *listener) {
+	for worker, shard := range l.shards {
+		g.Go(fmt.Sprintf("port %s/%d", l.LocalAddr(), worker), func(context.Context) error {
+			return l.Serve(worker, p.newHandler(shard))
+		})
+	}
+}
+
+// watchInterfaces is a goroutine: it joins groups again when interfaces come and go.
+func (p *portSet) watchInterfaces(ctx context.Context) error {
+	monitor, err := netio.OpenMonitor()
+	if err != nil {
+		p.d.log.Warn("changes of the interfaces will not be noticed", zap.Error(err))
+		return nil
+	}
+	return monitor.Run(ctx, func() {
+		for _, l := range p.list() {
+			if err := l.Refresh(); err != nil {
+				p.d.log.Warn("interfaces have changed, and not everything could follow", zap.Error(err))
+			}
+		}
+	})
+}
+
+// handler answers what comes in by one socket. It runs on that socket's goroutine.
+type handler struct {
+	shard    *responder.Shard
+	env      responder.Env
+	snapshot *atomic.Pointer[model.Snapshot]
+	policy   *atomic.Pointer[responder.Policy]
+	serve    *atomic.Bool // a server section stands; else requests get silence
+	arrived  chan<- arrival
+	dropped  *atomic.Uint64
+	verdict  responder.Verdict
+}
+
+func (p *portSet) newHandler(shard *responder.Shard) *handler {
+	return &handler{
+		shard:    shard,
+		env:      responder.Env{Now: p.d.clock.Now},
+		snapshot: &p.d.snapshot,
+		policy:   &p.d.policy,
+		serve:    &p.d.serves,
+		arrived:  p.d.registry.arrived,
+		dropped:  &p.dropped,
+	}
+}
+
+// Handle answers a request, or hands on what is for an association. For the former
+// it meets no lock, no channel and no allocation.
+func (h *handler) Handle(rx *model.Received, reply []byte) int {
+	h.env.Snapshot, h.env.Policy = h.snapshot.Load(), h.policy.Load()
+	h.verdict = responder.Verdict{}
+	if forAssociation(rx.Data) {
+		h.pass(rx)
+		return 0
+	}
+	if !h.serve.Load() {
+		return 0
+	}
+	n, verdict := h.shard.Respond(reply, rx, &h.env)
+	h.verdict = verdict
+	if verdict.What == responder.Query {
+		h.pass(rx)
+	}
+	return n
+}
+
+// forAssociation reports whether a packet's mode is one that associations take from
+// the port: 1, 2, 4 and 5, in versions that have a mode.
+func forAssociation(data []byte) bool {
+	if len(data) == 0 || data[0]>>3&7 < 2 {
+		return false
+	}
+	switch data[0] & 7 {
+	case 1, 2, 4, 5:
+		return true
+	}
+	return false
+}
+
+// pass gives a copy to the registry, if it has room.
+func (h *handler) pass(rx *model.Received) {
+	a := arrival{data: append([]byte(nil), rx.Data...), received: *rx}
+	a.received.Data = nil
+	if !offer(h.arrived, a) {
+		h.dropped.Add(1)
+	}
+}
+
+// Stamp asks for the transmit stamp of the last reply where the responder wants it.
+func (h *handler) Stamp() netio.StampRequest {
+	return netio.StampRequest{Want: h.verdict.StampID != 0, ID: h.verdict.StampID}
+}
+
+// Transmitted gives a reply's transmit stamp to the responder.
+func (h *handler) Transmitted(id uint32, at ntptime.Instant, _ model.StampKind) {
+	h.shard.Transmitted(id, at)
+}
+
+// Lead tells how long a reply written now will wait to be sent.
+func (h *handler) Lead(lead time.Duration) { h.env.Lead = lead }
+
+// Send sends a packet of an association from the NTP port.
+func (p *portSet) Send(r *runner, t *association.Transmit) (ntptime.Instant, error) {
+	port := p.portFor(t)
+	if port == nil {
+		return ntptime.Instant{}, fmt.Errorf("no NTP port for %s; is the address family configured under server.listen?", t.To)
+	}
+	return port.Send(t.Data, t.To, t.Local, t.Interface, netio.StampRequest{Want: true, ID: p.await(r, t.ID)})
+}
+
+// portFor finds a port that can send to an address, from the local one if it is given.
+func (p *portSet) portFor(t *association.Transmit) *listener {
+	for _, l := range p.list() {
+		if l.CanSend(t.To.Addr(), t.Local) {
+			return l
+		}
+	}
+	return nil
+}
+
+// await notes who waits for the stamp of a packet. Its ids stay below those of shards.
+func (p *portSet) await(r *runner, id uint32) uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.waiting) >= maxWaiting {
+		clear(p.waiting)
+	}
+	p.nextID = (p.nextID + 1) &^ responder.StampIDs
+	p.waiting[p.nextID] = stampOwner{r, id}
+	return p.nextID
+}
+
+// onTransmitted brings a stamp to the association that waits for it.
+func (p *portSet) onTransmitted(id uint32, at ntptime.Instant, kind model.StampKind) {
+	p.mu.Lock()
+	owner, waits := p.waiting[id]
+	delete(p.waiting, id)
+	p.mu.Unlock()
+	if waits {
+		offer(owner.r.stamps, transmitted{owner.id, at, kind})
+	}
+}
+
+// stranger answers mode 1 packets that may not mobilize. It belongs to the registry.
+type stranger struct {
+	*handler
+	reply []byte
+}
+
+// answer answers without state, as the access rights say, or not at all.
+func (s *stranger) answer(p *portSet, a *arrival) {
+	if !s.serve.Load() {
+		return
+	}
+	a.received.Data = a.data
+	s.env.Snapshot, s.env.Policy = s.snapshot.Load(), s.policy.Load()
+	n, _ := s.shard.Respond(s.reply, &a.received, &s.env)
+	if n == 0 || n > len(a.data) {
+		return
+	}
+	t := association.Transmit{To: a.received.Remote, Local: a.received.Local, Interface: a.received.Interface}
+	l := p.portFor(&t)
+	if l == nil {
+		return
+	}
+	if _, err := l.Send(s.reply[:n], t.To, t.Local, t.Interface, netio.StampRequest{}); err != nil {
+		p.d.log.Debug("reply not sent", zap.Error(err))
+	}
+}
+
+func (p *portSet) newStranger() *stranger {
+	shard := responder.NewShard(responder.ShardConfig{Clients: p.clients, Random: cryptoRandom{}.Uint64()})
+	return &stranger{p.newHandler(shard), make([]byte, longestReply)}
+}
+
+// listenTo makes the port receive what a broadcast or multicast client listens for.
+// It reports false while the interface is not there.
+func (p *portSet) listenTo(s *config.Source) bool {
+	if s.Kind == config.BroadcastClient && !p.d.opts.Groups {
+		return true // a wildcard socket receives broadcasts by itself
+	}
+	var err error
+	group := groupOf(s)
+	if p.d.opts.Groups {
+		err = p.openGroup(netip.AddrPortFrom(group, p.d.opts.Port.Port()), s.Interface)
+	} else {
+		err = p.join(group, s.Interface)
+	}
+	if err != nil {
+		p.d.log.Warn("not listening to a group yet; will try again", zap.Stringer("group", group), zap.Error(err))
+	}
+	return err == nil
+}
+
+// join makes the first port that speaks the group's family a member.
+func (p *portSet) join(group netip.Addr, ifname string) error {
+	err := fmt.Errorf("no NTP port of the family of %s", group)
+	for _, port := range p.list() {
+		if !port.CanSend(group, netip.Addr{}) {
+			continue
+		}
+		if err = port.JoinGroup(group, ifname); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+// openGroup hears a group or broadcast address by a socket of its own.
+func (p *portSet) openGroup(group netip.AddrPort, ifname string) error {
+	key := groupKey{group.Addr(), ifname}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed || p.groups[key] != nil {
+		return nil
+	}
+	port, err := netio.ListenGroup(netio.ListenConfig{Address: group, Clock: p.d.netClock()}, ifname)
+	if err != nil {
+		return err
+	}
+	l := p.newListener(port, group)
+	p.groups[key] = l
+	p.serve(p.d.group, l)
+	return nil
+}
+
+// stopListening leaves the group of a source, if it was joined.
+func (p *portSet) stopListening(s *config.Source) {
+	p.mu.Lock()
+	l := p.groups[groupKey{groupOf(s), s.Interface}]
+	delete(p.groups, groupKey{groupOf(s), s.Interface})
+	p.mu.Unlock()
+	if l != nil {
+		_ = l.Close()
+		return
+	}
+	if s.Kind == config.MulticastClient {
+		for _, l := range p.list() {
+			_ = l.LeaveGroup(s.Group, s.Interface) // of another family, it never joined
+		}
+	}
+}
+
+// groupOf is the address that a listening source hears; the loopback's broadcast
+// address where each host of a lab has an address of its own.
+func groupOf(s *config.Source) netip.Addr {
+	if s.Kind == config.MulticastClient {
+		return s.Group
+	}
+	return loopbackBroadcast
+}
+
+var loopbackBroadcast = netip.AddrFrom4([4]byte{127, 255, 255, 255})
+
+func (p *portSet) setTTL(group netip.Addr, ttl uint8) {
+	for _, port := range p.list() {
+		if err := port.SetMulticastTTL(group, int(ttl)); err != nil {
+			p.d.log.Warn("ttl not set", zap.Stringer("group", group), zap.Error(err))
+		}
+	}
+}
+
+// addresses are where the port listens, with the port numbers really taken.
+func (p *portSet) addresses() []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, port := range p.list() {
+		list = append(list, port.LocalAddr())
+	}
+	return list
+}
+
+// close closes every socket; their goroutines then end.
+func (p *portSet) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.closed = true
+	for _, l := range p.list() {
+		_ = l.Close()
+	}
+	for _, l := range p.groups { //order: all are closed
+		_ = l.Close()
+	}
+}

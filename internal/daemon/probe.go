@@ -1,0 +1,244 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"timeball/internal/association"
+	"timeball/internal/clock"
+	"timeball/internal/config"
+	"timeball/internal/mac"
+	"timeball/internal/model"
+	"timeball/internal/netio"
+	"timeball/internal/ntptime"
+	"timeball/internal/system"
+)
+
+// answerIn is how long an answer may take.
+const answerIn = 3 * time.Second
+
+// Question is a server to be asked without a daemon.
+type Question struct {
+	Name      string
+	Remote    netip.AddrPort
+	Local     netip.Addr // invalid: the route's
+	Interface string
+	Version   uint8 // 1 to 4; 0: 4
+	Key       *mac.Key
+	Count     int // exchanges, one a second; at least 1
+}
+
+// Answer is what came of a Question.
+type Answer struct {
+	Question Question
+	Samples  []model.Sample
+	Status   model.SourceStatus
+}
+
+// Offset is reference − local of a sample, Delay its round trip (RFC 5905 §8).
+func Offset(m *model.Sample) time.Duration {
+	return m.T2.Sub(m.T1.Wall)/2 + m.T3.Sub(m.T4.Wall)/2
+}
+
+// Delay is the round trip of a sample without the server's own time (RFC 5905 §8).
+func Delay(m *model.Sample) time.Duration {
+	return m.T4.Wall.Sub(m.T1.Wall) - m.T3.Sub(m.T2)
+}
+
+// Ask asks one server, by an association like the daemon's: the same packet tests
+// hold. The error says that nothing answered, or that the answer is of no use; the
+// Answer then still holds what is known.
+func Ask(ctx context.Context, q Question, c clock.Clock) (Answer, error) {
+	q.Count = max(q.Count, 1)
+	g := newGroup(ctx)
+	inbox := make(chan systemMessage)
+	g.Go("question", newAsker(q, c, g, inbox).run)
+	answer := Answer{Question: q}
+	limit := time.NewTimer(time.Duration(q.Count)*time.Second + answerIn)
+	defer limit.Stop()
+	for answer.collect(ctx, inbox, limit.C) {
+	}
+	g.Stop()
+	if err := g.Wait(); err != nil {
+		return answer, err
+	}
+	return answer, answer.fault(ctx)
+}
+
+// newAsker makes an association that polls once a second.
+func newAsker(q Question, c clock.Clock, g *group, inbox chan systemMessage) *runner {
+	cfg := association.Config{
+		ID: 1, Name: q.Name, Kind: association.KindClient, Remote: q.Remote, Local: q.Local,
+		Version: q.Version, Key: q.Key,
+	}
+	return &runner{
+		id: 1, name: q.Name, remote: q.Remote,
+		assoc:    association.New(cfg, c.Now(), cryptoRandom{}),
+		clock:    c,
+		snapshot: new(atomic.Pointer[model.Snapshot]),
+		steering: newSteering(),
+		packets:  make(chan arrival, packetQueue),
+		stamps:   make(chan transmitted, packetQueue),
+		system:   inbox,
+		client: netio.ClientConfig{Remote: q.Remote, Local: q.Local, Interface: q.Interface,
+			Clock: netio.Clock{Now: c.Now, At: c.At}},
+		group:   g,
+		log:     zap.NewNop(),
+		onEvent: func(model.Event) {},
+		onDone:  func(*runner, string) { g.Stop() },
+	}
+}
+
+// collect takes one message; it reports whether more are to be waited for.
+func (a *Answer) collect(ctx context.Context, inbox <-chan systemMessage, limit <-chan time.Time) bool {
+	select {
+	case message := <-inbox:
+		switch m := message.(type) {
+		case newSample:
+			a.Samples = append(a.Samples, m.sample)
+		case newStatus:
+			a.Status = m.status
+		}
+		return len(a.Samples) < a.Question.Count && !a.Status.Denied && !a.hopeless()
+	case <-limit:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// hopeless reports that as many polls as were asked for are over.
+func (a *Answer) hopeless() bool {
+	return int(a.Status.Sent) > a.Question.Count || (int(a.Status.Sent) == a.Question.Count && a.Status.Unanswered > 0)
+}
+
+// fault says why an answer is of no use; nil if it has samples.
+func (a *Answer) fault(ctx context.Context) error {
+	where := fmt.Sprintf("%s (%s)", a.Question.Name, a.Question.Remote)
+	switch {
+	case len(a.Samples) > 0:
+		return nil
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case a.Status.Denied:
+		return fmt.Errorf("%s: does not want to be asked (%s)", where, a.kisses())
+	case a.kisses() != "":
+		return fmt.Errorf("%s: no time, but a kiss code: %s", where, a.kisses())
+	case a.Status.Rejected[model.RejectUnsync] > 0:
+		return fmt.Errorf("%s: answers, but is not synchronized", where)
+	}
+	for reason := model.RejectReason(1); reason < model.RejectReasons; reason++ {
+		if a.Status.Rejected[reason] > 0 {
+			return fmt.Errorf("%s: the answer was refused (%s)", where, reason)
+		}
+	}
+	return fmt.Errorf("%s: no answer within %s; is it an NTP server, and is UDP port %d open to it?", where, answerIn, a.Question.Remote.Port())
+}
+
+// kisses names the kiss codes that came.
+func (a *Answer) kisses() string {
+	text := ""
+	for code := model.KissCode(0); code < model.KissCodes; code++ {
+		if a.Status.Kisses[code] > 0 {
+			text += " " + code.String()
+		}
+	}
+	return trimLeadingSpace(text)
+}
+
+func trimLeadingSpace(s string) string {
+	if s != "" && s[0] == ' ' {
+		return s[1:]
+	}
+	return s
+}
+
+// ProbeSources asks each unicast source of a configuration once and lets the system
+// process select among the answers, without touching any clock.
+func ProbeSources(ctx context.Context, cfg *config.Config, lookup func(context.Context, string) ([]netip.Addr, error)) (*model.Snapshot, []error, error) {
+	c := clock.NewObserve()
+	questions, faults := questionsOf(ctx, cfg, lookup)
+	if len(questions) == 0 {
+		return nil, faults, errors.New("no source to be asked")
+	}
+	answers := make([]Answer, len(questions))
+	errs := make([]error, len(questions))
+	var wait sync.WaitGroup
+	for i := range questions {
+		wait.Go(func() { answers[i], errs[i] = Ask(ctx, questions[i].Question, c) })
+	}
+	wait.Wait()
+	core := system.New(system.Config{
+		MinSources: cfg.Selection.MinSources, MaxDistance: cfg.Selection.MaxDistance, Precision: c.Precision(),
+		Panic: 0, PanicGateOpen: true,
+	}, c.Now())
+	var out system.Output
+	for i := range answers {
+		deliver(core, model.SourceID(i+1), &questions[i], &answers[i], &out)
+	}
+	for _, err := range errs {
+		if err != nil {
+			faults = append(faults, err)
+		}
+	}
+	return core.Snapshot(c.Now()), faults, nil
+}
+
+// deliver hands one answer to the system process under an id of its own.
+func deliver(core *system.System, id model.SourceID, q *probe, a *Answer, out *system.Output) {
+	options := sourceOptions(q.source)
+	options.Name = q.Name
+	if len(a.Samples) == 0 {
+		core.AddSource(ntptime.Instant{}, id, options)
+		return
+	}
+	at := a.Samples[0].T4
+	core.AddSource(at, id, options)
+	a.Status.Source = id
+	out.Reset()
+	core.OnStatus(at, &a.Status, out)
+	for i := range a.Samples {
+		a.Samples[i].Source = id
+		out.Reset()
+		core.OnSample(a.Samples[i].T4, &a.Samples[i], out)
+	}
+}
+
+// probe is a question with the source it comes from.
+type probe struct {
+	Question
+	source *config.Source
+}
+
+// questionsOf makes a question for each address that would be used.
+func questionsOf(ctx context.Context, cfg *config.Config, lookup func(context.Context, string) ([]netip.Addr, error)) (list []probe, faults []error) {
+	for i := range cfg.Sources {
+		s := &cfg.Sources[i]
+		e := newEntry(*s)
+		if s.Host == "" {
+			continue
+		}
+		if !e.literal {
+			addrs, err := lookup(ctx, s.Host)
+			if err != nil {
+				faults = append(faults, fmt.Errorf("%s: name not resolved: %w", s.Host, err))
+				continue
+			}
+			e.known = addrs
+		}
+		for _, addr := range e.known[:min(len(e.known), e.want())] {
+			list = append(list, probe{
+				Question: Question{Name: s.Name(), Remote: netip.AddrPortFrom(addr, s.Port), Local: s.SourceAddress,
+					Interface: s.Interface, Version: s.Version, Key: configuredKey(cfg, s.Key)},
+				source: s,
+			})
+		}
+	}
+	return list, faults
+}

@@ -1,0 +1,217 @@
+package daemon
+
+import (
+	"context"
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"timeball/internal/config"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/resolve"
+	"timeball/internal/wire"
+)
+
+const (
+	minute = time.Minute
+	hour   = time.Hour
+	// tend is how often the registry looks after its members.
+	tend = 5 * time.Second
+)
+
+// registry is the goroutine that owns the set of associations: it mobilizes what
+// the configuration names, what arrives in modes 1 and 5 may mobilize, and looks
+// after pools. Everything that changes the set goes through its inbox.
+type registry struct {
+	d       *Daemon
+	config  *config.Config
+	entries []*entry
+	runners map[model.SourceID]*runner
+	senders []*runner // broadcast and multicast
+	dynamic map[dynamicKey]*runner
+	listens []*listenEntry
+	nextID  model.SourceID
+	inbox   chan func(*registry)
+	arrived chan arrival // from port 123, modes 1, 2, 4 and 5; full: dropped and counted
+	packet  wire.Packet
+}
+
+// dynamicKey finds the association that a packet from port 123 belongs to.
+type dynamicKey struct {
+	remote    netip.AddrPort
+	broadcast bool
+}
+
+func newRegistry(d *Daemon) *registry {
+	return &registry{
+		d:       d,
+		runners: map[model.SourceID]*runner{},
+		dynamic: map[dynamicKey]*runner{},
+		inbox:   make(chan func(*registry), 64),
+		arrived: make(chan arrival, 256),
+	}
+}
+
+// run is the goroutine; it ends with ctx.
+func (g *registry) run(ctx context.Context) error {
+	ticker := time.NewTicker(tend)
+	defer ticker.Stop()
+	g.tendAll()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case task := <-g.inbox:
+			task(g)
+		case a := <-g.arrived:
+			g.route(a)
+		case result := <-g.d.resolver.Results():
+			g.resolved(result)
+		case <-ticker.C:
+			g.tendAll()
+		}
+	}
+}
+
+// ask runs task on the registry's goroutine and waits for it.
+func (g *registry) ask(ctx context.Context, task func(*registry)) error {
+	done := make(chan struct{})
+	select {
+	case g.inbox <- func(g *registry) { task(g); close(done) }:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// tell runs task on the registry's goroutine later.
+func (g *registry) tell(ctx context.Context, task func(*registry)) {
+	select {
+	case g.inbox <- task:
+	case <-ctx.Done():
+	}
+}
+
+// start mobilizes everything that a configuration names.
+func (g *registry) start(cfg *config.Config) {
+	g.config = cfg
+	for _, source := range cfg.Sources {
+		g.startSource(source)
+	}
+	g.startSenders(cfg)
+}
+
+func (g *registry) startSource(source config.Source) {
+	switch source.Kind {
+	case config.Pool, config.ServerSource, config.Peer:
+		g.entries = append(g.entries, newEntry(source))
+	case config.BroadcastClient, config.MulticastClient:
+		g.listens = append(g.listens, newListenEntry(source))
+	}
+}
+
+// tendAll looks after every entry: names to ask, members to add, members to replace.
+func (g *registry) tendAll() {
+	now := g.d.clock.Now().Raw
+	g.countFalsetickers()
+	for _, e := range g.entries {
+		g.tendEntry(e, now)
+	}
+	g.tendListens()
+}
+
+func (g *registry) tendEntry(e *entry, now ntptime.Raw) {
+	if r, why := e.replaceable(now); r != nil {
+		if _, spare := e.candidate(now, g.inUse); spare {
+			g.d.log.Info("source replaced", zap.String("source", r.name), zap.Stringer("address", r.remote), zap.String("reason", why))
+			e.lastSwap = now
+			g.stopMember(e, r)
+		} else if e.mayAsk(now) {
+			g.resolve(e, now)
+		}
+	}
+	for len(e.members) < e.want() {
+		addr, ok := e.candidate(now, g.inUse)
+		if !ok {
+			break
+		}
+		e.members = append(e.members, g.startMember(e, addr))
+	}
+	if e.wantsAsk(now) && e.mayAsk(now) {
+		g.resolve(e, now)
+	}
+}
+
+// inUse reports whether some other entry asks this address already: one machine
+// must not have two votes.
+func (g *registry) inUse(addr netip.Addr) bool {
+	for _, e := range g.entries {
+		if e.uses(addr) {
+			return true
+		}
+	}
+	return false
+}
+
+// resolve asks for the addresses of an entry's name, in the background. The resolver
+// tries until there is an answer.
+func (g *registry) resolve(e *entry, now ntptime.Raw) {
+	e.asking, e.askedAt = true, now
+	e.asks++
+	g.d.resolver.Resolve(e.source.Host)
+}
+
+// resolved takes one outcome of a look-up to every entry of that name.
+func (g *registry) resolved(result resolve.Result) {
+	if result.Err != nil {
+		g.d.log.Warn("name not resolved; will try again", zap.String("name", result.Name),
+			zap.Duration("in", result.Retry), zap.Error(result.Err))
+		return
+	}
+	now := g.d.clock.Now().Raw
+	for _, e := range g.entries {
+		if e.asking && e.source.Host == result.Name {
+			e.learn(result.Addresses, now)
+			g.tendEntry(e, now)
+		}
+	}
+}
+
+// countFalsetickers keeps how long each member of a pool has been telling another
+// time than the majority.
+func (g *registry) countFalsetickers() {
+	snapshot := g.d.snapshot.Load()
+	if snapshot == nil {
+		return
+	}
+	for i := range snapshot.Sources {
+		report := &snapshot.Sources[i]
+		for _, e := range g.entries {
+			for _, r := range e.members {
+				if r.id == report.Source {
+					e.countFalse(r.id, report)
+				}
+			}
+		}
+	}
+}
+
+// countFalse counts samples, not looks: a source polled seldom is not judged sooner.
+func (e *entry) countFalse(id model.SourceID, report *model.SourceReport) {
+	if report.State != model.StateFalseticker {
+		delete(e.falseRuns, id)
+		delete(e.falseSamples, id)
+		return
+	}
+	if e.falseSamples[id] != report.Samples {
+		e.falseSamples[id] = report.Samples
+		e.falseRuns[id]++
+	}
+}

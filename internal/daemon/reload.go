@@ -1,0 +1,261 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"timeball/internal/association"
+	"timeball/internal/config"
+)
+
+// reloadState is how the last reload went.
+type reloadState struct {
+	mu      sync.Mutex
+	at      time.Time
+	failure string
+}
+
+func (r *reloadState) note(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failure = ""
+	if err != nil {
+		r.failure = err.Error()
+		return
+	}
+	r.at = time.Now()
+}
+
+// problem is why the last reload was refused, "" if it was not.
+func (r *reloadState) problem() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.failure
+}
+
+// succeeded is when the running configuration was read.
+func (r *reloadState) succeeded() (at time.Time, good bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.at, r.failure == ""
+}
+
+// Reload reads the configuration again. If anything is wrong with it the running one
+// stays in force, whole, and the log says why; else what has changed is taken over,
+// and associations that have not changed keep filter and poll.
+func (d *Daemon) Reload(ctx context.Context) {
+	d.notify("RELOADING=1")
+	defer d.notify("READY=1")
+	err := d.reload(ctx)
+	d.reloads.note(err)
+	if err != nil {
+		d.log.Error("reload refused; the running configuration stays in force", zap.Error(err))
+		return
+	}
+	d.log.Info("configuration reloaded")
+}
+
+func (d *Daemon) reload(ctx context.Context) error {
+	if d.opts.Path == "" {
+		return errors.New("this daemon was started without a configuration file")
+	}
+	next, warnings, err := config.Load(d.opts.Path)
+	if err != nil {
+		return err
+	}
+	if refused := config.NotBuilt(next); len(refused) > 0 {
+		return notBuilt(refused)
+	}
+	for _, warning := range warnings {
+		d.log.Warn("configuration", zap.String("text", warning.String()))
+	}
+	old := d.config.Load()
+	plan := config.Diff(old, next)
+	if plan.Empty() {
+		return nil
+	}
+	swap, err := d.prepare(&plan, old, next)
+	if err != nil {
+		return err
+	}
+	for _, section := range plan.Restart {
+		d.log.Warn("change takes effect at the next start", zap.String("section", section))
+	}
+	return d.registry.ask(ctx, func(g *registry) { swap(g) })
+}
+
+// prepare does everything that can fail and returns what cannot.
+func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func(*registry), err error) {
+	keys, err := keyRing(next)
+	if err != nil {
+		return nil, err
+	}
+	ports, err := d.preparePorts(next)
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := d.prepareMetrics(plan, next)
+	if err != nil {
+		ports.discard()
+		return nil, err
+	}
+	return func(g *registry) {
+		d.keys.Store(keys)
+		d.policy.Store(newPolicy(next, keys))
+		d.config.Store(next)
+		d.serves.Store(next.Server != nil)
+		d.setLevel(next)
+		ports.commit(d.group)
+		metrics.commit(d.group)
+		g.adopt(plan, old, next)
+		select {
+		case d.system.inbox <- reconfigure{d.systemConfig(next)}:
+		case <-d.group.ctx.Done():
+		}
+	}, nil
+}
+
+// setLevel takes over the log's level.
+func (d *Daemon) setLevel(cfg *config.Config) {
+	if d.opts.Level != nil {
+		_ = d.opts.Level.UnmarshalText([]byte(cfg.Log.Level)) // checked with the configuration
+	}
+}
+
+// portChange is the sockets to be opened and closed at a reload.
+type portChange struct {
+	set    *portSet
+	opened []*listener
+	kept   []*listener
+	closed []*listener
+}
+
+// preparePorts opens what is new; an address that stays keeps its sockets.
+func (d *Daemon) preparePorts(next *config.Config) (*portChange, error) {
+	change := &portChange{set: d.ports}
+	d.ports.makeTables(next)
+	wanted := listenAddresses(next, d.opts.Port)
+	for _, l := range d.ports.list() {
+		if slices.Contains(wanted, l.address) {
+			change.kept = append(change.kept, l)
+		} else {
+			change.closed = append(change.closed, l)
+		}
+	}
+	for _, address := range wanted {
+		if slices.ContainsFunc(change.kept, func(l *listener) bool { return l.address == address }) {
+			continue
+		}
+		l, err := d.ports.open(next, address)
+		if err != nil {
+			change.discard()
+			return nil, fmt.Errorf("server.listen: %w", err)
+		}
+		change.opened = append(change.opened, l)
+	}
+	return change, nil
+}
+
+// discard closes what was opened for a reload that does not happen.
+func (c *portChange) discard() {
+	for _, l := range c.opened {
+		_ = l.Close()
+	}
+}
+
+// commit serves what was opened and closes what is no longer wanted.
+func (c *portChange) commit(g *group) {
+	c.set.setList(append(c.kept, c.opened...))
+	for _, l := range c.opened {
+		c.set.serve(g, l)
+	}
+	for _, l := range c.closed {
+		if err := l.Close(); err != nil {
+			c.set.d.log.Warn("socket not closed in order", zap.Error(err))
+		}
+	}
+}
+
+// adopt makes the set of associations that of a new configuration.
+func (g *registry) adopt(plan *config.Plan, old, next *config.Config) {
+	g.config = next
+	for _, i := range plan.Stop {
+		g.stopSource(&old.Sources[i])
+	}
+	if plan.Has("keys") {
+		g.restartKeyed()
+	}
+	for _, j := range plan.Start {
+		g.startSource(next.Sources[j])
+	}
+	if plan.Has("keys") || plan.Has("server") || plan.Has("server.broadcast") || plan.Has("server.multicast") || plan.Has("server.listen") {
+		for _, r := range g.senders {
+			g.stop(r)
+		}
+		g.senders = nil
+		g.startSenders(next)
+	}
+	g.tendAll()
+}
+
+// stopSource ends the associations of one line of the old configuration.
+func (g *registry) stopSource(source *config.Source) {
+	g.entries = slices.DeleteFunc(g.entries, func(e *entry) bool {
+		if !reflect.DeepEqual(&e.source, source) {
+			return false
+		}
+		g.stopMembers(e)
+		return true
+	})
+	g.listens = slices.DeleteFunc(g.listens, func(l *listenEntry) bool {
+		if !reflect.DeepEqual(&l.source, source) {
+			return false
+		}
+		g.stopListening(l)
+		return true
+	})
+}
+
+func (g *registry) stopMembers(e *entry) {
+	for _, r := range e.members {
+		g.stop(r)
+	}
+	e.members = nil
+}
+
+func (g *registry) stopListening(l *listenEntry) {
+	for _, r := range l.active { //order: all are stopped
+		g.stop(r)
+	}
+	clear(l.active)
+	g.d.ports.stopListening(&l.source)
+}
+
+// restartKeyed begins anew what uses a key: the old key must not be believed any more.
+func (g *registry) restartKeyed() {
+	for _, e := range g.entries {
+		if e.source.Key != 0 {
+			g.stopMembers(e)
+		}
+	}
+	for _, l := range g.listens {
+		if l.source.Key != 0 {
+			for _, r := range l.active { //order: all are stopped
+				g.stop(r)
+			}
+			clear(l.active)
+		}
+	}
+	for _, r := range g.runners { //order: all of a kind are stopped
+		if r.kind == association.KindPassive {
+			g.stop(r)
+		}
+	}
+}

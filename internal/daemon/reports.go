@@ -1,0 +1,191 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"time"
+
+	"timeball/internal/config"
+	"timeball/internal/control"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/responder"
+	"timeball/internal/wire"
+)
+
+// controlService is the control socket, where there is one.
+type controlService struct{ server *control.Server }
+
+// openControl opens the control socket. At the default path it may be missing: without
+// a service's run directory there is no place for it, and the daemon runs all the same.
+func openControl(d *Daemon, cfg *config.Config) (*controlService, error) {
+	if cfg.Control.Socket == "" {
+		return nil, nil
+	}
+	server, err := control.Listen(cfg.Control.Socket, fs.FileMode(cfg.Control.Mode), control.HandlerFunc(d.answer))
+	if err != nil {
+		if !cfg.Control.SocketGiven && errors.Is(err, fs.ErrPermission) {
+			d.log.Warn("no control socket, so no reports; set control.socket to a place that can be written to")
+			return nil, nil
+		}
+		return nil, err
+	}
+	return &controlService{server}, nil
+}
+
+func (c *controlService) start(g *group) {
+	if c != nil {
+		g.Go("control", c.server.Serve)
+	}
+}
+
+func (c *controlService) close() {
+	if c != nil {
+		_ = c.server.Close()
+	}
+}
+
+// defaultClients is how many clients a report names that does not say.
+const defaultClients = 20
+
+// answer answers one request of the control socket from the present snapshot.
+func (d *Daemon) answer(ctx context.Context, r control.Request) (any, error) {
+	snapshot, now := d.snapshot.Load(), d.clock.Now()
+	switch r.Command {
+	case control.CommandPing:
+		return "pong", nil
+	case control.CommandVersion:
+		return d.about(), nil
+	case control.CommandStatus:
+		return control.StatusReport(snapshot, now, d.about()), nil
+	case control.CommandSources:
+		return control.SourcesReport(snapshot, now), nil
+	case control.CommandExplain:
+		return control.ExplainReport(snapshot, r.Source)
+	case control.CommandTracking:
+		return control.TrackingReport(snapshot, now), nil
+	case control.CommandAssociations:
+		return d.associations(ctx, snapshot)
+	case control.CommandServerStats:
+		return d.ports.serverStats(), nil
+	case control.CommandClients:
+		return d.ports.clientsReport(r.Args, now.Raw)
+	case control.CommandTrace:
+		return d.trace(ctx, snapshot)
+	}
+	return nil, fmt.Errorf("the daemon has no report %q; is it older than this command?", r.Command)
+}
+
+// about is what the process says of itself.
+func (d *Daemon) about() control.Daemon {
+	return control.Daemon{
+		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started).Seconds(),
+		Configuration: d.opts.Path, ReloadError: d.reloads.problem(), Clock: string(d.config.Load().Clock.Driver),
+	}
+}
+
+// associations reports the sources and, besides, the broadcast senders.
+func (d *Daemon) associations(ctx context.Context, snapshot *model.Snapshot) (any, error) {
+	all := *snapshot
+	all.Sources = slices.Clone(snapshot.Sources)
+	err := d.registry.ask(ctx, func(g *registry) {
+		for _, r := range g.senders {
+			if status := r.latest.Load(); status != nil {
+				all.Sources = append(all.Sources, model.SourceReport{SourceStatus: *status})
+			}
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return control.AssociationsReport(&all, d.clock.Now()), nil
+}
+
+// counters sums what all shards have counted.
+func (p *portSet) counters() (sum responder.Counters) {
+	for _, l := range p.list() {
+		for _, shard := range l.shards {
+			shard.AddCounters(&sum)
+		}
+	}
+	p.stranger.shard.AddCounters(&sum)
+	return sum
+}
+
+// serverStats reports what has been done with requests.
+func (p *portSet) serverStats() control.ServerStats {
+	var stats control.ServerStats
+	counted := p.counters()
+	for _, l := range p.list() {
+		stats.Listeners = append(stats.Listeners, l.report())
+	}
+	for what := range responder.What(responder.Whats) {
+		for version := range counted.Packets[what] {
+			for mode, count := range counted.Packets[what][version] {
+				if count > 0 {
+					stats.Packets = append(stats.Packets, control.PacketCount{
+						Mode: wire.Mode(mode).String(), Version: version, Result: what.String(), Count: count,
+					})
+				}
+			}
+		}
+	}
+	return stats
+}
+
+// clientsReport reports who asks us: args "count" and "order" (rate, recent, drops).
+func (p *portSet) clientsReport(args map[string]string, now ntptime.Raw) (control.Clients, error) {
+	if p.clients == nil {
+		return control.Clients{Clients: []control.Client{}, Unavailable: "there is no server section, or server.client_log.size is 0"}, nil
+	}
+	count := defaultClients
+	if text := args["count"]; text != "" {
+		var err error
+		if count, err = strconv.Atoi(text); err != nil || count < 1 || count > 10000 {
+			return control.Clients{}, fmt.Errorf("count %q is not a number from 1 to 10000", text)
+		}
+	}
+	order, known := clientOrders[args["order"]]
+	if !known {
+		return control.Clients{}, fmt.Errorf("order %q is not known; use rate, recent, hits or drops", args["order"])
+	}
+	private := p.d.config.Load().Server.ClientLog.Privacy
+	return control.ClientsReport(p.clients.Top(count, order, now), p.clients.Totals(time.Hour, now), private), nil
+}
+
+// counters sums what the shards of one address have counted.
+func (l *listener) counters() (sum responder.Counters) {
+	for _, shard := range l.shards {
+		shard.AddCounters(&sum)
+	}
+	return sum
+}
+
+// report is what the shards of one address have counted.
+func (l *listener) report() control.Listener {
+	counted := l.counters()
+	sockets := l.Counters()
+	return control.Listener{
+		Address:     l.LocalAddr().String(),
+		Received:    counted.Received(),
+		Accepted:    counted.Sum(responder.Answered) + counted.Sum(responder.Interleaved),
+		Denied:      counted.Sum(responder.Denied) + counted.Sum(responder.Rejected),
+		Ignored:     counted.Sum(responder.Ignored) + counted.Sum(responder.Query),
+		RateLimited: counted.Sum(responder.Limited) + counted.Sum(responder.Kissed),
+		SendErrors:  sockets.SendErrors,
+		Interleaved: counted.Sum(responder.Interleaved),
+		NTSReceived: counted.Whys[responder.WhyNTS],
+		NTSDenied:   counted.Whys[responder.WhyNTS],
+		Dropped:     sockets.Overflow + sockets.Stale,
+	}
+}
+
+// clientOrders are the orders that a report of clients can be asked in.
+var clientOrders = map[string]responder.Order{
+	"": responder.ByRate, "rate": responder.ByRate, "hits": responder.ByHits,
+	"drops": responder.ByDrops, "recent": responder.ByRecent,
+}

@@ -1,0 +1,201 @@
+// Package lab runs a scenario in real time: every host is a real daemon with a
+// virtual clock, at an address of its own in 127.0.0.0/8, and all of them talk over
+// real UDP. It needs no root and no network, and touches no clock of the machine.
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"timeball/internal/clock"
+	"timeball/internal/config"
+	"timeball/internal/daemon"
+	"timeball/internal/simulate"
+)
+
+// Options are what surrounds a lab.
+type Options struct {
+	Log     *zap.Logger
+	Version string
+}
+
+// Lab is a scenario with its hosts.
+type Lab struct {
+	hosts   []*host
+	port    uint16
+	scratch string // control sockets of hosts that name none
+	started time.Time
+}
+
+// host is one daemon with its clock.
+type host struct {
+	name   string
+	addr   netip.Addr
+	clock  *clock.Virtual
+	config *config.Config
+	daemon *daemon.Daemon
+}
+
+// firstHost is the address of the first host; the others follow.
+var firstHost = netip.AddrFrom4([4]byte{127, 0, 0, 2})
+
+// maxHosts fits 127.0.0.2 to 127.0.15.255.
+const maxHosts = 4000
+
+// loopbackBroadcast is what stands for 255.255.255.255 on the loopback interface.
+var loopbackBroadcast = netip.AddrFrom4([4]byte{127, 255, 255, 255})
+
+// Open makes the hosts of a scenario ready; Run starts them. The error names the
+// host that cannot be.
+func Open(s *simulate.Scenario, opts Options) (*Lab, error) {
+	if len(s.Hosts) > maxHosts {
+		return nil, fmt.Errorf("the scenario has %d hosts, and a lab has room for %d", len(s.Hosts), maxHosts)
+	}
+	scratch, err := os.MkdirTemp("", "timeball-lab-")
+	if err != nil {
+		return nil, fmt.Errorf("lab: %w", err)
+	}
+	l := &Lab{scratch: scratch}
+	addr := firstHost
+	for i := range s.Hosts {
+		l.hosts = append(l.hosts, &host{name: s.Hosts[i].Name, addr: addr})
+		addr = addr.Next()
+	}
+	if l.port, err = freePort(l.hosts); err != nil {
+		l.Close()
+		return nil, err
+	}
+	for i, h := range l.hosts {
+		if err := l.open(h, &s.Hosts[i], opts); err != nil {
+			l.Close()
+			return nil, fmt.Errorf("host %s: %w", h.name, err)
+		}
+	}
+	return l, nil
+}
+
+// open makes one host: its clock, its configuration as the lab needs it, its daemon.
+func (l *Lab) open(h *host, model *simulate.Host, opts Options) error {
+	h.clock = clock.NewVirtual(clock.VirtualConfig{Offset: model.Clock.Offset, Frequency: model.Clock.Frequency})
+	h.config = l.adapt(h, model.Config)
+	log := opts.Log
+	if log == nil {
+		log = zap.NewNop()
+	}
+	d, err := daemon.New(h.config, daemon.Options{
+		Log:     log.With(zap.String("host", h.name)),
+		Version: opts.Version,
+		Clock:   h.clock,
+		Lookup:  l.lookup,
+		Port:    netip.AddrPortFrom(h.addr, l.port),
+		Groups:  true,
+	})
+	h.daemon = d
+	return err
+}
+
+// adapt gives a host's configuration the lab's addresses and port in place of those
+// of a machine of its own. What the scenario states itself stays.
+func (l *Lab) adapt(h *host, from *config.Config) *config.Config {
+	c := *from
+	c.Clock.Driver = config.ClockVirtual
+	c.Clock.DriftFile, c.Clock.StateDir = "", "" // a lab leaves nothing behind
+	if !c.Control.SocketGiven {
+		c.Control.Socket = filepath.Join(l.scratch, h.name+".sock")
+	}
+	c.Sources = append([]config.Source(nil), from.Sources...)
+	for i := range c.Sources {
+		l.adaptSource(h, &c.Sources[i])
+	}
+	if from.Server != nil {
+		server := *from.Server
+		c.Server = &server
+		l.adaptServer(h, &server)
+	}
+	return &c
+}
+
+func (l *Lab) adaptSource(h *host, s *config.Source) {
+	if s.Port == config.NTPPort {
+		s.Port = l.port
+	}
+	if !s.SourceAddress.IsValid() {
+		s.SourceAddress = h.addr
+	}
+	if s.Kind == config.BroadcastClient || s.Kind == config.MulticastClient {
+		s.Interface = loopback
+	}
+}
+
+// loopback is the name of the loopback interface on Linux.
+const loopback = "lo"
+
+func (l *Lab) adaptServer(h *host, s *config.Server) {
+	if !s.ListenGiven {
+		s.Listen = []config.ListenAddress{{Addr: h.addr, Port: l.port}}
+	}
+	s.Workers = 1
+	s.Broadcast = append([]config.Broadcast(nil), s.Broadcast...)
+	for i := range s.Broadcast {
+		b := &s.Broadcast[i]
+		b.Address, b.Interface = loopbackBroadcast, loopback
+		if b.Port == config.NTPPort {
+			b.Port = l.port
+		}
+	}
+	s.Multicast = append([]config.Multicast(nil), s.Multicast...)
+	for i := range s.Multicast {
+		m := &s.Multicast[i]
+		m.Interface = loopback
+		if m.Port == config.NTPPort {
+			m.Port = l.port
+		}
+	}
+}
+
+// lookup finds the hosts of the lab, and nothing else: a lab has no network.
+func (l *Lab) lookup(_ context.Context, name string) ([]netip.Addr, error) {
+	for _, h := range l.hosts {
+		if h.name == name {
+			return []netip.Addr{h.addr}, nil
+		}
+	}
+	return nil, fmt.Errorf("the lab has no host %q", name)
+}
+
+// Run runs all hosts until ctx ends or one of them fails.
+func (l *Lab) Run(ctx context.Context) error {
+	l.started = time.Now()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wait sync.WaitGroup
+	failures := make([]error, len(l.hosts))
+	for i, h := range l.hosts {
+		wait.Go(func() {
+			defer cancel()
+			if err := h.daemon.Run(ctx); err != nil {
+				failures[i] = fmt.Errorf("host %s: %w", h.name, err)
+			}
+		})
+	}
+	wait.Wait()
+	return errors.Join(failures...)
+}
+
+// Close gives back what Open took; Run has ended by then.
+func (l *Lab) Close() {
+	for _, h := range l.hosts {
+		if h.daemon != nil {
+			h.daemon.Close()
+		}
+	}
+	_ = os.RemoveAll(l.scratch)
+}

@@ -1,0 +1,66 @@
+package lab
+
+import (
+	"time"
+
+	"timeball/internal/control"
+)
+
+// State is a lab at one moment, as `timeball lab --json` prints it.
+type State struct {
+	Elapsed float64              `json:"elapsed"` // s since the start
+	Hosts   map[string]HostState `json:"hosts"`
+	order   []string
+}
+
+// HostState is one host: what its daemon believes, and the truth.
+type HostState struct {
+	Address      string  `json:"address"`
+	TrueError    float64 `json:"true_error"` // s; what the clock shows minus true time: positive, it is ahead
+	Offset       float64 `json:"offset"`     // s; reference − local, as the daemon believes
+	ErrorBound   float64 `json:"error_bound"`
+	Stratum      int     `json:"stratum"` // 16: not synchronized
+	ReferenceID  string  `json:"reference_id"`
+	Synchronized bool    `json:"synchronized"`
+
+	Sources []control.Source `json:"sources"`
+}
+
+// State reads every host.
+func (l *Lab) State() State {
+	state := State{Elapsed: time.Since(l.started).Seconds(), Hosts: map[string]HostState{}}
+	for _, h := range l.hosts {
+		state.order = append(state.order, h.name)
+		state.Hosts[h.name] = h.state()
+	}
+	return state
+}
+
+func (h *host) state() HostState {
+	snapshot, now := h.daemon.Snapshot(), h.clock.Now()
+	report := control.SourcesReport(snapshot, now)
+	return HostState{
+		Address:      h.addr.String(),
+		TrueError:    h.clock.TrueError().Seconds(),
+		Offset:       snapshot.Offset.Seconds(),
+		ErrorBound:   snapshot.ErrorBound.Seconds(),
+		Stratum:      int(snapshot.Stratum),
+		ReferenceID:  snapshot.ReferenceID.Format(snapshot.Stratum),
+		Synchronized: snapshot.Synchronized,
+		Sources:      report.Sources,
+	}
+}
+
+// Unsynchronized names the hosts that are not synchronized, in the scenario's order.
+func (s *State) Unsynchronized() []string {
+	var names []string
+	for _, name := range s.order {
+		if !s.Hosts[name].Synchronized {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Names are the hosts in the scenario's order.
+func (s *State) Names() []string { return s.order }
