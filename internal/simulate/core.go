@@ -116,6 +116,7 @@ func (c *core) end(a *member, now ntptime.Instant) {
 	for i := range c.out.Transmit {
 		c.transmit(a, &c.out.Transmit[i])
 	}
+	c.note(c.out.Events)
 	if c.out.HasSample {
 		c.sysOut.Reset()
 		c.system.OnSample(now, &c.out.Sample, &c.sysOut)
@@ -166,6 +167,7 @@ func (c *core) finish(now ntptime.Instant) {
 				a.assoc.OnHint(hint, now)
 			}
 		}
+		c.note(c.sysOut.Events)
 		if c.sysOut.GateUsed {
 			c.m.memory.gateUsed = true
 		}
@@ -183,6 +185,15 @@ func (c *core) finish(now ntptime.Instant) {
 	}
 	if changed {
 		c.publish(now)
+	}
+}
+
+// note keeps the events for the report.
+func (c *core) note(events []model.Event) {
+	for _, e := range events {
+		if len(c.m.events) < maxEvents {
+			c.m.events = append(c.m.events, Happened{time.Duration(c.m.world.now), e})
+		}
 	}
 }
 

@@ -110,11 +110,11 @@ func (w *world) handle(e *happening) {
 }
 
 // send puts a datagram on its way; data is copied. Nobody learns whether it arrives.
+// An address that is no host's is a group or a broadcast address: the datagram goes
+// to everybody there is a link to.
 func (w *world) send(from int, source, to netip.AddrPort, data []byte) {
-	if !to.Addr().IsMulticast() && to.Addr() != netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
-		if receiver, known := w.address[to.Addr()]; known {
-			w.transmit(from, receiver, source, to, data)
-		}
+	if receiver, known := w.address[to.Addr()]; known {
+		w.transmit(from, receiver, source, to, data)
 		return
 	}
 	for _, receiver := range w.network.reach[from] {

@@ -37,6 +37,7 @@ type machine struct {
 	midnightAt uint32      // generation of the leap's timer
 	stats      statistics
 	marks      []mark
+	events     []Happened
 	memory     memory // what the program keeps on the machine's disk
 }
 

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"timeball/internal/model"
 )
@@ -37,11 +38,21 @@ type RunResult struct {
 	Seed    uint64
 	Figures Figures
 	Final   *model.Snapshot // at the end; nil: no program was running
+	Events  []Happened      // what the core said, in order, at most maxEvents
 	windows []Figures       // of the rows of `expect:` that have an interval, in their order
 	series  []float64
 	marks   []mark
 	states  map[string]string // of each source, by the name of its host
 }
+
+// Happened is an event of the core with the true time at which it happened.
+type Happened struct {
+	At    time.Duration // since the start
+	Event model.Event
+}
+
+// maxEvents bounds what is kept of the events of one host in one run.
+const maxEvents = 1000
 
 // Run runs a scenario once for each seed, several at a time. Each run is a world of
 // its own on one goroutine, so the result does not depend on how many there are.
@@ -96,7 +107,7 @@ func runOnce(ctx context.Context, s *Scenario, seed uint64, series bool, boot fu
 
 // result gathers what is known of a machine at the end of a run.
 func (m *machine) result(seed uint64) RunResult {
-	r := RunResult{Seed: seed, Figures: m.stats.figures(0), series: m.stats.series, marks: m.marks, states: map[string]string{}}
+	r := RunResult{Seed: seed, Figures: m.stats.figures(0), series: m.stats.series, marks: m.marks, Events: m.events, states: map[string]string{}}
 	for i := 1; i < len(m.stats.windows); i++ {
 		r.windows = append(r.windows, m.stats.figures(i))
 	}

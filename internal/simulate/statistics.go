@@ -157,7 +157,7 @@ type Figures struct {
 	PacketsSentPerHour float64
 	Steps              float64
 	MeanErrorBound     float64 // NaN: no bound was stated
-	BoundCoverage      float64 // share of the seconds in which the bound held, 0 to 1; NaN as above
+	BoundCoverage      float64 // share of the seconds with a bound in which it held, 0 to 1; NaN as above
 }
 
 // figures works out window i at the end of a run.
@@ -172,7 +172,7 @@ func (t *statistics) figures(i int) Figures {
 	}
 	if w.stated > 0 {
 		f.MeanErrorBound = w.boundSum / float64(w.stated)
-		f.BoundCoverage = float64(w.covered) / float64(w.n)
+		f.BoundCoverage = float64(w.covered) / float64(w.stated)
 	}
 	return f
 }

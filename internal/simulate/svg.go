@@ -1,15 +1,17 @@
 package simulate
 
 import (
+	"bytes"
 	"fmt"
 	"image/color"
 	"io"
 	"math"
+	"strconv"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
+	"gonum.org/v1/plot/text"
 	"gonum.org/v1/plot/vg"
-	"gonum.org/v1/plot/vg/draw"
 	_ "gonum.org/v1/plot/vg/vgsvg" // registers the format
 )
 
@@ -32,36 +34,72 @@ var palette = []color.RGBA{
 // start and the steady state can both be read. The run must have been made with
 // Options.Series.
 func (r *Result) WriteSVG(w io.Writer) error {
-	p := plot.New()
-	p.Title.Text = r.title()
-	p.X.Label.Text, p.Y.Label.Text = "time since the start (s)", "clock − true time"
-	p.X.Min, p.X.Max = 0, r.Scenario.Duration.Seconds()
-	scale := r.scale()
-	p.Y.Scale, p.Y.Tick.Marker = scale, scale
-	p.Y.Min, p.Y.Max = -scale.reach, scale.reach
-	p.Legend.Top, p.Legend.XOffs, p.Legend.YOffs = true, -vg.Points(8), -vg.Points(4)
-	grid := plotter.NewGrid()
-	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
-	p.Add(grid)
-	if err := r.drawSettling(p); err != nil {
-		return err
-	}
-	for i := range r.Hosts {
-		if err := drawSeries(p, &r.Hosts[i], palette[i%len(palette)]); err != nil {
-			return err
-		}
-	}
-	for i := range r.Hosts {
-		if err := drawMarks(p, &r.Hosts[i], palette[i%len(palette)]); err != nil {
-			return err
-		}
+	p, err := r.picture()
+	if err != nil {
+		return fmt.Errorf("picture cannot be drawn: %w", err)
 	}
 	canvas, err := p.WriterTo(pictureWidth, pictureHeight, "svg")
 	if err != nil {
 		return fmt.Errorf("picture cannot be drawn: %w", err)
 	}
-	_, err = canvas.WriteTo(w)
+	var drawn bytes.Buffer
+	if _, err := canvas.WriteTo(&drawn); err != nil {
+		return fmt.Errorf("picture cannot be drawn: %w", err)
+	}
+	// A viewer without the font shall take another of its kind.
+	_, err = w.Write(bytes.ReplaceAll(drawn.Bytes(), []byte("Liberation Sans"), []byte("Liberation Sans,Arial,Helvetica,sans-serif")))
 	return err
+}
+
+func (r *Result) picture() (*plot.Plot, error) {
+	p := plot.New()
+	for _, style := range []*text.Style{
+		&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle,
+		&p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle,
+	} {
+		style.Font.Variant = "Sans"
+	}
+	p.Title.Text, p.Title.Padding = r.title(), vg.Points(6)
+	p.X.Label.Text, p.Y.Label.Text = "seconds since the start", "clock − true time"
+	p.X.Min, p.X.Max, p.X.Tick.Marker = 0, r.Scenario.Duration.Seconds(), plot.TickerFunc(roundTicks)
+	scale := r.scale()
+	p.Y.Scale, p.Y.Tick.Marker = scale, scale
+	p.Y.Min, p.Y.Max = -scale.reach, scale.reach
+	p.Legend.Top, p.Legend.XOffs, p.Legend.YOffs = true, -vg.Points(8), -vg.Points(4)
+	if err := r.drawSettling(p); err != nil {
+		return nil, err
+	}
+	grid := plotter.NewGrid()
+	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
+	p.Add(grid)
+	for i := range r.Hosts {
+		if err := drawSeries(p, &r.Hosts[i], palette[i%len(palette)]); err != nil {
+			return nil, err
+		}
+	}
+	row := 0
+	for i := range r.Hosts {
+		if err := drawMarks(p, &r.Hosts[i], palette[i%len(palette)], &row); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// roundTicks puts up to ten ticks at round values.
+func roundTicks(low, high float64) []plot.Tick {
+	step := math.Pow(10, math.Floor(math.Log10((high-low)/2)))
+	for _, factor := range []float64{0.2, 0.5, 1, 2} {
+		if (high-low)/(step*factor) <= 10 {
+			step *= factor
+			break
+		}
+	}
+	var ticks []plot.Tick
+	for i := math.Ceil(low / step); i*step <= high; i++ {
+		ticks = append(ticks, plot.Tick{Value: i * step, Label: strconv.FormatFloat(i*step, 'f', -1, 64)})
+	}
+	return ticks
 }
 
 func (r *Result) title() string {
@@ -126,13 +164,14 @@ func envelope(series []float64) plotter.XYs {
 	return points
 }
 
-// drawMarks draws a line at each event of a host, with a word at its top.
-func drawMarks(p *plot.Plot, h *HostResult, c color.Color) error {
+// drawMarks draws a line at each event of a host, with a few words in a row of its
+// own where others would be written over.
+func drawMarks(p *plot.Plot, h *HostResult, c color.Color, row *int) error {
 	marks := h.Runs[0].marks
 	if len(marks) > mostMarks {
 		marks = marks[:mostMarks]
 	}
-	for i, m := range marks {
+	for _, m := range marks {
 		x := float64(m.at) * 1e-9
 		line, err := plotter.NewLine(plotter.XYs{{X: x, Y: p.Y.Min}, {X: x, Y: p.Y.Max}})
 		if err != nil {
@@ -144,10 +183,10 @@ func drawMarks(p *plot.Plot, h *HostResult, c color.Color) error {
 			return err
 		}
 		label.TextStyle[0].Color = c
-		label.TextStyle[0].Font.Size = vg.Points(8)
-		label.Offset.Y = vg.Points(float64(4 + i%6*10))
-		if x > 0.8*p.X.Max {
-			label.TextStyle[0].XAlign = draw.XRight
+		label.TextStyle[0].Font.Size, label.TextStyle[0].Font.Variant = vg.Points(8), "Sans"
+		label.Offset.Y = vg.Points(float64(4 + *row%8*10))
+		if *row++; x > 0.8*p.X.Max {
+			label.TextStyle[0].XAlign = text.XRight
 		}
 		p.Add(line, label)
 	}
