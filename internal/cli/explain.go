@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -32,15 +33,31 @@ func printExplain(w io.Writer, e *control.Explain) error {
 		fmt.Fprintf(w, "%s %s (%s): %s\n  %s\n", stateMarks[s.State], s.Name, s.Address, s.State, s.Reason)
 		var t table
 		for _, c := range s.Checks {
-			mark := "ok"
-			if !c.Passed {
-				mark = "NO"
-			}
-			t.row("    "+mark, c.Name, c.Text)
+			t.row(checkRow(&c)...)
 		}
 		if err := t.print(w); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// checkRow shows a test's numbers, and what to do where it failed.
+func checkRow(c *control.Check) []string {
+	if c.Passed {
+		return []string{"    ok", c.Name, checkNumbers(c)}
+	}
+	return []string{"    NO", c.Name, checkNumbers(c), c.Text}
+}
+
+// checkNumbers is what was found and what it was measured against. Tests of yes or no
+// have no numbers.
+func checkNumbers(c *control.Check) string {
+	switch {
+	case c.Unit == "" && c.Value == 0 && c.Limit == 0:
+		return ""
+	case c.Unit == "s":
+		return formatTime(c.Value) + ", limit " + formatTime(c.Limit)
+	}
+	return strings.TrimSpace(fmt.Sprintf("%g, limit %g %s", c.Value, c.Limit, c.Unit))
 }
