@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"timeball/internal/wire"
 )
 
 // Range is what a figure has to lie in, both ends included.
@@ -108,28 +110,36 @@ func (e *Expectation) compare(f *Figures) []string {
 }
 
 // compareStates holds the state at the end of every run against what is expected.
+// What is the same in several runs is said once.
 func (e *Expectation) compareStates(h *HostResult) []string {
 	var found []string
-	report := func(run *RunResult, what string, got, want any) {
-		found = append(found, fmt.Sprintf("%s: %s at the end with seed %d: got %v, want %v", e.Host, what, run.Seed, got, want))
+	runs := map[string]int{}
+	report := func(what string, got, want any) {
+		text := fmt.Sprintf("%s: %s at the end: got %v, want %v", e.Host, what, got, want)
+		if runs[text]++; runs[text] == 1 {
+			found = append(found, text)
+		}
 	}
 	for i := range h.Runs {
 		run := &h.Runs[i]
-		synchronized, stratum := false, uint8(16)
+		synchronized, stratum := false, uint8(wire.MaxStratum)
 		if run.Final != nil {
 			synchronized, stratum = run.Final.Synchronized, run.Final.Stratum
 		}
 		if e.Synchronized != nil && synchronized != *e.Synchronized {
-			report(run, "synchronized", synchronized, *e.Synchronized)
+			report("synchronized", synchronized, *e.Synchronized)
 		}
 		if e.Stratum != nil && stratum != *e.Stratum {
-			report(run, "stratum", stratum, *e.Stratum)
+			report("stratum", stratum, *e.Stratum)
 		}
 		for _, source := range e.Sources {
 			if got := run.states[source.Source]; !slices.Contains(source.States, got) {
-				report(run, "source "+source.Source, orNone(got), strings.Join(source.States, " or "))
+				report("source "+source.Source, orNone(got), strings.Join(source.States, " or "))
 			}
 		}
+	}
+	for i, text := range found {
+		found[i] = fmt.Sprintf("%s (%d of %d runs)", text, runs[text], len(h.Runs))
 	}
 	return found
 }
