@@ -161,3 +161,74 @@ func TestEarlyBroadcastIsRefused(t *testing.T) {
 		t.Errorf("rejected %v, want one as too early", a.status.Rejected)
 	}
 }
+
+// TestRefusedBroadcastsChangeNothing: each is right but for one thing.
+func TestRefusedBroadcastsChangeNothing(t *testing.T) {
+	key := testKey(t, 10)
+	cases := []struct {
+		name   string
+		spoil  func(h *wire.Header)
+		key    *mac.Key
+		from   string
+		reason model.RejectReason
+	}{
+		{name: "unsigned (TEST5)", reason: model.RejectAuth},
+		{name: "signed with another key (TEST5)", key: testKey(t, 11), reason: model.RejectAuth},
+		{name: "from another port (TEST4)", key: key, from: "192.0.2.1:124", reason: model.RejectAccess},
+		{name: "a zero transmit stamp (TEST3)", key: key, spoil: func(h *wire.Header) { h.Transmit = 0 }, reason: model.RejectInvalid},
+		{name: "an old transmit stamp (TEST1)", key: key, spoil: func(h *wire.Header) { h.Transmit -= 20 << 32 }, reason: model.RejectReplay},
+		{name: "leap 3 (TEST6)", key: key, spoil: func(h *wire.Header) { h.Leap = wire.LeapUnknown }, reason: model.RejectUnsync},
+		{name: "root distance (TEST7)", key: key, spoil: func(h *wire.Header) { h.RootDispersion = 17 << 16 }, reason: model.RejectHeader},
+		{name: "mode 4", key: key, spoil: func(h *wire.Header) { h.Mode = wire.ModeServer }, reason: model.RejectMode},
+		{name: "mode 1", key: key, spoil: func(h *wire.Header) { h.Mode = wire.ModeActive }, reason: model.RejectMode},
+	}
+	for _, c := range cases {
+		w, server, client := broadcasting(t, key)
+		w.run(2 * time.Minute)
+		server.assocs = nil
+		w.run(w.now + 5*time.Second)
+		good := forgery(wire.ModeBroadcast, &seeded{1}, epoch)
+		good.Origin, good.Poll, good.Transmit, good.ReferenceTime = 0, 3, epoch.Add(w.now).Timestamp(), 0
+		bad := good
+		if c.spoil != nil {
+			c.spoil(&bad)
+		}
+		from := server.end
+		if c.from != "" {
+			from = mustEnd(c.from)
+		}
+		a := client.assocs[0]
+		before := *a
+		w.forge(&bad, c.key, from, groupEnd)
+		w.run(w.now + time.Millisecond)
+		untouched(t, &before, a)
+		if a.status.Rejected[c.reason] != before.status.Rejected[c.reason]+1 {
+			t.Errorf("%s: rejected %v", c.name, a.status.Rejected)
+		}
+		good.Transmit = epoch.Add(w.now).Timestamp()
+		w.forge(&good, key, server.end, groupEnd)
+		w.run(w.now + time.Millisecond)
+		if a.status.Accepted != before.status.Accepted+1 {
+			t.Errorf("%s: the true one after it was refused: %v", c.name, a.status.Rejected)
+		}
+	}
+}
+
+func TestNoBroadcastIsBelievedBetweenAStepAndTheNewVolley(t *testing.T) {
+	w, server, client := broadcasting(t, nil)
+	w.run(2 * time.Minute)
+	server.assocs = nil
+	w.run(w.now + 5*time.Second)
+	a := client.assocs[0]
+	var out Output
+	a.OnClockChanged(client.clock.at(w.now), &out)
+	h := forgery(wire.ModeBroadcast, &seeded{1}, epoch)
+	h.Origin, h.Poll, h.Transmit = 0, 3, epoch.Add(w.now+time.Hour).Timestamp()
+	w.lose = func(flight) bool { return true }
+	samples := len(client.samples)
+	w.forge(&h, nil, server.end, groupEnd)
+	w.run(w.now + time.Millisecond)
+	if len(client.samples) != samples || a.status.Rejected[model.RejectUncalibrated] < 2 {
+		t.Errorf("%d samples, rejected %v", len(client.samples)-samples, a.status.Rejected)
+	}
+}

@@ -204,8 +204,8 @@ func TestVolleyIsRepeatedWhenTheServerSteps(t *testing.T) {
 		server.clock.behind = -time.Minute // a minute ahead
 		w.run(10 * time.Minute)
 		exchanges, broadcasts := client.kinds()
-		if (exchanges > 0) != serves || broadcasts < 20 {
-			t.Errorf("serves %v: %d exchanges, %d broadcasts after the server's step", serves, exchanges, broadcasts)
+		if (exchanges > 0) != serves || broadcasts < 20 || len(client.ended) > 0 {
+			t.Errorf("serves %v: %d exchanges, %d broadcasts after the server's step, ended %q", serves, exchanges, broadcasts, client.ended)
 		}
 		if serves {
 			client.wantOffsets(time.Minute+100*time.Millisecond, 2*time.Microsecond)
@@ -316,4 +316,34 @@ func TestRFC5905_6_BroadcastOverTheEraEnd(t *testing.T) {
 		t.Errorf("%d broadcasts; rejected %v", broadcasts, client.assocs[0].status.Rejected)
 	}
 	client.wantOffsets(100*time.Millisecond, 2*time.Microsecond)
+}
+
+func TestVolleyTakesTheShortestRoundTrip(t *testing.T) {
+	w, _, client := broadcasting(t, nil)
+	n := 0
+	w.nudge = func(time.Duration) {
+		for i := range w.air {
+			if f := &w.air[i]; f.data[0]&7 == byte(wire.ModeServer) && !f.forged {
+				f.forged = true
+				if n++; n != 3 {
+					f.when += time.Duration(n) * time.Millisecond
+				}
+			}
+		}
+	}
+	w.run(2 * time.Minute)
+	if last := client.samples[len(client.samples)-1]; last.Delay != 500*time.Microsecond {
+		t.Errorf("delay %v, want 500µs: half of the shortest round trip", last.Delay)
+	}
+}
+
+func TestRFC5905_12_RootDispersionGrowsInOurPackets(t *testing.T) {
+	w, _, client := broadcasting(t, nil)
+	client.listens = nil
+	w.run(3 * time.Hour)
+	first, last := header(t, w.log[0].data), header(t, w.log[len(w.log)-1].data)
+	grown := last.RootDispersion.Duration() - first.RootDispersion.Duration()
+	if want := (15 * ntptime.PPM).Over(3 * time.Hour); grown < want*98/100 || grown > want*102/100 {
+		t.Errorf("root dispersion grew by %v in three hours, want %v", grown, want)
+	}
 }

@@ -48,6 +48,7 @@ type replyCase struct {
 	key    bool // the association has key 10
 	spoil  func(b *bench, h *wire.Header)
 	sign   uint32 // sign with this key; 0: not
+	id     uint32 // written over the signature's key id
 	nak    bool
 	from   string
 	reason model.RejectReason
@@ -67,6 +68,7 @@ var refusedReplies = []replyCase{
 	{name: "mode 5 is no reply", spoil: func(_ *bench, h *wire.Header) { h.Mode = wire.ModeBroadcast }, reason: model.RejectMode},
 	{name: "with a key an unsigned reply is refused (TEST5)", key: true, reason: model.RejectAuth},
 	{name: "another known key is refused (TEST5, CVE-2015-7974)", key: true, sign: 11, reason: model.RejectAuth},
+	{name: "the right digest under another key's id is refused", key: true, sign: 10, id: 11, reason: model.RejectAuth},
 	{name: "a crypto-NAK is a failed check (CVE-2015-7871)", key: true, nak: true, reason: model.RejectAuth},
 	{name: "a crypto-NAK is a failed check without a key too", nak: true, reason: model.RejectAuth},
 }
@@ -90,6 +92,9 @@ func TestRFC5905_8_RepliesThatFailATestChangeNothing(t *testing.T) {
 				key = testKey(t, c.sign)
 			}
 			data := encode(&bad, key)
+			if c.id != 0 {
+				data[wire.HeaderSize+3] = byte(c.id)
+			}
 			if c.nak {
 				data = append(data, 0, 0, 0, 0)
 			}
@@ -200,6 +205,8 @@ func TestRFC5905_A_HeadersWithoutTime(t *testing.T) {
 		{"STEP is a state and no kiss", func(h *wire.Header) {
 			h.Leap, h.Stratum, h.ReferenceID = wire.LeapUnknown, 0, wire.KissSTEP
 		}, model.RejectUnsync},
+		{"a kiss code without leap 3 is no kiss", func(h *wire.Header) { h.Stratum, h.ReferenceID = 0, wire.KissDENY }, model.RejectUnsync},
+		{"an address in place of a kiss code is no kiss", func(h *wire.Header) { h.Leap, h.Stratum = wire.LeapUnknown, 0 }, model.RejectUnsync},
 		{"a root distance of 16 s is too much (TEST7)", func(h *wire.Header) { h.RootDispersion = 16 << 16 }, model.RejectHeader},
 		{"half the root delay counts (TEST7)", func(h *wire.Header) { h.RootDelay = 32 << 16 }, model.RejectHeader},
 		{"a reference time after the transmit time is impossible (TEST7)", func(h *wire.Header) { h.ReferenceTime = h.Transmit + 1<<32 }, model.RejectHeader},

@@ -141,10 +141,13 @@ func TestThreat13_ReplaysWhileAPeerRestarts(t *testing.T) {
 	key := testKey(t, 10)
 	w, x, y := keyedPair(t, key, true)
 	w.run(5 * time.Minute)
-	y.assocs, y.samples = nil, nil
-	cfg := peerConfig(x)
-	cfg.Key = key
-	y.mobilize(cfg)
+	x.assocs, y.assocs, y.samples = nil, nil, nil // both: there is nothing to go by but strays
+	for _, ends := range [][2]*host{{x, y}, {y, x}} {
+		cfg := peerConfig(ends[1])
+		cfg.Key = key
+		ends[0].mobilize(cfg)
+	}
+	x.serves, y.serves = false, false
 	old := len(w.log)
 	w.barrage(func(n int) { w.replay(w.log[n*7919%old]) })
 	w.run(15 * time.Minute)
@@ -227,5 +230,59 @@ func TestSymmetricKissNeedsTheOrigin(t *testing.T) {
 		if got := len(y.ended) == 1; got != right {
 			t.Errorf("right origin %v: ended %v", right, y.ended)
 		}
+	}
+}
+
+// TestSecondAnswerToOneTransmission: a peer that polls quicker than we do answers each
+// transmission of ours several times. One gives a sample; an older one again, nothing.
+func TestSecondAnswerToOneTransmission(t *testing.T) {
+	w, x, y := pair(t, 2, 3, true)
+	w.run(5 * time.Minute)
+	a := y.assocs[0]
+	answer := func(after time.Duration) wire.Header {
+		h := goodReply(wire.Header{Version: 4, Poll: 4}, epoch.Add(w.now+after))
+		h.Mode, h.Origin, h.ReferenceTime = wire.ModeActive, a.symmetric.newest().transmit, 0
+		return h
+	}
+	x.assocs = nil
+	w.run(time.Duration(a.Deadline()) - time.Duration(time.Hour) + time.Second) // it has just sent
+	first, second := answer(0), answer(time.Second)
+	samples := len(y.samples)
+	w.forge(&first, nil, x.end, y.end)
+	w.run(w.now + time.Second)
+	w.forge(&second, nil, x.end, y.end)
+	w.run(w.now + time.Second)
+	if got := len(y.samples) - samples; got != 1 {
+		t.Errorf("%d samples of two answers to one transmission, want 1", got)
+	}
+	if got := a.symmetric.echo.transmit; got != second.Transmit {
+		t.Error("the next packet must refer to the newest of the peer")
+	}
+	for i, replay := range []struct {
+		packet wire.Header
+		reason model.RejectReason
+	}{{second, model.RejectDuplicate}, {first, model.RejectReplay}} {
+		before := *a
+		w.forge(&replay.packet, nil, x.end, y.end)
+		w.run(w.now + 10*time.Millisecond)
+		untouched(t, &before, a)
+		if a.status.Rejected[replay.reason] != before.status.Rejected[replay.reason]+1 {
+			t.Errorf("replay %d: rejected %v", i, a.status.Rejected)
+		}
+	}
+}
+
+// TestForgedPacketsChangeNothing: while the peers hear each other, not even what would
+// begin an exchange is remembered of a packet that answers nothing.
+func TestForgedPacketsChangeNothing(t *testing.T) {
+	w, x, y := pair(t, 2, 3, true)
+	w.run(5 * time.Minute)
+	for _, origin := range []ntptime.Timestamp{0, 1, y.assocs[0].symmetric.newest().transmit + 1} {
+		before := *y.assocs[0]
+		h := forgery(wire.ModeActive, &seeded{1}, epoch.Add(w.now))
+		h.Origin = origin
+		w.forge(&h, nil, x.end, y.end)
+		w.run(w.now + time.Millisecond)
+		untouched(t, &before, y.assocs[0])
 	}
 }

@@ -266,6 +266,21 @@ func TestSymmetricSurvivesLoss(t *testing.T) {
 	}
 }
 
+func TestSymmetricComesBackAfterALongOutage(t *testing.T) {
+	w, x, y := pair(t, 2, 3, true)
+	w.run(10 * time.Minute)
+	w.lose = func(flight) bool { return true }
+	w.run(70 * time.Minute)
+	if x.reach() != 0 || y.reach() != 0 {
+		t.Errorf("reach %o and %o in an outage", x.reach(), y.reach())
+	}
+	w.lose = nil
+	w.run(85 * time.Minute)
+	if x.reach() != 255 || y.reach() != 255 {
+		t.Errorf("reach %o and %o a quarter of an hour after the outage", x.reach(), y.reach())
+	}
+}
+
 func TestSymmetricOverlappingPolls(t *testing.T) {
 	w, x, y := pair(t, 3, 3, true) // no leader: two free-running polls
 	w.delay = 2 * time.Second      // that cross on the way all the time
@@ -325,6 +340,14 @@ func TestRFC9769_3_InterleavedSymmetric(t *testing.T) {
 	y.wantOffsets(100*time.Millisecond, 50*time.Microsecond)
 	if x.reach() != 255 || y.reach() != 255 {
 		t.Errorf("reach %o and %o", x.reach(), y.reach())
+	}
+	refused := y.assocs[0].status.Rejected[model.RejectDelay]
+	lost := 0
+	w.lose = func(flight) bool { lost++; return lost%5 == 0 }
+	w.run(60 * time.Minute)
+	y.wantOffsets(100*time.Millisecond, 50*time.Microsecond)
+	if got := y.assocs[0].status.Rejected[model.RejectDelay] - refused; got > 0 {
+		t.Errorf("%d stamps belonged to other packets: a packet after a loss must not be interleaved", got)
 	}
 }
 
