@@ -8,12 +8,30 @@ import "math"
 type Path struct {
 	buckets [minBuckets]bucket // newest first
 	n       int                // exchanges ever, saturating
-	split   float64            // base_f − base_b, seconds; 0 until a route change tells more
+	split   split              // how the base divides into the directions
 	mid     [2]float64         // median of the one-way excess, forward and backward
 	scale   [2]float64         // its jitter: mean of an exponential with that spread
 	mean    float64            // of the round trip
 	vari    float64
+	last    int64   // raw ns of the last exchange
+	step    float64 // s since the one before
 }
+
+// split is what is known of how the base round trip divides. Nothing at first:
+// half each. After a route change one direction's base is known from before, and
+// the other has whatever the round trip leaves; or the difference is known.
+type split struct {
+	by    splitKind
+	value float64 // s
+}
+
+type splitKind uint8
+
+const (
+	byDifference splitKind = iota // value = base_f − base_b
+	byForward                     // value = base_f
+	byBackward                    // value = base_b
+)
 
 // bucket holds the least round trip of at least an hour and 50 exchanges. There
 // are 24 of them, so that congestion of a whole working day does not raise the
@@ -33,7 +51,8 @@ const (
 	medianToMean = 0.581 // E min(|x−median|, 1.5) of an exponential x of mean 1
 	scaleFloor   = 1e-9  // stamps have no more than nanoseconds
 	bellSwitch   = 4.0   // (mean/sd)² of the excess: 2 for exponential sums, more for bells
-	bellMemory   = 64
+	bellMemory   = 4 * 3600.0
+	leastMemory  = 64 // exchanges
 	softShare    = 0.2
 	tiltStart    = 1.0 // ln of the scales' ratio from which jitter counts as one-sided
 	edgeShare    = 0.33
@@ -44,6 +63,7 @@ const (
 // frozen keeps the moments as they are: the path is under suspicion.
 func (p *Path) observe(at int64, rtt float64, frozen bool) {
 	p.n++
+	p.step, p.last = seconds(at-p.last), at
 	b := &p.buckets[0]
 	if b.n == 0 || (at-b.since >= bucketSpan && b.n >= bucketCount) {
 		if b.n > 0 {
@@ -56,7 +76,7 @@ func (p *Path) observe(at int64, rtt float64, frozen bool) {
 	if frozen {
 		return
 	}
-	eta := 1 / math.Min(float64(p.n), bellMemory)
+	eta := p.rate(bellMemory)
 	d := rtt - p.mean
 	p.mean += eta * d
 	p.vari += eta * (d*d*(1-eta) - p.vari)
@@ -108,7 +128,15 @@ func (p *Path) base() (rtt, edge float64) {
 // bases returns the least one-way delays, forward and backward.
 func (p *Path) bases() (forward, backward, edge float64) {
 	b, edge := p.base()
-	return (b + p.split) / 2, (b - p.split) / 2, edge
+	d := p.split.value
+	switch p.split.by {
+	case byForward:
+		d = 2*d - b
+	case byBackward:
+		d = b - 2*d
+	}
+	d = clamp(d, -math.Abs(b), math.Abs(b)) // no direction takes less than nothing
+	return (b + d) / 2, (b - d) / 2, edge
 }
 
 // tilt returns λ for one-sided jitter. Inside the window the likelihood of an
@@ -160,12 +188,20 @@ func (p *Path) window(forward, backward float64) Window {
 	return w
 }
 
+// rate returns the weight of a new exchange in a mean that is to remember the
+// given seconds, and not less than 64 exchanges. Congestion lasts for minutes
+// whatever the poll interval: a memory counted in exchanges alone would take
+// every queue for the path's nature at quick polls.
+func (p *Path) rate(memory float64) float64 {
+	return math.Max(1/float64(p.n), math.Min(1.0/leastMemory, math.Max(p.step, 0)/memory))
+}
+
 // learn follows the one-way excess of one direction: its median, and from the
 // deviations around that its scale. Deviations, not the excess itself, so that
 // an error of the offset can not feed back through the tilt.
 func (p *Path) learn(direction int, excess float64) {
 	j, m := &p.scale[direction], &p.mid[direction]
-	eta := 1 / math.Min(float64(p.n), scaleMemory)
+	eta := p.rate(scaleMemory)
 	d := excess - *m
 	*m += 1.5 * eta * *j * clamp(d/(0.3**j), -1, 1)
 	*j += eta * (math.Min(math.Abs(d), 1.5**j)/medianToMean - *j)
@@ -173,9 +209,9 @@ func (p *Path) learn(direction int, excess float64) {
 }
 
 // restart makes the path a new one: least round trip min seen n times.
-func (p *Path) restart(at int64, min float64, n int32, split float64) {
+func (p *Path) restart(at int64, min float64, n int32, s split) {
 	low, _ := p.least()
 	p.buckets = [minBuckets]bucket{{since: at, n: n, min: min}}
-	p.split = split
+	p.split = s
 	p.mean += min - low
 }

@@ -20,7 +20,7 @@ const (
 type route struct {
 	min   float64
 	n     int32
-	split float64
+	split split
 }
 
 // routes watches for changes of the path.
@@ -193,17 +193,14 @@ func (f *Filter) adoptRoute(at int64, r *run) {
 	fitF := df*df < 9*(r.variance+jf*jf+edge*edge)
 	fitB := db*db < 9*(r.variance+jb*jb+edge*edge)
 	f.remember(oldRoutes - 1)
-	f.path.restart(at, r.min, int32(r.n), 0)
-	base, _ := f.path.base()
+	next := split{byDifference, (bf + df) - (bb + db)}
 	switch {
 	case fitF && !fitB:
-		f.path.split = 2*bf - base
+		next = split{byForward, bf}
 	case fitB && !fitF:
-		f.path.split = base - 2*bb
-	default:
-		f.path.split = (bf + df) - (bb + db)
+		next = split{byBackward, bb}
 	}
-	f.path.split = clamp(f.path.split, -math.Abs(base), math.Abs(base))
+	f.path.restart(at, r.min, int32(r.n), next)
 }
 
 // impossible says whether an exchange was made on another, shorter path than

@@ -36,8 +36,11 @@ func (w *Window) against(m *member, kind int) (moments, float64) {
 	if kind == kindBell && w.Bell > 0 {
 		z = gauss((lo+hi)/2, v+w.Bell)
 	} else {
-		if kind == kindSoft {
+		switch kind {
+		case kindSoft:
 			v += w.Soft * w.Soft
+		case kindBell:
+			v += 9 * w.Soft * w.Soft
 		}
 		s := math.Sqrt(v)
 		z = interval(lo, hi, s, 0)
