@@ -36,6 +36,7 @@ func (k keyKind) chrony() string { return fmt.Sprintf("7 %s HEX:%s", k.chronyd, 
 func (k keyKind) ntp() string    { return fmt.Sprintf("7 %s %s\n", k.ntpd, k.hex) }
 
 func TestTimeballFollowsChronydByKey(t *testing.T) {
+	t.Parallel()
 	for _, kind := range keyKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
@@ -51,6 +52,7 @@ func TestTimeballFollowsChronydByKey(t *testing.T) {
 }
 
 func TestChronydFollowsTimeballByKey(t *testing.T) {
+	t.Parallel()
 	for _, kind := range keyKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
@@ -105,6 +107,7 @@ func allSigned(t *testing.T, capture *peers.Capture) {
 
 // With another secret under the same number nobody follows anybody.
 func TestAWrongKeyIsNotBelieved(t *testing.T) {
+	t.Parallel()
 	right, wrong := keyKinds[3], keyKinds[3]
 	wrong.hex = other16
 	t.Run("by timeball", func(t *testing.T) {
@@ -114,7 +117,10 @@ func TestAWrongKeyIsNotBelieved(t *testing.T) {
 		peers.Chronyd(t, server, fmt.Sprintf("keyfile %s\n%s", peers.ChronyKeys(server, right.chrony()), chronyServer))
 		serves(t, client, server.IPv4)
 		d := start(t, client, quickSource(server.IPv4, ", key: 7")+wrong.ours()+wrongClock)
-		d.eventually(60*time.Second, "chronyd is unreachable", func(s source) bool { return s.State == "unreachable" && s.Reach == 0 })
+		d.Says(60*time.Second, "unreachable")
+		if sources, err := d.sources(); err != nil || len(sources) != 1 || sources[0].Reach != 0 || sources[0].Offset != nil && *sources[0].Offset != 0 {
+			t.Errorf("chronyd as timeball sees it: got %v, %v, want reach 0 and nothing measured", sources, err)
+		}
 	})
 	t.Run("by chronyd", func(t *testing.T) {
 		t.Parallel()
@@ -145,6 +151,7 @@ func TestAWrongKeyIsNotBelieved(t *testing.T) {
 }
 
 func TestTimeballFollowsNTPsecByKey(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []keyKind{keyKinds[1], keyKinds[3]} {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()
@@ -158,6 +165,7 @@ func TestTimeballFollowsNTPsecByKey(t *testing.T) {
 }
 
 func TestNTPsecFollowsTimeballByKey(t *testing.T) {
+	t.Parallel()
 	for _, kind := range []keyKind{keyKinds[1], keyKinds[3]} {
 		t.Run(kind.name, func(t *testing.T) {
 			t.Parallel()

@@ -70,14 +70,22 @@ var probe = sync.OnceValue(func() error {
 	return err
 })
 
+// sweep ends what runs in the namespaces of a test that is no more, and deletes them.
 func sweep() {
 	names, _ := filepath.Glob("/run/netns/" + namePrefix + "-*")
 	for _, name := range names {
 		fields := strings.Split(filepath.Base(name), "-")
 		pid, err := strconv.Atoi(fields[1])
-		if err == nil && syscall.Kill(pid, 0) == syscall.ESRCH {
-			_, _ = run("/", "ip", "netns", "delete", filepath.Base(name))
+		if err != nil || syscall.Kill(pid, 0) != syscall.ESRCH {
+			continue
 		}
+		left, _ := run("/", "ip", "netns", "pids", filepath.Base(name))
+		for _, field := range strings.Fields(left) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+		_, _ = run("/", "ip", "netns", "delete", filepath.Base(name))
 	}
 }
 

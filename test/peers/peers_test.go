@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -120,7 +121,21 @@ func TestWhatAKilledTestLeftIsSweptAway(t *testing.T) {
 	if _, err := run("/", "ip", "netns", "add", gone); err != nil {
 		t.Fatal(err)
 	}
+	left := exec.Command("ip", "netns", "exec", gone, "sleep", "1000")
+	if err := left.Start(); err != nil {
+		t.Fatal(err)
+	}
+	Eventually(t, 10*time.Second, "the program is in the namespace", func() error {
+		pids, err := run("/", "ip", "netns", "pids", gone)
+		if strings.TrimSpace(pids) == "" {
+			return fmt.Errorf("none there, %v", err)
+		}
+		return nil
+	})
 	sweep()
+	if err := left.Wait(); err == nil {
+		t.Error("the program in the namespace: got a good end, want it killed")
+	}
 	if _, err := os.Stat("/run/netns/" + gone); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("the namespace %s: got %v, want it gone", gone, err)
 	}
