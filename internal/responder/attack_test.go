@@ -295,8 +295,6 @@ func TestRespondAllocatesNothing(t *testing.T) {
 	h := request(4)
 	for _, key := range w.keys {
 		corpus = append(corpus, key.AppendMAC(h.Append(nil), 4))
-		long := wire.AppendField(h.Append(nil), 0xf323, make([]byte, 4000), wire.MinField)
-		corpus = append(corpus, key.AppendMAC(long, 4))
 	}
 	reply := make([]byte, 2048)
 	rx := &model.Received{Remote: clientAt, Local: serverAt, Interface: 2}
@@ -312,5 +310,25 @@ func TestRespondAllocatesNothing(t *testing.T) {
 	}
 	if c := w.shard.Counters(); c.Signed == 0 || c.Sum(responder.Answered) == 0 || c.Sum(responder.Ignored) == 0 {
 		t.Errorf("got %+v, want packets of every kind", c.Whys)
+	}
+}
+
+// A signed request longer than any real one is refused before its digest would cost
+// an allocation.
+func TestLongSignedRequest(t *testing.T) {
+	w := newWorld(t)
+	h := request(4)
+	for _, key := range w.keys {
+		for _, test := range []struct {
+			field int
+			want  responder.Why
+		}{{mac.MaxMessage - wire.HeaderSize - 4, responder.WhyNone}, {mac.MaxMessage - wire.HeaderSize, responder.WhyMalformed}} {
+			data := key.AppendMAC(wire.AppendField(h.Append(nil), 0xf323, make([]byte, test.field), wire.MinField), 4)
+			rx := &model.Received{Data: data, Remote: clientAt, Local: serverAt, At: w.now}
+			var v responder.Verdict
+			if n := testing.AllocsPerRun(10, func() { _, v = w.shard.Respond(w.buffer[:], rx, &w.env) }); n != 0 || v.Why != test.want {
+				t.Errorf("%v over %d octets: got %v with %v allocations, want %v with none", key, len(data), v.Why, n, test.want)
+			}
+		}
 	}
 }

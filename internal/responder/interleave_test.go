@@ -174,6 +174,40 @@ func TestRFC9769_2_ForgedOrigin(t *testing.T) {
 	}
 }
 
+// The same where all clients share one set of the table.
+func TestStampOfAnotherAddress(t *testing.T) {
+	w := newInterleaved(t)
+	w.stamps = responder.NewStamps(1, seed)
+	w.shard = responder.NewShard(responder.ShardConfig{Stamps: w.stamps})
+	c := &xclient{at: clientAt}
+	for range 4 {
+		w.exchange(t, c, 0)
+		w.pass(time.Second)
+	}
+	thief := &xclient{at: numbered(5), receive: c.receive}
+	if _, _, v := w.exchange(t, thief, 0); v.What != responder.Answered {
+		t.Errorf("another address with the right origin: got %v, want basic", v.What)
+	}
+	if _, _, v := w.exchange(t, c, 0); v.What != responder.Interleaved {
+		t.Errorf("the true client afterwards: got %v, want interleaved", v.What)
+	}
+}
+
+// Replies in mode 2 are basic, and keep no state.
+func TestPassiveRepliesKeepNoState(t *testing.T) {
+	w := newInterleaved(t)
+	w.policy.AnswerActive = true
+	for range 4 {
+		h := wire.Header{Version: 4, Mode: wire.ModeActive, Origin: 5, Receive: 6, Transmit: 7}
+		if p := w.answered(t, h); p.Mode != wire.ModePassive || p.Origin != 7 {
+			t.Errorf("got mode %v, origin %v, want passive, the transmit timestamp", p.Mode, p.Origin)
+		}
+	}
+	if interleaved, tentative := w.stamps.Held(); interleaved+tentative != 0 {
+		t.Errorf("got %d and %d clients held, want none", interleaved, tentative)
+	}
+}
+
 // A flood of requests in a client's name does not throw it out of interleaved mode.
 func TestForgedFloodKeepsInterleavedMode(t *testing.T) {
 	w := newInterleaved(t)
