@@ -25,16 +25,17 @@ type Clients struct {
 	gates   gates
 }
 
-// client is what is remembered of one client.
+// client is what is remembered of one client: 32 octets, so that none lies across two
+// cache lines.
 type client struct {
 	last     ntptime.Raw // when it asked last
-	budget   budget
-	interval float32 // average seconds between its requests; 0 after the first
-	hits     uint32  // requests; they stay at the greatest value
-	drops    uint32  // of these over the rate limit
-	version  uint8
-	mode     wire.Mode
+	due      ntptime.Raw // of its budget
+	interval float32     // average seconds between its requests; 0 after the first
+	hits     uint32      // requests; they stay at the greatest value
+	drops    uint32      // of these over the rate limit
+	kissed   uint8       // of its budget
 	poll     ntptime.Log2
+	kind     uint8 // version and mode, as in the first octet of a header
 	flags    clientFlags
 }
 
@@ -105,7 +106,9 @@ func (c *Clients) admit(addr netip.Addr, h *wire.Header, now ntptime.Raw, limit 
 	}
 	index := c.find(set, key, now)
 	r := &c.records[index]
-	verdict := r.budget.admit(limit, now, chance)
+	b := budget{r.due, r.kissed}
+	verdict := b.admit(limit, now, chance)
+	r.due, r.kissed = b.due, b.kissed
 	r.note(h, now, verdict)
 	c.gates.leave(set)
 	return verdict, place{key, index}
@@ -133,7 +136,7 @@ func (c *Clients) find(set uint64, key clientKey, now ntptime.Raw) uint64 {
 		}
 	}
 	c.keys[oldest] = key
-	c.records[oldest] = client{budget: budget{due: now}}
+	c.records[oldest] = client{due: now}
 	return oldest
 }
 
@@ -155,8 +158,7 @@ func (r *client) note(h *wire.Header, now ntptime.Raw, verdict admission) {
 	if verdict != admitted {
 		r.drops++
 	}
-	r.version, r.mode, r.poll = h.Version, h.Mode, h.Poll
-	r.flags = 0
+	r.kind, r.poll, r.flags = h.Version<<3|uint8(h.Mode), h.Poll, 0
 }
 
 // mark adds to what is known of a client's last request.
@@ -242,7 +244,7 @@ func (r *client) report(key clientKey, now ntptime.Raw) ClientReport {
 	return ClientReport{
 		Prefix: key.prefix(), LastSeen: now.Sub(r.last),
 		Interval: time.Duration(float64(r.interval) * float64(time.Second)),
-		Hits:     r.hits, Drops: r.drops, Version: r.version, Mode: r.mode, Poll: r.poll,
+		Hits:     r.hits, Drops: r.drops, Version: r.kind >> 3, Mode: wire.Mode(r.kind & 7), Poll: r.poll,
 		Signed: r.flags&clientSigned != 0, Interleaved: r.flags&clientInterleaved != 0,
 	}
 }
@@ -299,7 +301,7 @@ func (c *Clients) Totals(within time.Duration, now ntptime.Raw) ClientTotals {
 			return
 		}
 		t.Clients++
-		t.Versions[r.version&7]++
+		t.Versions[r.kind>>3&7]++
 		if r.drops > 0 {
 			t.Limited++
 		}

@@ -31,6 +31,7 @@ func TestRateLimit(t *testing.T) {
 		most  int
 	}{
 		{"no limit", nil, 500, 0, 500, 500},
+		{"an interval of nothing", &responder.RateLimit{Burst: 1, Leak: 30, Kiss: true}, 500, 0, 500, 500},
 		{"a burst of 500 at once", &responder.RateLimit{Interval: 2 * time.Second, Burst: 8, Leak: 4}, 500, 0, 8, 8 + 60},
 		{"a burst of 500 with hardly a leak", &responder.RateLimit{Interval: 2 * time.Second, Burst: 8, Leak: 30}, 500, 0, 8, 8},
 		{"a client that keeps to the average", &responder.RateLimit{Interval: 2 * time.Second, Burst: 1, Leak: 30}, 500, 2 * time.Second, 500, 500},
