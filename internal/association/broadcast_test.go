@@ -289,6 +289,13 @@ func TestRFC9769_4_InterleavedBroadcast(t *testing.T) {
 			n++
 		}
 	}
+	seen := map[ntptime.Raw]bool{}
+	for _, s := range client.samples {
+		if s.Kind == model.SampleBroadcast && seen[s.T4.Raw] {
+			t.Error("one broadcast gave two samples")
+		}
+		seen[s.T4.Raw] = true
+	}
 	if n < 28 {
 		t.Errorf("%d interleaved samples of %d", n, len(client.samples))
 	}
@@ -345,5 +352,43 @@ func TestRFC5905_12_RootDispersionGrowsInOurPackets(t *testing.T) {
 	grown := last.RootDispersion.Duration() - first.RootDispersion.Duration()
 	if want := (15 * ntptime.PPM).Over(3 * time.Hour); grown < want*98/100 || grown > want*102/100 {
 		t.Errorf("root dispersion grew by %v in three hours, want %v", grown, want)
+	}
+}
+
+func TestBroadcastsThatAreHeldBackByTurns(t *testing.T) {
+	w, _, client := broadcasting(t, nil)
+	random := &seeded{4}
+	w.nudge = func(time.Duration) {
+		for i := range w.air {
+			if f := &w.air[i]; f.to == groupEnd && !f.forged {
+				f.forged = true
+				f.when += time.Duration(random.Uint64() % uint64(100*time.Millisecond))
+			}
+		}
+	}
+	w.run(time.Hour)
+	if _, broadcasts := client.kinds(); broadcasts < 300 {
+		t.Errorf("%d of 450 broadcasts taken; rejected %v", broadcasts, client.assocs[0].status.Rejected)
+	}
+	for _, s := range client.samples {
+		off := offsetOf(&s.Sample) - 100*time.Millisecond
+		if s.Kind == model.SampleBroadcast && (off > s.DelayError || off < -s.DelayError-100*time.Millisecond) {
+			t.Errorf("a sample says %v too much with a delay of %v ± %v", off, s.Delay, s.DelayError)
+			break
+		}
+	}
+}
+
+func TestInterleavedBroadcastAfterAStepIsBasic(t *testing.T) {
+	w, server, _ := broadcasting(t, nil)
+	server.assocs = nil
+	a := server.mobilize(Config{Kind: KindBroadcastServer, Remote: groupEnd, Interval: 8 * time.Second, Interleaved: InterleaveOn})
+	w.run(20 * time.Second)
+	var out Output
+	a.OnClockChanged(server.clock.at(w.now), &out)
+	w.log = nil
+	w.run(40 * time.Second)
+	if first, second := header(t, w.log[0].data), header(t, w.log[1].data); first.Origin != 0 || second.Origin == 0 {
+		t.Errorf("origins %v and %v, want 0 and then a stamp", first.Origin, second.Origin)
 	}
 }

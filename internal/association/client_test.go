@@ -252,7 +252,8 @@ func TestDelayBounds(t *testing.T) {
 		{"a delay over max_delay is refused", 2300 * time.Millisecond, 0, false},
 		{"a delay under max_delay is taken", 1900 * time.Millisecond, 0, true},
 		{"a delay that is negative by 10 ms is refused", time.Millisecond, 12 * time.Millisecond, false},
-		{"a delay that is negative by 1 us is what precision allows", time.Millisecond, 1490 * time.Microsecond, true},
+		{"a delay that is negative by 100 us is refused", time.Millisecond, 1600 * time.Microsecond, false},
+		{"a delay that is negative by 1 us is what precision allows", time.Millisecond, 1501 * time.Microsecond, true},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -347,4 +348,22 @@ func TestKernelStampAfterTheDaemons(t *testing.T) {
 type stampCall struct {
 	after time.Duration
 	kind  model.StampKind
+}
+
+// scripted gives the same numbers again and again.
+type scripted struct {
+	values []uint64
+	next   int
+}
+
+func (s *scripted) Uint64() uint64 {
+	s.next++
+	return s.values[(s.next-1)%len(s.values)]
+}
+
+func TestCookiesAreNeverZeroNorTwiceTheSame(t *testing.T) {
+	a := New(clientConfig(), instant(0), &scripted{values: []uint64{0, 0, 7, 7, 0, 9}})
+	if first, second := a.cookie(0), a.cookie(7); first != 7 || second != 9 {
+		t.Errorf("cookies %v and %v, want 7 and 9", first, second)
+	}
 }

@@ -341,7 +341,7 @@ func (a *Association) reached(at ntptime.Instant, out *Output) {
 // followPoll takes the slower of our own and the peer's interval: peers that poll
 // faster than the other end answers make exchanges that ntp.org refuses.
 func (a *Association) followPoll(poll ntptime.Log2, at ntptime.Instant) {
-	a.poll.remote = min(max(poll, lowestPoll), highestPoll).Duration()
+	a.poll.remote = poll.Duration() // bounded by min_poll and max_poll, as all intervals are
 	a.poll.reschedule(at, a.random)
 	a.notePoll()
 }

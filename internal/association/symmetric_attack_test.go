@@ -146,6 +146,7 @@ func TestThreat13_ReplaysWhileAPeerRestarts(t *testing.T) {
 		cfg := peerConfig(ends[1])
 		cfg.Key = key
 		ends[0].mobilize(cfg)
+		w.run(w.now + 7*time.Second) // their polls lie apart
 	}
 	x.serves, y.serves = false, false
 	old := len(w.log)
@@ -277,10 +278,17 @@ func TestSecondAnswerToOneTransmission(t *testing.T) {
 func TestForgedPacketsChangeNothing(t *testing.T) {
 	w, x, y := pair(t, 2, 3, true)
 	w.run(5 * time.Minute)
-	for _, origin := range []ntptime.Timestamp{0, 1, y.assocs[0].symmetric.newest().transmit + 1} {
+	right := y.assocs[0].symmetric.newest().transmit
+	for _, spoil := range []func(h *wire.Header){
+		func(h *wire.Header) { h.Origin = 0 },
+		func(h *wire.Header) { h.Origin = 1 },
+		func(h *wire.Header) { h.Origin = right + 1 },
+		func(h *wire.Header) { h.Origin, h.Transmit = right, 0 },
+		func(h *wire.Header) { h.Origin, h.Receive = right, 0 },
+	} {
 		before := *y.assocs[0]
 		h := forgery(wire.ModeActive, &seeded{1}, epoch.Add(w.now))
-		h.Origin = origin
+		spoil(&h)
 		w.forge(&h, nil, x.end, y.end)
 		w.run(w.now + time.Millisecond)
 		untouched(t, &before, y.assocs[0])

@@ -415,3 +415,47 @@ func TestRFC5905_9_2_TwoPassiveEndsAreAnError(t *testing.T) {
 		t.Errorf("mode 2 of the peer itself: ended %q, rejected %v", y.ended, y.assocs[0].status.Rejected)
 	}
 }
+
+func TestPassiveAnswersAtOnceInTheSameVersion(t *testing.T) {
+	for version := uint8(2); version <= 4; version++ {
+		w, x, y := pair(t, 2, 3, false)
+		x.assocs = nil
+		cfg := peerConfig(y)
+		cfg.Version = version
+		x.mobilize(cfg)
+		w.run(time.Minute)
+		var asked time.Duration
+		for _, f := range w.log {
+			switch h := header(t, f.data); {
+			case h.Version != version:
+				t.Errorf("mode %d in version %d, want %d", h.Mode, h.Version, version)
+			case h.Mode == wire.ModeActive && asked == 0:
+				asked = f.when
+			case h.Mode == wire.ModePassive:
+				if wait := f.when - asked; asked > 0 && wait > 100*time.Millisecond {
+					t.Errorf("the first mode 2 came %v after the first mode 1", wait)
+				}
+				asked = -1
+			}
+		}
+	}
+}
+
+func TestMode1IsNeverQuickerThanMinPoll(t *testing.T) {
+	w, x, y := pair(t, 0, 2, false)
+	y.serves = false
+	x.assocs = nil
+	cfg := peerConfig(y)
+	cfg.IBurst = true
+	x.mobilize(cfg)
+	w.run(10 * time.Minute)
+	last := time.Duration(0)
+	for _, f := range w.log {
+		if f.from == x.end && f.data[0]&7 == byte(wire.ModeActive) {
+			if last > 0 && f.when-last < 16*time.Second {
+				t.Errorf("mode 1 %v after the last, want 16s", f.when-last)
+			}
+			last = f.when
+		}
+	}
+}
