@@ -224,3 +224,23 @@ func TestAccessAllocatesNothing(t *testing.T) {
 		t.Errorf("got %v allocations, want 0", n)
 	}
 }
+
+func TestRightsAreNamedAsInTheConfiguration(t *testing.T) {
+	for right, want := range map[responder.Right]string{
+		responder.RightNone: "none", responder.RightQuery: "query", responder.RightSynchronization: "synchronization",
+		responder.RightServer: "server", responder.RightPeer: "peer",
+	} {
+		if got := right.String(); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
+
+func TestMappedPrefixIsIPv4(t *testing.T) {
+	access := responder.NewAccess(responder.AccessLists{Server: prefixes(t, "::ffff:10.0.0.0/104")})
+	for addr, want := range map[string]responder.Right{"10.255.0.1": responder.RightServer, "11.0.0.1": responder.RightNone, "::ffff:10.0.0.1": responder.RightServer} {
+		if got := access.Right(netip.MustParseAddr(addr)); got != want {
+			t.Errorf("%s: got %v, want %v", addr, got, want)
+		}
+	}
+}

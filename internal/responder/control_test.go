@@ -203,6 +203,20 @@ func TestRFC9327_4_3_PeerVariables(t *testing.T) {
 	checkValues(t, parse(data), map[string]string{"srcadr": "fe80::1", "hmode": "6", "srchost": `"odd ?name?? x?1"`})
 }
 
+func TestRFC9327_3_5_Flash(t *testing.T) {
+	for state, want := range map[model.State]string{
+		model.StateSelected: "0x0", model.StateFalseticker: "0x0", model.StateUnsynchronized: "0x400",
+		model.StateDistant: "0x800", model.StateUnreachable: "0x2000", model.StateWaiting: "0x2000",
+	} {
+		view := controlView(t)
+		view.Snapshot.Sources[0].State = state
+		query := controlQuery(0x16, 2, 1, "flash")
+		if _, _, data := assemble(t, query, responder.Control(query, view)); parse(data)["flash"] != want {
+			t.Errorf("%v: got %s, want %s", state, data, want)
+		}
+	}
+}
+
 // A check for Nagios asks for a few variables by name.
 func TestVariablesByName(t *testing.T) {
 	view := controlView(t)

@@ -97,6 +97,13 @@ func (s *Shard) Counters() Counters {
 // AddCounters adds the shard's counts to c. Any goroutine may call it.
 func (s *Shard) AddCounters(c *Counters) { s.tally.addTo(c) }
 
+// Pass counts a datagram that goes to an association instead of Respond (modes 1, 2,
+// 4 and 5), so that the counts tell of all that came in by the socket.
+func (s *Shard) Pass(rx *model.Received) {
+	version, mode := wire.Peek(rx.Data)
+	s.tally.count(version, uint8(mode), Verdict{What: Passed})
+}
+
 // The ids of transmit stamps that are asked for have their highest bit set, so that
 // they are told from those of associations, which use the same sockets.
 const (

@@ -15,10 +15,11 @@ const (
 	Answered                  // with the time, in basic mode
 	Interleaved               // with the time, in interleaved mode
 	Query                     // silence here: a control query, to be handed to Control
+	Passed                    // not judged here: handed to an association (Shard.Pass)
 	Whats       = iota        // how many there are
 )
 
-var whatNames = [Whats]string{"ignored", "denied", "rate_limited", "kiss", "crypto_nak", "answered", "interleaved", "control"}
+var whatNames = [Whats]string{"ignored", "denied", "rate_limited", "kiss", "crypto_nak", "answered", "interleaved", "control", "passed"}
 
 // String returns the word used in metrics and reports.
 func (w What) String() string { return whatNames[w] }
@@ -115,7 +116,7 @@ func (c *Counters) Sum(what What) uint64 {
 	return sum
 }
 
-// Received returns how many datagrams were judged in all.
+// Received returns how many datagrams were counted in all.
 func (c *Counters) Received() uint64 {
 	var sum uint64
 	for what := range What(Whats) {
