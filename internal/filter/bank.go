@@ -43,7 +43,7 @@ var wanderOf = func() (w [wanders]float64) {
 type member struct {
 	theta, y      float64 // s; s/s
 	p00, p01, p11 float64 // covariance
-	lw            float64 // ln of its weight, best = 0
+	lw, weight    float64 // ln of its weight, best = 0; and the weight itself
 }
 
 // Bank is the set of filters over wander and kind of measurement, weighted by
@@ -52,6 +52,8 @@ type member struct {
 type Bank struct {
 	at      int64 // raw nanoseconds
 	started bool
+	known   bool // mixture is that of the members
+	mixture Estimate
 	m       [members]member
 }
 
@@ -67,7 +69,7 @@ type Estimate struct {
 // start begins with a first window: its middle is the offset, the
 // frequency freq ± freqSD.
 func (b *Bank) start(at int64, w Window, freq, freqSD float64) {
-	b.at, b.started = at, true
+	b.at, b.started, b.known = at, true, false
 	width := w.Hi - w.Lo + 2*w.Edge
 	for i := range b.m {
 		wander := wanderOf[i/kinds]
@@ -76,7 +78,7 @@ func (b *Bank) start(at int64, w Window, freq, freqSD float64) {
 			lw = -2 * math.Log(wander/3e-8)
 		}
 		b.m[i] = member{
-			theta: (w.Lo + w.Hi) / 2, y: freq, lw: lw,
+			theta: (w.Lo + w.Hi) / 2, y: freq, lw: lw, weight: math.Exp(lw),
 			p00: math.Max(width*width, minVarP00), p11: clamp(freqSD*freqSD, minVarP11, maxVarP11),
 		}
 	}
@@ -93,16 +95,16 @@ func (b *Bank) predict(at int64) {
 	if dt <= 0 {
 		return
 	}
-	b.at = at
+	b.at, b.known = at, false
 	for i := 0; i < wanders; i++ {
 		q := wanderOf[i] * wanderOf[i] * dt
 		q1, q0 := q*dt/2, q*dt*dt/3
 		for j := i * kinds; j < (i+1)*kinds; j++ {
 			m := &b.m[j]
 			m.theta += m.y * dt
-			m.p00 = math.Min(m.p00+dt*(2*m.p01+dt*m.p11)+q0, maxVarP00)
+			m.p00 = min(m.p00+dt*(2*m.p01+dt*m.p11)+q0, maxVarP00)
 			m.p01 += dt*m.p11 + q1
-			m.p11 = math.Min(m.p11+q, maxVarP11)
+			m.p11 = min(m.p11+q, maxVarP11)
 			m.bound()
 		}
 	}
@@ -121,20 +123,21 @@ func (m *member) bound() {
 // returns the mixture's probability that the measurement was no outlier.
 func (b *Bank) update(w *Window) float64 {
 	fit, norm, best := 0.0, 0.0, math.Inf(-1)
-	var evidence [members]float64
-	top := b.top()
+	w.prepare()
 	for i := range b.m {
 		m := &b.m[i]
 		z, p := w.against(m, i%kinds)
-		weight := math.Exp(m.lw - top)
-		fit += weight * p
-		norm += weight
+		fit += m.weight * p
+		norm += m.weight
 		m.apply(z)
-		evidence[i] = forget*m.lw + z.lnZ
-		best = math.Max(best, evidence[i])
+		m.lw = forget*m.lw + z.lnZ
+		best = max(best, m.lw)
 	}
+	b.known = false
 	for i := range b.m {
-		b.m[i].lw = evidence[i] - best
+		m := &b.m[i]
+		m.lw -= best
+		m.weight = math.Exp(m.lw)
 	}
 	b.adopt()
 	return fit / norm
@@ -164,41 +167,39 @@ func (b *Bank) adopt() {
 		if e.P00 == 0 {
 			e = b.Estimate()
 		}
-		*m = member{theta: e.Offset, y: e.Freq, p00: e.P00, p01: e.P01, p11: e.P11, lw: weightLow}
+		*m = member{theta: e.Offset, y: e.Freq, p00: e.P00, p01: e.P01, p11: e.P11, lw: weightLow, weight: weightOfLow}
 		m.bound()
+		b.known = false
 	}
 }
 
-func (b *Bank) top() float64 {
-	top := b.m[0].lw
-	for i := range b.m {
-		top = math.Max(top, b.m[i].lw)
-	}
-	return top
-}
+var weightOfLow = math.Exp(weightLow)
 
 // Estimate returns the mixture's mean and covariance, the spread between the
 // members' means included.
 func (b *Bank) Estimate() Estimate {
-	var weight [members]float64
+	if !b.known {
+		b.mixture, b.known = b.mix(), true
+	}
+	return b.mixture
+}
+
+func (b *Bank) mix() Estimate {
 	var sum, lnW float64
 	e := Estimate{At: b.at}
-	top := b.top()
 	base := b.m[0].theta // differences keep precision when the offset is large
 	for i := range b.m {
 		m := &b.m[i]
-		g := math.Exp(m.lw - top)
-		weight[i] = g
-		sum += g
-		e.Offset += g * (m.theta - base)
-		e.Freq += g * m.y
-		lnW += g * float64(i/kinds)
+		sum += m.weight
+		e.Offset += m.weight * (m.theta - base)
+		e.Freq += m.weight * m.y
+		lnW += m.weight * float64(i/kinds)
 	}
 	e.Offset, e.Freq = base+e.Offset/sum, e.Freq/sum
-	e.Wander = math.Pow(10, -10+lnW/sum/2) // geometric mean, as wanderOf is laid out
+	e.Wander = math.Exp(math.Ln10 * (-10 + lnW/sum/2)) // geometric mean, as wanderOf is laid out
 	for i := range b.m {
 		m := &b.m[i]
-		g, dt, dy := weight[i]/sum, m.theta-e.Offset, m.y-e.Freq
+		g, dt, dy := m.weight/sum, m.theta-e.Offset, m.y-e.Freq
 		e.P00 += g * (m.p00 + dt*dt)
 		e.P01 += g * (m.p01 + dt*dy)
 		e.P11 += g * (m.p11 + dy*dy)
@@ -210,18 +211,21 @@ func (b *Bank) Estimate() Estimate {
 // the mixture's mean, the offset may be off by d and the frequency by dy.
 func (b *Bank) loosen(d, dy float64) {
 	e := b.Estimate()
+	b.known = false
 	for i := range b.m {
 		m := &b.m[i]
 		m.theta, m.y = e.Offset, e.Freq
 		m.p00 += d * d
 		m.p11 += dy * dy
-		m.lw = math.Max(m.lw, -4)
+		m.lw = max(m.lw, -4)
+		m.weight = math.Exp(m.lw)
 		m.bound()
 	}
 }
 
 // shift moves the origin of offsets: every offset becomes smaller by d.
 func (b *Bank) shift(d float64) {
+	b.known = false
 	for i := range b.m {
 		b.m[i].theta -= d
 	}

@@ -113,16 +113,30 @@ func upperTail(lo, a, b, h, c, s, lambda float64) moments {
 
 // mix combines two likelihoods, p of the first and 1−p of the second: the
 // evidence is the weighted sum, g its weighted mean, and k gains the variance
-// of g between the two. It also returns the share of the first in the evidence.
-func mix(x, y moments, p float64) (moments, float64) {
-	lx, ly := x.lnZ+math.Log(p), y.lnZ+math.Log(1-p)
-	top := math.Max(lx, ly)
-	ex, ey := math.Exp(lx-top), math.Exp(ly-top)
-	q := ex / (ex + ey)
+// of g between the two.
+func mix(x, y moments, p float64) moments {
+	r := math.Exp(y.lnZ-x.lnZ) * (1 - p) / p // odds of the second
+	if !(r < math.MaxFloat64) {
+		return moments{y.lnZ + math.Log(1-p), y.g, y.k}
+	}
+	q := 1 / (1 + r)
 	d := x.g - y.g
 	return moments{
-		lnZ: top + math.Log(ex+ey),
+		lnZ: x.lnZ + math.Log(p) + math.Log1p(r),
 		g:   q*x.g + (1-q)*y.g,
 		k:   q*x.k + (1-q)*y.k + q*(1-q)*d*d,
-	}, q
+	}
+}
+
+// orNothing combines a likelihood with that of an outlier, which is flat: its
+// moments are zero. lnIn is ln of the likelihood's share, lnOut ln of the
+// outliers' share and density. It also returns the probability of no outlier.
+func (x moments) orNothing(lnIn, lnOut float64) (moments, float64) {
+	l := x.lnZ + lnIn
+	r := math.Exp(lnOut - l)
+	if !(r < math.MaxFloat64) {
+		return moments{lnZ: lnOut}, 0
+	}
+	q := 1 / (1 + r)
+	return moments{lnZ: l + math.Log1p(r), g: q * x.g, k: q*x.k + q*(1-q)*x.g*x.g}, q
 }

@@ -8,6 +8,8 @@ import "math"
 type Path struct {
 	buckets [minBuckets]bucket // newest first
 	n       int                // exchanges ever, saturating
+	low     float64            // least round trip of all buckets, and
+	inLow   float64            // how many exchanges they hold
 	split   split              // how the base divides into the directions
 	mid     [2]float64         // median of the one-way excess, forward and backward
 	scale   [2]float64         // its jitter: mean of an exponential with that spread
@@ -70,9 +72,12 @@ func (p *Path) observe(at int64, rtt float64, frozen bool) {
 			copy(p.buckets[1:], p.buckets[:minBuckets-1])
 		}
 		*b = bucket{since: at, min: rtt}
+		p.sum()
+		p.low = min(p.low, rtt)
 	}
 	b.n++
-	b.min = math.Min(b.min, rtt)
+	b.min = min(b.min, rtt)
+	p.low, p.inLow = min(p.low, rtt), p.inLow+1
 	if frozen {
 		return
 	}
@@ -92,17 +97,16 @@ func (p *Path) observe(at int64, rtt float64, frozen bool) {
 }
 
 // least returns the least round trip of the window and the number of exchanges in it.
-func (p *Path) least() (rtt, n float64) {
-	rtt = math.Inf(1)
+func (p *Path) least() (rtt, n float64) { return p.low, p.inLow }
+
+// sum works out least from the buckets.
+func (p *Path) sum() {
+	p.low, p.inLow = math.Inf(1), 0
 	for i := range p.buckets {
 		if b := &p.buckets[i]; b.n > 0 {
-			rtt, n = math.Min(rtt, b.min), n+float64(b.n)
+			p.low, p.inLow = min(p.low, b.min), p.inLow+float64(b.n)
 		}
 	}
-	if n == 0 {
-		return 0, 0
-	}
-	return rtt, n
 }
 
 // base returns the base round trip and the standard deviation of one edge (half
@@ -212,6 +216,7 @@ func (p *Path) learn(direction int, excess float64) {
 func (p *Path) restart(at int64, min float64, n int32, s split) {
 	low, _ := p.least()
 	p.buckets = [minBuckets]bucket{{since: at, n: n, min: min}}
+	p.sum()
 	p.split = s
 	p.mean += min - low
 }

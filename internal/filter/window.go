@@ -20,6 +20,16 @@ type Window struct {
 	Bell    float64 // variance of the middle for the bell kind; 0: round trips are not bell-shaped
 	Scale   float64 // jitter of the path, for the outliers' density
 	Outlier float64 // probability that the exchange means nothing; 0: certainly means something
+
+	lnOut, lnIn float64 // ln of the outliers' evidence times their share; ln of the others' share
+}
+
+// prepare works out what all members need alike.
+func (w *Window) prepare() {
+	if w.Outlier > 0 {
+		w.lnOut = math.Log(w.Outlier / (w.Hi - w.Lo + 20*w.Scale + 1e-6))
+		w.lnIn = math.Log1p(-w.Outlier)
+	}
 }
 
 // flatShare is how much of a tilted likelihood stays flat: tilt is a belief
@@ -45,19 +55,18 @@ func (w *Window) against(m *member, kind int) (moments, float64) {
 		s := math.Sqrt(v)
 		z = interval(lo, hi, s, 0)
 		if w.Tilt != 0 {
-			z, _ = mix(interval(lo, hi, s, w.Tilt), z, 1-flatShare)
+			z = mix(interval(lo, hi, s, w.Tilt), z, 1-flatShare)
 		}
 	}
 	if w.Outlier <= 0 {
 		return z, 1
 	}
-	out := moments{lnZ: -math.Log(w.Hi - w.Lo + 20*w.Scale + 1e-6)}
-	return mix(z, out, 1-w.Outlier)
+	return z.orNothing(w.lnIn, w.lnOut)
 }
 
 // miss returns how far the offset lies outside the window.
 func (w *Window) miss(offset float64) float64 {
-	return math.Max(0, math.Max(w.Lo-offset, offset-w.Hi))
+	return max(0, w.Lo-offset, offset-w.Hi)
 }
 
 func (w *Window) half() float64 { return (w.Hi - w.Lo) / 2 }
