@@ -16,10 +16,10 @@ type Range struct {
 	Duration  bool // seconds, printed as a duration
 }
 
-// Expectation is one row of `expect:`: what must hold of a host after the runs, in
-// the median over them.
+// Expectation is one row of `expect:`: what must hold of a host after the runs.
 type Expectation struct {
 	Host     string
+	Every    bool          // the figures hold in every run, not only in the median
 	From, To time.Duration // window of the statistics; both 0: from `settle` to the end
 	Figures  []FigureExpectation
 
@@ -71,12 +71,12 @@ func (r *Result) Violations() []string {
 		e := &r.Scenario.Expect[i]
 		for j := range r.Hosts {
 			if h := &r.Hosts[j]; h.Name == e.Host {
-				figures := h.Median
+				window := -1
 				if e.To != 0 {
-					figures = h.window(used[e.Host])
+					window = used[e.Host]
 					used[e.Host]++
 				}
-				found = append(found, e.compare(&figures)...)
+				found = append(found, e.compareFigures(h, window)...)
 				found = append(found, e.compareStates(h)...)
 			}
 		}
@@ -84,21 +84,38 @@ func (r *Result) Violations() []string {
 	return found
 }
 
-// window gives the medians over the n-th interval that `expect:` has for the host.
-func (h *HostResult) window(n int) Figures {
-	all := make([]Figures, len(h.Runs))
-	for i := range h.Runs {
-		all[i] = h.Runs[i].windows[n]
+// in gives the figures of the n-th interval that `expect:` has for the host, of the
+// whole run where n is negative.
+func (r *RunResult) in(n int) Figures {
+	if n < 0 {
+		return r.Figures
 	}
-	return median(all)
+	return r.windows[n]
 }
 
-// compare holds the figures against their ranges.
-func (e *Expectation) compare(f *Figures) []string {
+// compareFigures holds the figures of a window against their ranges, the medians or
+// those of every run.
+func (e *Expectation) compareFigures(h *HostResult, window int) []string {
+	all := make([]Figures, len(h.Runs))
+	for i := range h.Runs {
+		all[i] = h.Runs[i].in(window)
+	}
+	if !e.Every {
+		middle := median(all)
+		return e.compare(&middle, "")
+	}
 	var found []string
-	when := ""
+	for i := range all {
+		found = append(found, e.compare(&all[i], fmt.Sprintf(" with seed %d", h.Runs[i].Seed))...)
+	}
+	return found
+}
+
+// compare holds figures against their ranges.
+func (e *Expectation) compare(f *Figures, when string) []string {
+	var found []string
 	if e.To != 0 {
-		when = fmt.Sprintf(" from %s to %s", formatSpan(e.From), formatSpan(e.To))
+		when += fmt.Sprintf(" from %s to %s", formatSpan(e.From), formatSpan(e.To))
 	}
 	for i := range e.Figures {
 		want := &e.Figures[i]

@@ -126,6 +126,7 @@ func TestWrongScenariosAreToldWithTheirPlace(t *testing.T) {
 		{"an event that is nothing", "duration: 5s\nhosts: {a: {}}\nevents: [{at: 1s, host: a}]", "says not what happens"},
 		{"an event that is two things", "duration: 5s\nhosts: {a: {}}\nevents: [{at: 1s, host: a, stop: true, offset_step: 1s}]", "stands beside stop"},
 		{"a state that is none", "duration: 5s\nhosts: {a: {}, b: {}}\nexpect: [{host: a, sources: {b: falsticker}}]", "did you mean falseticker?"},
+		{"runs that are neither", "duration: 5s\nhosts: {a: {}}\nexpect: [{host: a, runs: all}]", `"all" is neither median nor every`},
 		{"a leap second at noon", "duration: 5s\nhosts: {a: {}}\nleap: {at: 2027-01-01T12:00:00Z}", "is not the end of a day"},
 		{"two documents", "duration: 5s\nhosts: {a: {}}\n---\nduration: 6s", "has a second document"},
 	}

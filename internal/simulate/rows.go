@@ -86,6 +86,12 @@ func (r *reader) expectation(n *yaml.Node, path string) Expectation {
 	fields := []field{
 		{"host", r.words(&e.Host, "the name of a host")},
 		{"interval", func(n *yaml.Node, path string) { r.interval(n, path, &e.From, &e.To) }},
+		{"runs", func(n *yaml.Node, path string) {
+			text, _ := r.text(n, path, "median or every")
+			if e.Every = text == "every"; !e.Every && text != "median" {
+				r.fail(n, path, "%q is neither median nor every", text)
+			}
+		}},
 		{"synchronized", func(n *yaml.Node, path string) {
 			if value, ok := r.boolean(n, path); ok {
 				e.Synchronized = &value

@@ -109,9 +109,10 @@ func TestExpectationsHoldInAWholeNetwork(t *testing.T) {
 }
 
 func TestViolationsSayWhatWasExpected(t *testing.T) {
-	text := strings.Replace(network4, "expect:", "expect:\n  - {host: client, rms_error: 1ns, interval: [1500s, 2000s], steps: [3, 4], stratum: 7, synchronized: false, bound_coverage: 2, sources: {good: outlier}}", 1)
+	text := strings.Replace(network4, "expect:", "expect:\n  - {host: client, runs: every, p95_error: 1ns}\n  - {host: client, rms_error: 1ns, interval: [1500s, 2000s], steps: [3, 4], stratum: 7, synchronized: false, bound_coverage: 2, sources: {good: outlier}}", 1)
 	got := strings.Join(simulated(t, text, Options{}).Violations(), "\n")
 	for _, want := range []string{
+		"client: p95_error with seed 1: got ", "client: p95_error with seed 3: got ",
 		"client: rms_error from 1500s to 2000s: got ", "want at most 1 ns", "steps from 1500s to 2000s: got 0, want 3 to 4",
 		"bound_coverage from 1500s to 2000s: got 1, want at least 2",
 		"stratum at the end: got 2, want 7 (3 of 3 runs)", "synchronized at the end: got true, want false (3 of 3 runs)",

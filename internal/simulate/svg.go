@@ -6,7 +6,9 @@ import (
 	"image/color"
 	"io"
 	"math"
+	"slices"
 	"strconv"
+	"time"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/plotter"
@@ -60,30 +62,48 @@ func (r *Result) picture() (*plot.Plot, error) {
 		style.Font.Variant = "Sans"
 	}
 	p.Title.Text, p.Title.Padding = r.title(), vg.Points(6)
-	p.X.Label.Text, p.Y.Label.Text = "seconds since the start", "clock − true time"
-	p.X.Min, p.X.Max, p.X.Tick.Marker = 0, r.Scenario.Duration.Seconds(), plot.TickerFunc(roundTicks)
+	unit := timeUnit(r.Scenario.Duration)
+	p.X.Label.Text, p.Y.Label.Text = unit.name+" since the start", "clock − true time"
+	p.X.Min, p.X.Max, p.X.Tick.Marker = 0, r.Scenario.Duration.Seconds()/unit.seconds, plot.TickerFunc(roundTicks)
 	scale := r.scale()
 	p.Y.Scale, p.Y.Tick.Marker = scale, scale
 	p.Y.Min, p.Y.Max = -scale.reach, scale.reach
 	p.Legend.Top, p.Legend.XOffs, p.Legend.YOffs = true, -vg.Points(8), -vg.Points(4)
-	if err := r.drawSettling(p); err != nil {
+	if err := r.drawSettling(p, unit); err != nil {
 		return nil, err
 	}
 	grid := plotter.NewGrid()
 	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
 	p.Add(grid)
 	for i := range r.Hosts {
-		if err := drawSeries(p, &r.Hosts[i], palette[i%len(palette)]); err != nil {
+		if err := drawSeries(p, &r.Hosts[i], palette[i%len(palette)], unit); err != nil {
 			return nil, err
 		}
 	}
 	row := 0
 	for i := range r.Hosts {
-		if err := drawMarks(p, &r.Hosts[i], palette[i%len(palette)], &row); err != nil {
+		if err := drawMarks(p, &r.Hosts[i], palette[i%len(palette)], unit, &row); err != nil {
 			return nil, err
 		}
 	}
 	return p, nil
+}
+
+// unit is what the time axis counts in.
+type unit struct {
+	name    string
+	seconds float64
+}
+
+// timeUnit keeps the numbers on the axis short.
+func timeUnit(d time.Duration) unit {
+	switch {
+	case d > 72*time.Hour:
+		return unit{"days", 86400}
+	case d > 4*time.Hour:
+		return unit{"hours", 3600}
+	}
+	return unit{"seconds", 1}
 }
 
 // roundTicks puts up to ten ticks at round values.
@@ -110,8 +130,8 @@ func (r *Result) title() string {
 }
 
 // drawSettling greys what is left out of the statistics.
-func (r *Result) drawSettling(p *plot.Plot) error {
-	end := r.Scenario.Settle.Seconds()
+func (r *Result) drawSettling(p *plot.Plot, u unit) error {
+	end := r.Scenario.Settle.Seconds() / u.seconds
 	if end == 0 {
 		return nil
 	}
@@ -125,13 +145,17 @@ func (r *Result) drawSettling(p *plot.Plot) error {
 }
 
 // drawSeries draws a host's error: of a long series the least and the greatest in
-// each column, so that no spike is lost.
-func drawSeries(p *plot.Plot, h *HostResult, c color.Color) error {
+// each column, so that no spike is lost. A clock that never errs is left out.
+func drawSeries(p *plot.Plot, h *HostResult, c color.Color, u unit) error {
 	series := h.Runs[0].series
-	if len(series) == 0 {
+	if !slices.ContainsFunc(series, func(x float64) bool { return x != 0 }) {
 		return nil
 	}
-	line, err := plotter.NewLine(envelope(series))
+	points := envelope(series)
+	for i := range points {
+		points[i].X /= u.seconds
+	}
+	line, err := plotter.NewLine(points)
 	if err != nil {
 		return err
 	}
@@ -166,13 +190,13 @@ func envelope(series []float64) plotter.XYs {
 
 // drawMarks draws a line at each event of a host, with a few words in a row of its
 // own where others would be written over.
-func drawMarks(p *plot.Plot, h *HostResult, c color.Color, row *int) error {
+func drawMarks(p *plot.Plot, h *HostResult, c color.Color, u unit, row *int) error {
 	marks := h.Runs[0].marks
 	if len(marks) > mostMarks {
 		marks = marks[:mostMarks]
 	}
 	for _, m := range marks {
-		x := float64(m.at) * 1e-9
+		x := float64(m.at) * 1e-9 / u.seconds
 		line, err := plotter.NewLine(plotter.XYs{{X: x, Y: p.Y.Min}, {X: x, Y: p.Y.Max}})
 		if err != nil {
 			return err
