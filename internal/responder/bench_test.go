@@ -100,3 +100,18 @@ func BenchmarkAccess(b *testing.B) {
 		access.Right(addr)
 	}
 }
+
+// BenchmarkTotals is a scrape of the metrics over a full table.
+func BenchmarkTotals(b *testing.B) {
+	w := newWorld(b)
+	h := request(4)
+	data := h.Append(nil)
+	for i := range 65536 {
+		w.askFrom(numbered(i), data)
+		w.pass(1000)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		w.clients.Totals(1<<40, w.now.Raw)
+	}
+}

@@ -383,10 +383,11 @@ func TestPlacesDependOnTheSeed(t *testing.T) {
 		}
 		return strings.Join(found, " ")
 	}
-	if held(seed) != held(seed) {
+	first := held(seed)
+	if again := held(seed); again != first {
 		t.Error("one seed: got two outcomes")
 	}
-	if held(seed) == held(responder.Seed{5, 6}) {
+	if other := held(responder.Seed{5, 6}); other == first {
 		t.Error("two seeds: got one outcome")
 	}
 }
