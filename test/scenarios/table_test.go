@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"os"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -56,7 +55,6 @@ func load(t *testing.T, file string, p polling, runs int) *simulate.Scenario {
 	for i := range s.Hosts {
 		sources := s.Hosts[i].Config.Sources
 		for j := range sources {
-			if os.Getenv("XLEAVE_OFF") != "" { sources[j].Interleaved = config.InterleavedOff }
 			if p.exponent != 0 {
 				sources[j].MinPoll, sources[j].MaxPoll = p.exponent, p.exponent
 			}
