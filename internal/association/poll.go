@@ -18,6 +18,8 @@ type pollProcess struct {
 
 	hint   time.Duration // asked for by the system process; 0: nothing yet
 	remote time.Duration // the peer's own interval (symmetric modes); 0: unknown
+	mirror bool          // symmetric passive: the peer's interval is ours
+	leads  bool          // the peer follows us: our own wishes do not count
 	floor  time.Duration // raised by RATE; 0: not
 	good   int           // replies since the floor was raised or lowered
 	start  int           // polls left that may be closer together than min_poll
@@ -56,14 +58,24 @@ func (p *pollProcess) init(cfg *Config, now ntptime.Instant) {
 		p.start = openingExchanges(cfg) + 1
 		p.quick = p.start
 	case KindPassive: // the packet that mobilizes it is on its way
+		p.mirror = true
 		p.next = now.Raw.Add(burstSpacing)
 	}
 }
 
-// wanted is the interval of a server in good health: what the system process asks
-// for, not below the peer's own interval, within min_poll and max_poll.
+// own is the interval that we want ourselves: what the system process asks for,
+// within min_poll and max_poll. Of a peer that follows us we want nothing: it shall
+// poll as often as it likes.
+func (p *pollProcess) own() time.Duration {
+	if p.mirror || p.leads {
+		return p.min
+	}
+	return min(max(p.hint, p.min), p.max)
+}
+
+// wanted is the interval of a server in good health: our own, not below the peer's.
 func (p *pollProcess) wanted() time.Duration {
-	return min(max(p.hint, p.remote, p.min), p.max)
+	return min(max(p.own(), p.remote), p.max)
 }
 
 // interval is the poll interval in force outside a burst.
@@ -95,9 +107,13 @@ func (p *pollProcess) pause() time.Duration {
 	return min(quick, interval)
 }
 
-// exponent is the poll field of a packet: our own interval as a rounded log2.
+// exponent is the poll field of a packet: our own interval as a rounded log2. Only a
+// passive side repeats the peer's: two that repeat the slower one never get quicker.
 func (p *pollProcess) exponent() ntptime.Log2 {
-	return roundedLog2(max(min(max(p.hint, p.min), p.max), p.floor))
+	if p.mirror {
+		return roundedLog2(p.wanted())
+	}
+	return roundedLog2(max(p.own(), p.floor))
 }
 
 // sent counts a poll at now and sets the time of the next.

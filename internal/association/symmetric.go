@@ -2,6 +2,7 @@ package association
 
 import (
 	"net/netip"
+	"time"
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
@@ -39,6 +40,7 @@ type symmetric struct {
 	echo  remembered
 	stray remembered
 
+	met     bool // the peer has answered us at least once
 	genuine bool // the peer answered since the last poll
 	good    bool // with time to give
 	silent  int  // polls in a row without an answer
@@ -72,7 +74,7 @@ func (s *symmetric) openingMissed() {
 
 // forget drops all stamps: they were taken by a clock that has been stepped since.
 func (s *symmetric) forget() {
-	*s = symmetric{opening: s.opening, failed: s.failed, silent: s.silent}
+	*s = symmetric{opening: s.opening, failed: s.failed, silent: s.silent, met: s.met}
 }
 
 func (s *symmetric) newest() *transmission {
@@ -107,17 +109,36 @@ func (a *Association) sendSymmetric(now ntptime.Instant, out *Output) {
 		h.Origin, h.Transmit = s.echo.received, before.at.Timestamp()
 	}
 	a.poll.start, a.poll.quick = 0, 0
+	a.poll.leads = a.leads()
 	a.poll.sent(now, a.random)
-	if a.leads() && s.silent == 0 {
-		// The peer's poll shall come first: it is answered at once (see onSymmetric).
-		a.poll.plan(a.poll.spacing+a.poll.spacing/4, a.random)
-	}
+	a.patience()
 	id := a.emit(&h, false, out)
 	s.ring[s.count%uint64(len(s.ring))] = transmission{departure: departure{id: id, asked: now, at: now},
 		transmit: h.Transmit, receive: h.Receive}
 	s.count++
 	s.sinceEcho++
 	a.notePoll()
+}
+
+// Before a passive side has heard a second time from whoever mobilized it, it sends
+// at most strangerPolls packets, and not one after the other: the address may be forged.
+const (
+	strangerPolls = 3
+	strangerWait  = 4 * time.Second
+	strangerLimit = 1280 * time.Second
+)
+
+// patience puts our next poll after the peer's, where the peer's is answered at once
+// (see answerAtOnce) or is not known to come at all.
+func (a *Association) patience() {
+	s := &a.symmetric
+	later := a.poll.spacing + a.poll.spacing/4
+	switch {
+	case a.cfg.Kind == KindPassive && !s.met:
+		a.poll.plan(min(max(later, strangerWait), strangerLimit), a.random)
+	case a.poll.leads && s.silent == 0:
+		a.poll.plan(later, a.random)
+	}
 }
 
 // endSymmetricPoll enters the outcome of the poll before; false if that was the end.
@@ -134,7 +155,11 @@ func (a *Association) endSymmetricPoll(now ntptime.Instant, out *Output) bool {
 		a.shiftReach(false, now, out)
 	}
 	s.genuine, s.good = false, false
-	if s.silent == 0 || s.silent%silentPolls != 0 {
+	limit := silentPolls
+	if a.cfg.Dynamic && !s.met {
+		limit = strangerPolls
+	}
+	if s.silent == 0 || s.silent%limit != 0 {
 		return true
 	}
 	// What we remember of the peer is of no use to it: begin anew with what comes next.
@@ -323,7 +348,7 @@ func (a *Association) setEcho(rx *model.Received, p *wire.Packet) {
 	s.echo = remembered{valid: true, transmit: p.Transmit, received: p.Receive, receive: a.uniqueStamp(rx.At)}
 	s.stray = remembered{}
 	s.beforeEcho, s.sinceEcho = s.sinceEcho, 0
-	s.genuine = true
+	s.met, s.genuine = true, true
 	s.silent = 0
 	a.status.Unanswered = 0
 	a.poll.answered()
@@ -341,6 +366,7 @@ func (a *Association) reached(at ntptime.Instant, out *Output) {
 // followPoll takes the slower of our own and the peer's interval: peers that poll
 // faster than the other end answers make exchanges that ntp.org refuses.
 func (a *Association) followPoll(poll ntptime.Log2, at ntptime.Instant) {
+	a.poll.leads = a.leads()
 	a.poll.remote = poll.Duration() // bounded by min_poll and max_poll, as all intervals are
 	a.poll.reschedule(at, a.random)
 	a.notePoll()

@@ -294,3 +294,19 @@ func TestForgedPacketsChangeNothing(t *testing.T) {
 		untouched(t, &before, y.assocs[0])
 	}
 }
+
+// TestOldStraysAreReplays: with a key, the newest first packet of a peer is the true one.
+func TestOldStraysAreReplays(t *testing.T) {
+	key := testKey(t, 10)
+	cfg := *passiveConfig()
+	cfg.Remote, cfg.Key, cfg.Dynamic = serverEnd, key, true
+	b := newBench(t, cfg)
+	for i, sent := range []time.Duration{10 * time.Second, 5 * time.Second, -24 * time.Hour} {
+		h := forgery(wire.ModeActive, &seeded{1}, epoch)
+		h.Origin, h.Receive, h.Poll, h.Transmit = 0, 0, 4, epoch.Add(sent).Timestamp()
+		b.deliver(encode(&h, key), serverEnd, time.Duration(i)*time.Second)
+	}
+	if got := header(t, b.sendNext()).Origin; got != epoch.Add(10*time.Second).Timestamp() {
+		t.Errorf("we answer the packet of %v", got.Wall(epoch).Time())
+	}
+}

@@ -459,3 +459,53 @@ func TestMode1IsNeverQuickerThanMinPoll(t *testing.T) {
 		}
 	}
 }
+
+// TestLeaderDoesNotSlowItsFollowerDown: the leader's own system process wants next to
+// no samples of the follower; the follower's poll decides all the same.
+func TestLeaderDoesNotSlowItsFollowerDown(t *testing.T) {
+	for _, bothActive := range []bool{false, true} {
+		w, x, y := pair(t, 0, 2, bothActive)
+		if bothActive {
+			y.assocs = nil
+			cfg := peerConfig(x)
+			cfg.MaxPoll = 12
+			y.mobilize(cfg)
+		} else {
+			y.passive.MinPoll, y.passive.MaxPoll = -4, 17
+		}
+		w.run(time.Minute)
+		y.assocs[0].OnHint(model.Hint{Interval: 4000 * time.Second}, y.clock.at(w.now))
+		before := len(x.samples)
+		w.run(31 * time.Minute)
+		if got := len(x.samples) - before; got < 100 {
+			t.Errorf("both active %v: %d samples in 30 minutes, want one each 16 s", bothActive, got)
+		}
+		for _, f := range w.log {
+			if h := header(t, f.data); f.from == y.end && h.Mode != wire.ModeServer && h.Poll != 4 {
+				t.Errorf("both active %v: the leader's poll field says %d, want 4", bothActive, h.Poll)
+				break
+			}
+		}
+	}
+}
+
+func TestPassiveSendsLittleToAStranger(t *testing.T) {
+	for poll, longest := range map[ntptime.Log2]time.Duration{-128: 20 * time.Second, 6: 6 * time.Minute, 127: 80 * time.Minute} {
+		w := newWorld(t)
+		y := w.add("192.0.2.2", 0, 2)
+		y.passive = passiveConfig()
+		y.passive.MinPoll, y.passive.MaxPoll = -4, 17
+		h := forgery(wire.ModeActive, &seeded{5}, epoch)
+		h.Poll = poll
+		w.forge(&h, nil, strangeEnd, y.end)
+		w.run(longest)
+		if len(w.log) != strangerPolls || len(y.ended) != 1 {
+			t.Errorf("poll %d: %d packets to whoever it is, ended %q; want %d and the end", poll, len(w.log), y.ended, strangerPolls)
+		}
+		for i := 1; i < len(w.log); i++ {
+			if gap := w.log[i].when - w.log[i-1].when; gap < 3900*time.Millisecond {
+				t.Errorf("poll %d: packets %v apart", poll, gap)
+			}
+		}
+	}
+}
