@@ -85,6 +85,9 @@ func TestSourcesReportHasTheKeysThatScriptsKnow(t *testing.T) {
 	if got := first["filter"].([]any)[0].(map[string]any)["age"]; got != 110.0 {
 		t.Errorf("filter sample's age: got %v, want 110", got)
 	}
+	if second["reference_id"] != "" {
+		t.Errorf("reference id of a source not heard: got %v, want none", second["reference_id"])
+	}
 	if second["state"] != "waiting" || second["stratum"] != 16.0 {
 		t.Errorf("second: got %v", second)
 	}

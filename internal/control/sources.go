@@ -9,6 +9,7 @@ import (
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/wire"
 )
 
 // All numbers below are seconds, or seconds per second, unless they say otherwise;
@@ -77,7 +78,7 @@ func sourceOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Sou
 		Offset:        r.Offset.Seconds(), Delay: r.Delay.Seconds(), MinDelay: r.MinDelay.Seconds(),
 		Jitter: r.Jitter.Seconds(), Error: r.Error.Seconds(), Weight: finite(r.Weight),
 		Frequency: finite(float64(r.Frequency)), Samples: r.Samples,
-		Leap: r.Server.Leap.String(), ReferenceID: r.Server.ReferenceID.Format(r.Server.Stratum),
+		Leap: r.Server.Leap.String(), ReferenceID: reference(r.Server.ReferenceID, r.Server.Stratum),
 		RootDelay: r.Server.RootDelay.Seconds(), RootDispersion: r.Server.RootDispersion.Seconds(),
 		Key: r.KeyID, NTS: r.NTS, Dynamic: r.Dynamic,
 	}
@@ -219,6 +220,14 @@ func address(a netip.AddrPort) string {
 		return ""
 	}
 	return a.String()
+}
+
+// reference prints a reference id, "" while there is none.
+func reference(id wire.ReferenceID, stratum uint8) string {
+	if id == 0 {
+		return ""
+	}
+	return id.Format(stratum)
 }
 
 // age is how long ago something was; nil for never.

@@ -44,7 +44,7 @@ func TrackingReport(s *model.Snapshot, now ntptime.Instant) Tracking {
 	grown := Growth(s, now)
 	out := Tracking{
 		Synchronized: s.Synchronized, State: s.State.String(), Stratum: int(s.Stratum),
-		ReferenceID: s.ReferenceID.Format(s.Stratum), ReferenceTime: unixSeconds(s.ReferenceTime), Leap: s.Leap.String(),
+		ReferenceID: reference(s.ReferenceID, s.Stratum), ReferenceTime: unixSeconds(s.ReferenceTime), Leap: s.Leap.String(),
 		Offset: s.Offset.Seconds(), ErrorBound: (s.ErrorBound + grown).Seconds(), EstimatedError: s.EstimatedError.Seconds(),
 		Jitter: s.Jitter.Seconds(), Frequency: finite(float64(s.Frequency)), FrequencyError: finite(float64(s.FrequencyError)),
 		Slew: finite(float64(s.Slew)), RootDelay: s.RootDelay.Seconds(), RootDispersion: (s.RootDispersion + grown).Seconds(),

@@ -95,7 +95,7 @@ func (out sink) system(s *model.Snapshot, now ntptime.Instant) {
 	if s.LeapPending != 0 {
 		out.put(systemLeapPending, unix(s.LeapPending))
 	}
-	out.put(systemReference, 1, peerName(s), s.ReferenceID.Format(s.Stratum))
+	out.put(systemReference, 1, peerName(s), reference(s))
 }
 
 // peerName is the system peer's name, "" without one.
@@ -105,6 +105,14 @@ func peerName(s *model.Snapshot) string {
 		return ""
 	}
 	return s.Sources[i].Name
+}
+
+// reference is the reference id in letters or as an address, "" while there is none.
+func reference(s *model.Snapshot) string {
+	if s.ReferenceID == 0 {
+		return ""
+	}
+	return s.ReferenceID.Format(s.Stratum)
 }
 
 func (out sink) source(r *model.SourceReport, peer model.SourceID, now ntptime.Instant) {

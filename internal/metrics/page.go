@@ -11,6 +11,7 @@ import (
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/wire"
 )
 
 // page is the status page: one document that loads nothing and runs nothing.
@@ -88,24 +89,31 @@ func headline(s *model.Snapshot) (class, words string) {
 }
 
 func facts(s *model.Snapshot, now ntptime.Instant) []fact {
-	grown := growth(s, now)
-	list := []fact{
-		{"Time (UTC)", now.Wall.Time().Format("2006-01-02 15:04:05")},
+	list := []fact{{"Time (UTC)", now.Wall.Time().Format("2006-01-02 15:04:05")}}
+	if s.LastUpdate != (ntptime.Instant{}) || s.Synchronized {
+		list = append(list, measured(s, growth(s, now))...)
+	}
+	list = append(list,
+		fact{"Last update", ago(s.LastUpdate, now)},
+		fact{"Steps", fmt.Sprintf("%d, %s in all", s.Steps, span(s.StepsTotal))},
+		fact{"Leap", s.Leap.String()})
+	if s.LeapPending != 0 {
+		list = append(list, fact{"Leap second at", s.LeapPending.Time().Format(time.RFC3339)})
+	}
+	return list
+}
+
+// measured is what is known once the clock has been updated.
+func measured(s *model.Snapshot, grown time.Duration) []fact {
+	return []fact{
 		{"Offset", offset(s.Offset) + " ± " + span(s.ErrorBound+grown)},
 		{"Estimated error", span(s.EstimatedError)},
 		{"Frequency", fmt.Sprintf("%+.3f ± %.3f ppm", s.Frequency.PPM(), s.FrequencyError.PPM())},
 		{"Jitter", span(s.Jitter)},
 		{"Root delay", span(s.RootDelay)},
 		{"Root dispersion", span(s.RootDispersion + grown)},
-		{"Reference id", s.ReferenceID.Format(s.Stratum)},
-		{"Last update", ago(s.LastUpdate, now)},
-		{"Steps", fmt.Sprintf("%d, %s in all", s.Steps, span(s.StepsTotal))},
-		{"Leap", s.Leap.String()},
+		{"Reference id", reference(s)},
 	}
-	if s.LeapPending != 0 {
-		list = append(list, fact{"Leap second at", s.LeapPending.Time().Format(time.RFC3339)})
-	}
-	return list
 }
 
 // stateClasses colours the states; those not named are neutral.
@@ -117,9 +125,15 @@ var stateClasses = [model.States]string{
 
 func rowOf(r *model.SourceReport, now ntptime.Instant) row {
 	out := row{
-		Class: stateClasses[r.State], Name: r.Name, Address: address(r), State: r.State.String(), Reason: r.Reason,
+		Class: stateClasses[r.State], Name: r.Name, State: r.State.String(), Reason: r.Reason,
 		Stratum: fmt.Sprint(r.Server.Stratum), Poll: span(r.Interval), Reach: fmt.Sprintf("%03o", r.Reach),
 		Age: ago(r.LastSample, now),
+	}
+	if r.Server.Stratum >= wire.MaxStratum {
+		out.Stratum = "–"
+	}
+	if host := r.Address.Addr(); host.IsValid() && host.String() != r.Name && r.Address.String() != r.Name {
+		out.Address = r.Address.String()
 	}
 	if r.LastSample != (ntptime.Instant{}) {
 		out.Offset, out.Delay, out.Jitter = offset(r.Offset)+" ± "+span(r.Error), span(r.Delay), span(r.Jitter)

@@ -35,6 +35,18 @@ func TestPageShowsHowThingsStand(t *testing.T) {
 	}
 }
 
+func TestPageShowsNoNumbersBeforeThereAreAny(t *testing.T) {
+	f := someDaemon()
+	f.snapshot = &model.Snapshot{Stratum: 16, ErrorBound: 16 * time.Second, Sources: []model.SourceReport{someSource()}}
+	f.snapshot.Sources[0].Name, f.snapshot.Sources[0].LastSample = "192.0.2.1", ntptime.Instant{}
+	text, _ := pageOf(t, f)
+	for _, bad := range []string{"±", "0.0.0.0", "Offset</dt>", "192.0.2.1:123"} {
+		if strings.Contains(text, bad) {
+			t.Errorf("%q is on the page", bad)
+		}
+	}
+}
+
 func TestPageLoadsNothingFromAnywhere(t *testing.T) {
 	text, _ := pageOf(t, someDaemon())
 	for _, bad := range []string{"http:", "https:", "<script", "<link", "<img", "src=", "url(", "@import"} {
