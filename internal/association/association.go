@@ -68,7 +68,7 @@ type Config struct {
 	Key            *mac.Key      // nil: none. Only this key is believed
 	Interleaved    Interleave    //
 	MaxDelay       time.Duration // longer round trips give no sample; 0: no bound
-	Interval       time.Duration // KindBroadcastServer: between packets, 1 s to 2^17 s; default 64 s
+	Interval       time.Duration // KindBroadcastServer: between packets, 62.5 ms to 2^17 s; default 64 s
 	Delay          time.Duration // KindBroadcastClient: one-way delay while the server answers no exchange; default 4 ms
 	Dynamic        bool          // mobilized by operation: ends when the other end is silent
 	Group          bool          // KindBroadcastClient: follows a multicast group

@@ -64,7 +64,7 @@ func TestBroadcastServerHeader(t *testing.T) {
 }
 
 func TestBroadcastPollFieldIsRoundedDown(t *testing.T) {
-	for interval, want := range map[time.Duration]ntptime.Log2{time.Second: 0, 8 * time.Second: 3, 15 * time.Second: 3, 60 * time.Second: 5, 100 * time.Second: 6} {
+	for interval, want := range map[time.Duration]ntptime.Log2{62500 * time.Microsecond: -4, time.Second: 0, 8 * time.Second: 3, 15 * time.Second: 3, 60 * time.Second: 5, 100 * time.Second: 6} {
 		w := newWorld(t)
 		h := w.add("192.0.2.1", 0, 2)
 		h.mobilize(Config{Kind: KindBroadcastServer, Remote: groupEnd, Interval: interval})

@@ -173,10 +173,10 @@ func (a *Association) firstBroadcast(rx *model.Received, p *wire.Packet, out *Ou
 // expect notes when the next broadcast is due, and what the server says of itself.
 func (a *Association) expect(rx *model.Received, p *wire.Packet) {
 	l := &a.listener
-	l.interval = min(max(p.Poll, 0), highestPoll).Duration()
+	l.interval = min(max(p.Poll, lowestPoll), highestPoll).Duration()
 	l.waiting = rx.At.Raw.Add(l.interval + l.interval/2)
 	a.heard(p, a.serverState(p, rx.At.Wall), rx.At)
-	a.status.Interval, a.status.Poll = l.interval, min(max(p.Poll, 0), highestPoll)
+	a.status.Interval, a.status.Poll = l.interval, min(max(p.Poll, lowestPoll), highestPoll)
 }
 
 // follow notes a broadcast that is believed.

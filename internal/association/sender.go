@@ -19,7 +19,7 @@ type sender struct {
 // Bounds of a broadcast interval, and how soon a server that has no time yet looks
 // again whether it has.
 const (
-	shortestInterval = time.Second
+	shortestInterval = time.Second / 16
 	senderRetry      = time.Second
 )
 
