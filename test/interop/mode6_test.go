@@ -18,7 +18,9 @@ func TestNTPQAsksTimeball(t *testing.T) {
 	peers.Chronyd(t, server, chronyServer)
 	ntpq := peers.NTPQ(t)
 	access := "server: {access: {peer: [10.99.0.0/16, 127.0.0.0/8]}}\n"
-	d := start(t, client, quickSource(server.IPv4, "")+access+wrongClock)
+	// This ntpq does not live through a poll exponent below 0.
+	source := fmt.Sprintf("sources: [{server: %v, min_poll: 0, max_poll: 0}]\n", server.IPv4)
+	d := start(t, client, source+access+wrongClock)
 	d.follows(60*time.Second, server.IPv4)
 	for _, from := range []*peers.Host{client, monitor} {
 		address := client.IPv4.String()
