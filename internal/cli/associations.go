@@ -30,8 +30,15 @@ func printAssociations(w io.Writer, r *control.Associations) error {
 		if a.Dynamic {
 			kind = "dynamic"
 		}
-		t.row(fmt.Sprint(a.ID), a.Name, a.Address, a.Mode, a.RemoteMode, kind, fmt.Sprint(a.Version), fmt.Sprint(a.Poll),
-			fmt.Sprint(a.RemotePoll), reachBits(a.Reach), keyName(a.Key), fmt.Sprint(a.Sent), fmt.Sprint(a.Accepted),
+		remoteMode, remotePoll, reach := a.RemoteMode, fmt.Sprint(a.RemotePoll), reachBits(a.Reach)
+		if a.LastPacketAge == nil { // nobody has been heard, or nobody can be
+			remoteMode, remotePoll = "-", "-"
+		}
+		if a.Mode == broadcastMode {
+			reach = "-"
+		}
+		t.row(fmt.Sprint(a.ID), bareName(a.Name, a.Address), a.Address, a.Mode, remoteMode, kind, fmt.Sprint(a.Version),
+			fmt.Sprint(a.Poll), remotePoll, reach, keyName(a.Key), fmt.Sprint(a.Sent), fmt.Sprint(a.Accepted),
 			counts(a.Rejected, a.Kisses), a.Interface)
 	}
 	if err := t.print(w); err != nil {
@@ -40,6 +47,9 @@ func printAssociations(w io.Writer, r *control.Associations) error {
 	_, err := fmt.Fprintf(w, "%d associations\n", len(r.Associations))
 	return err
 }
+
+// broadcastMode is the mode of what only sends.
+const broadcastMode = "broadcast"
 
 func keyName(id uint32) string {
 	if id == 0 {

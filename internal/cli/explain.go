@@ -30,7 +30,7 @@ func printExplain(w io.Writer, e *control.Explain) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s %s (%s): %s\n  %s\n", stateMarks[s.State], s.Name, s.Address, s.State, s.Reason)
+		fmt.Fprintf(w, "%s %s: %s\n  %s\n", stateMarks[s.State], nameAt(s.Name, s.Address), s.State, s.Reason)
 		var t table
 		for _, c := range s.Checks {
 			t.row(checkRow(&c)...)

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -32,7 +33,8 @@ func newLab() *cobra.Command {
 		Short: "Run a scenario in real time: real daemons over loopback, with virtual clocks",
 		Long: "Run a scenario in real time. Every host is a real daemon with a virtual clock, at an\n" +
 			"address of its own in 127.0.0.0/8, and they talk over real UDP. It needs neither root nor\n" +
-			"network and touches no clock. The links and events of a scenario are for `simulate`.",
+			"network and touches no clock. Of a scenario's events it plays stop and start; the others,\n" +
+			"and the links, are for `simulate`. Exit 1 if a host is not synchronized at the end.",
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runLab(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], &o)
@@ -50,8 +52,8 @@ func runLab(ctx context.Context, stdout, stderr io.Writer, path string, o *labOp
 	if err != nil {
 		return err
 	}
-	if len(scenario.Links)+len(scenario.Events) > 0 {
-		fmt.Fprintln(stderr, "timeball: the links and events of this scenario are for `timeball simulate`; the lab has the loopback as it is")
+	if text := notPlayed(scenario); text != "" {
+		fmt.Fprintln(stderr, "timeball:", text)
 	}
 	log := zap.NewNop()
 	if o.logs {
@@ -64,32 +66,43 @@ func runLab(ctx context.Context, stdout, stderr io.Writer, path string, o *labOp
 		return err
 	}
 	defer l.Close()
-	if o.duration > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, o.duration)
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, o.duration)
 	failed := make(chan error, 1)
 	go func() { failed <- l.Run(ctx) }()
 	state, err := watchLab(ctx, stdout, l, failed, o)
-	if err != nil {
+	cancel()
+	if err = errors.Join(err, <-failed); err != nil {
 		return err
 	}
 	return concludeLab(stdout, state, o)
 }
 
+// notPlayed says what of a scenario the lab leaves out; "" if nothing.
+func notPlayed(s *simulate.Scenario) string {
+	left := len(s.Links)
+	for i := range s.Events {
+		if !lab.Plays(&s.Events[i]) {
+			left++
+		}
+	}
+	if left == 0 {
+		return ""
+	}
+	return "the links of this scenario, and its events other than stop and start, are for `timeball simulate`; the lab has the loopback as it is"
+}
+
 // watchLab shows the lab until it ends and returns its last state.
-func watchLab(ctx context.Context, w io.Writer, l *lab.Lab, failed <-chan error, o *labOptions) (lab.State, error) {
+func watchLab(ctx context.Context, w io.Writer, l *lab.Lab, failed chan error, o *labOptions) (lab.State, error) {
 	screen := newScreen(w, o.asJSON)
 	ticker := time.NewTicker(screen.interval)
 	defer ticker.Stop()
 	for {
 		select {
 		case err := <-failed:
-			return l.State(), err
+			failed <- err // for the caller
+			return l.State(), nil
 		case <-ctx.Done():
-			state := l.State() // before the daemons have stopped
-			return state, <-failed
+			return l.State(), nil // before the daemons have stopped
 		case <-ticker.C:
 			if err := screen.draw(l.State()); err != nil {
 				return lab.State{}, err
@@ -110,6 +123,10 @@ func concludeLab(w io.Writer, state lab.State, o *labOptions) error {
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("not synchronized at the end: %s", strings.Join(missing, ", "))
+	}
+	if name, worst := state.Worst(); !o.asJSON && name != "" {
+		_, err := fmt.Fprintf(w, "all %d hosts synchronized; largest true error %s (%s)\n", state.Running(), formatTime(worst), name)
+		return err
 	}
 	return nil
 }
@@ -150,8 +167,11 @@ func printLab(w io.Writer, state lab.State) error {
 	for _, name := range state.Names() {
 		h := state.Hosts[name]
 		row := []string{name, stratum(h.Stratum), formatOffset(h.TrueError), formatOffset(h.Offset), "± " + formatTime(h.ErrorBound)}
+		if h.Stopped {
+			row = []string{name, "stopped", formatOffset(h.TrueError)}
+		}
 		if len(h.Sources) == 0 {
-			t.row(append(row, "("+h.ReferenceID+")")...)
+			t.row(append(row, referenceMark(h.ReferenceID))...)
 		}
 		for i := range h.Sources {
 			t.row(append(row, labSource(&h.Sources[i])...)...)
@@ -165,10 +185,18 @@ func printLab(w io.Writer, state lab.State) error {
 	return err
 }
 
+// referenceMark stands for the sources of a host that has none.
+func referenceMark(id string) string {
+	if id == "" {
+		return ""
+	}
+	return "(" + id + ")"
+}
+
 func labSource(s *control.Source) []string {
 	offset := "-"
 	if s.Samples > 0 {
 		offset = formatOffset(s.Offset)
 	}
-	return []string{stateMarks[s.State] + " " + s.Name, s.Mode, s.State, offset, reachBits(s.Reach)}
+	return []string{stateMarks[s.State] + " " + bareName(s.Name, s.Address), s.Mode, s.State, offset, reachBits(s.Reach)}
 }

@@ -39,6 +39,9 @@ func addConfigFlag(cmd *cobra.Command, path *string) {
 
 // runDaemon is the life of the service: configuration, daemon, signals.
 func runDaemon(ctx context.Context, path string) error {
+	hangups := make(chan os.Signal, 1) // one that comes while another waits says nothing new
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	cfg, warnings, err := config.Load(path)
 	if err != nil {
 		return err
@@ -62,28 +65,22 @@ func runDaemon(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	stopReloads := reloadOnHangup(ctx, d)
-	defer stopReloads()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go reloadOnHangup(ctx, d, hangups)
 	return d.Run(ctx)
 }
 
-// reloadOnHangup reloads at each SIGHUP until it is stopped.
-func reloadOnHangup(ctx context.Context, d *daemon.Daemon) (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	ctx, cancel := context.WithCancel(ctx)
-	go func() {
-		for {
-			select {
-			case <-hangups:
-				d.Reload(ctx)
-			case <-ctx.Done():
-				signal.Stop(hangups)
-				return
-			}
+// reloadOnHangup is a goroutine: it reloads at each SIGHUP until ctx ends.
+func reloadOnHangup(ctx context.Context, d *daemon.Daemon, hangups <-chan os.Signal) {
+	for {
+		select {
+		case <-hangups:
+			d.Reload(ctx)
+		case <-ctx.Done():
+			return
 		}
-	}()
-	return cancel
+	}
 }
 
 // notifySystemd passes a state on; without systemd it does nothing.

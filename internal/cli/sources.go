@@ -3,10 +3,13 @@ package cli
 import (
 	"fmt"
 	"io"
+	"net/netip"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"timeball/internal/config"
 	"timeball/internal/control"
 )
 
@@ -67,11 +70,46 @@ func sourceRow(s *control.Source) []string {
 
 // label is the name of a source, with its address where the name is not it.
 func label(s *control.Source) string {
-	address := strings.TrimSuffix(s.Address, ":123")
-	if s.Name == address || address == "" {
-		return s.Name
+	return nameAt(s.Name, s.Address)
+}
+
+// nameAt is a source's name, with its address where the name does not say it. The port
+// stands there once, and not at all if it is NTP's.
+func nameAt(name, address string) string {
+	where, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return name
 	}
-	return s.Name + " (" + address + ")"
+	bare := bareName(name, address)
+	port := ""
+	if where.Port() != config.NTPPort {
+		port = ":" + strconv.Itoa(int(where.Port()))
+	}
+	host := where.Addr().String()
+	switch {
+	case bare == host && port == "":
+		return host
+	case bare == host:
+		return where.String()
+	case strings.Contains(bare, " "+host): // what listens or sends to a group names it
+		return bare
+	case port == "":
+		return bare + " (" + host + ")"
+	}
+	return bare + " (" + where.String() + ")"
+}
+
+// bareName is a source's name without the port that its address has too.
+func bareName(name, address string) string {
+	where, err := netip.ParseAddrPort(address)
+	if err != nil {
+		return name
+	}
+	bare, found := strings.CutSuffix(name, ":"+strconv.Itoa(int(where.Port())))
+	if !found || strings.Contains(bare, ":") && !strings.HasPrefix(bare, "[") {
+		return name // an IPv6 address that ends so has no port
+	}
+	return strings.Trim(bare, "[]")
 }
 
 // reachBits shows the reach register, the newest poll on the right.

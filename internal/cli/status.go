@@ -37,7 +37,7 @@ func headline(t *control.Tracking) string {
 	case !t.Synchronized:
 		return "NOT SYNCHRONIZED (" + t.State + ")"
 	case t.Source != "":
-		return fmt.Sprintf("synchronized to %s (%s), stratum %d", t.Source, t.Address, t.Stratum)
+		return fmt.Sprintf("synchronized to %s, stratum %d", nameAt(t.Source, t.Address), t.Stratum)
 	case t.State == "holdover":
 		return fmt.Sprintf("holding over without a source, stratum %d", t.Stratum)
 	}

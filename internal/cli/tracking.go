@@ -57,7 +57,7 @@ func reference(t *control.Tracking) string {
 	if t.Source == "" {
 		return "none (reference id " + t.ReferenceID + ")"
 	}
-	return fmt.Sprintf("%s (%s)", t.Source, t.Address)
+	return nameAt(t.Source, t.Address)
 }
 
 func stratum(s int) string {

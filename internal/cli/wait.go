@@ -34,11 +34,8 @@ func newWait() *cobra.Command {
 }
 
 func waitSynchronized(ctx context.Context, socket string, timeout, maxError time.Duration) error {
-	if timeout > 0 {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, timeout)
-		defer cancel()
-	}
+	ctx, cancel := within(ctx, timeout)
+	defer cancel()
 	ticker := time.NewTicker(waitPoll)
 	defer ticker.Stop()
 	for {
@@ -52,6 +49,14 @@ func waitSynchronized(ctx context.Context, socket string, timeout, maxError time
 		case <-ticker.C:
 		}
 	}
+}
+
+// within gives ctx a limit; 0: none.
+func within(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if limit <= 0 {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeout(ctx, limit)
 }
 
 // stillMissing says what is to be waited for; nil if nothing is. A daemon that does

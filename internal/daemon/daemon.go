@@ -36,7 +36,7 @@ type Options struct {
 	Version, Revision string
 	// Clock replaces the one that the configuration names.
 	Clock clock.Clock
-	// Lookup replaces the system's resolver.
+	// Lookup replaces the system's resolver; nil: that one.
 	Lookup resolve.Lookup
 	// Port is where to listen when there is no server section but an association needs
 	// the NTP port; the zero value is port 123 of every address.
@@ -57,7 +57,7 @@ type Daemon struct {
 	config    atomic.Pointer[config.Config]
 	policy    atomic.Pointer[responder.Policy]
 	keys      atomic.Pointer[mac.KeyRing]
-	addresses []netip.Addr // our own
+	addresses atomic.Pointer[[]netip.Addr] // our own; they change with the interfaces
 	snapshot  atomic.Pointer[model.Snapshot]
 	clock     clock.Clock
 	state     *stateFiles
@@ -68,8 +68,11 @@ type Daemon struct {
 	control   *controlService
 	metrics   atomic.Pointer[metricsService]
 	group     *group
-	serves    atomic.Bool // a server section stands
+	serves    atomic.Bool       // a server section stands
+	leap      system.LeapConfig // the registry's, once it runs
+	driver    config.ClockDriver
 	started   time.Time
+	running   chan struct{} // closed when Run has started every part
 	reloads   reloadState
 }
 
@@ -80,9 +83,12 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	if refused := config.NotBuilt(cfg); len(refused) > 0 {
 		return nil, notBuilt(refused)
 	}
-	d := &Daemon{opts: opts, log: opts.Log, started: time.Now()}
+	d := &Daemon{opts: opts, log: opts.Log, started: time.Now(), running: make(chan struct{})}
 	if d.log == nil {
 		d.log = zap.NewNop()
+	}
+	if d.opts.Lookup == nil {
+		d.opts.Lookup = resolve.System
 	}
 	d.config.Store(cfg)
 	d.reloads.note(nil)
@@ -102,11 +108,12 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 	if err := d.usePolicy(cfg); err != nil {
 		return err
 	}
-	d.addresses = ownAddresses(d.opts.Port)
+	d.setAddresses()
+	d.driver, d.leap = cfg.Clock.Driver, leapConfig(cfg, d.log)
 	d.serves.Store(cfg.Server != nil)
 	d.newSystemLoop(cfg)
 	d.resolver = resolve.New(d.opts.Lookup)
-	d.registry = newRegistry(d)
+	d.registry = newRegistry(d, cfg)
 	ports, err := openPorts(d, cfg)
 	if err != nil {
 		return err
@@ -146,8 +153,8 @@ func (d *Daemon) newSystemLoop(cfg *config.Config) {
 		inbox:    make(chan systemMessage, 256),
 		snapshot: &d.snapshot,
 		steering: map[model.SourceID]steering{},
-		onEvent:  d.logEvent,
-		onGate:   d.state.closeGate,
+		onEvent:  d.logSystemEvent,
+		gate:     d.state,
 	}
 	d.system.publish()
 }
@@ -162,11 +169,11 @@ func (d *Daemon) systemConfig(cfg *config.Config) system.Config {
 		StepUpdates:   cfg.Clock.Step.Updates,
 		MaxSlew:       ntptime.Frequency(cfg.Clock.MaxSlew),
 		Panic:         cfg.Clock.Panic,
-		PanicGateOpen: d.state.gate.Load(),
+		PanicGateOpen: d.state.open(),
 		AccuracyGoal:  cfg.Clock.AccuracyGoal,
 		Precision:     d.clock.Precision(),
-		Addresses:     d.addresses,
-		Leap:          leapConfig(cfg, d.log),
+		Addresses:     *d.addresses.Load(),
+		Leap:          d.leap,
 	}
 	c.Frequency, c.FrequencyError = d.state.drift()
 	if l := cfg.Local; l != nil {
@@ -180,26 +187,36 @@ func (d *Daemon) systemConfig(cfg *config.Config) system.Config {
 func (d *Daemon) Run(ctx context.Context) error {
 	defer d.Close()
 	d.group = newGroup(ctx)
+	d.startParts()
+	close(d.running)
+	d.notify("READY=1")
+	d.log.Info("timeball runs", zap.String("version", d.opts.Version), zap.String("clock", string(d.driver)))
+
+	<-d.group.ctx.Done()
+	d.notify("STOPPING=1")
+	err := waitAtMost(d.group, stopIn)
+	d.state.save(d.snapshot.Load())
+	d.log.Info("timeball stops", zap.Error(err))
+	return err
+}
+
+// startParts starts every goroutine; each ends when the group's context does.
+func (d *Daemon) startParts() {
 	d.group.Go("system", d.system.run)
 	d.group.Go("associations", d.registry.run)
 	d.ports.start(d.group)
 	d.control.start(d.group)
 	d.metrics.Load().start(d.group)
+	d.group.Go("names", d.closeResolver)
 	d.group.Go("state", d.keepState)
 	d.group.Go("supervisor", d.feedWatchdog)
-	d.registry.tell(d.group.ctx, func(g *registry) { g.start(d.config.Load()); g.tendAll() })
-	d.notify("READY=1")
-	d.log.Info("timeball runs", zap.String("version", d.opts.Version), zap.String("clock", string(d.config.Load().Clock.Driver)))
+}
 
-	<-d.group.ctx.Done()
-	d.notify("STOPPING=1")
-	d.ports.close()
-	d.control.close()
-	d.metrics.Load().close()
-	err := waitAtMost(d.group, stopIn)
-	d.state.save(d.snapshot.Load())
-	d.log.Info("timeball stops")
-	return err
+// closeResolver is a goroutine: it ends the look-ups when the daemon stops.
+func (d *Daemon) closeResolver(ctx context.Context) error {
+	<-ctx.Done()
+	d.resolver.Close()
+	return nil
 }
 
 // waitAtMost waits for the goroutines, but not for ever: a hanging one is named by
@@ -219,6 +236,9 @@ func waitAtMost(g *group, limit time.Duration) error {
 func (d *Daemon) Close() {
 	if d.ports != nil {
 		d.ports.close()
+	}
+	if d.resolver != nil {
+		d.resolver.Close()
 	}
 	d.control.close()
 	d.metrics.Load().close()

@@ -2,13 +2,14 @@ package daemon
 
 import (
 	"net/netip"
+	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 
 	"timeball/internal/association"
 	"timeball/internal/config"
 	"timeball/internal/mac"
-	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/system"
 	"timeball/internal/wire"
@@ -18,7 +19,9 @@ import (
 // association for each server that it hears.
 type listenEntry struct {
 	source config.Source
-	joined bool
+	index  int  // of the interface, 0: any, or not there
+	joined bool // the group, where there is one to join
+	missed bool // it could not be joined, and the log says so
 	// newest remembers the newest stamp believed from servers that have fallen silent:
 	// yesterday's packets are not to be believed again today (threats 20).
 	newest map[netip.AddrPort]ntptime.Timestamp
@@ -33,7 +36,7 @@ func newListenEntry(source config.Source) *listenEntry {
 // (or to any address, for broadcasts), by its interface.
 func (l *listenEntry) hears(a *arrival) bool {
 	s := &l.source
-	if s.Interface != "" && a.received.Interface != interfaceIndex(s.Interface) {
+	if s.Interface != "" && a.received.Interface != l.index {
 		return false
 	}
 	local := a.received.Local
@@ -93,21 +96,22 @@ func (g *registry) onStranger(a *arrival) {
 		Limit:           settings.MaxAssociations,
 	})
 	if !may {
-		g.d.log.Debug("no association for a peer", zap.Stringer("address", a.received.Remote), zap.String("reason", why))
+		if line := g.d.log.Check(zap.DebugLevel, "no association for a peer"); line != nil {
+			line.Write(zap.Stringer("address", a.received.Remote), zap.String("reason", why))
+		}
 		g.d.ports.stranger.answer(g.d.ports, a)
 		return
 	}
 	r := g.newRunner(association.Config{
-		Name:      a.received.Remote.Addr().String(),
-		Kind:      association.KindPassive,
-		Remote:    a.received.Remote,
-		Local:     a.received.Local,
-		Version:   g.packet.Version,
-		MinPoll:   passiveMinPoll,
-		MaxPoll:   passiveMaxPoll,
-		Key:       key,
-		Dynamic:   true,
-		Addresses: nil,
+		Name:    a.received.Remote.Addr().String(),
+		Kind:    association.KindPassive,
+		Remote:  a.received.Remote,
+		Local:   a.received.Local,
+		Version: g.packet.Version,
+		MinPoll: passiveMinPoll,
+		MaxPoll: passiveMaxPoll,
+		Key:     key,
+		Dynamic: true,
 	})
 	g.dynamic[dynamicKey{remote: r.remote}] = r
 	g.launch(r, system.SourceOptions{Name: r.name, MinPoll: passiveMinPoll, MaxPoll: passiveMaxPoll})
@@ -208,25 +212,42 @@ func (g *registry) mayFollow(addr netip.Addr) bool {
 
 // isOwn reports whether a packet comes from ourselves.
 func (g *registry) isOwn(remote netip.AddrPort) bool {
-	for _, own := range g.d.addresses {
-		if own == remote.Addr() {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(*g.d.addresses.Load(), remote.Addr().Unmap())
 }
 
 // tendListens joins the groups that are not joined yet and forgets what has ended.
 func (g *registry) tendListens() {
 	for _, l := range g.listens {
+		l.index = interfaceIndex(l.source.Interface)
 		if !l.joined {
-			l.joined = g.d.ports.listenTo(&l.source)
+			g.listenTo(l)
 		}
+	}
+	g.dropEnded()
+}
+
+// dropEnded forgets the associations of listening sources that have ended.
+func (g *registry) dropEnded() {
+	for _, l := range g.listens {
 		for remote, r := range l.active { //order: each is looked at by itself
 			if g.runners[r.id] != r {
 				delete(l.active, remote)
 			}
 		}
+	}
+}
+
+// listenTo makes the port receive what a listening source is about, and says once
+// what is in the way; it is tried again at every turn.
+func (g *registry) listenTo(l *listenEntry) {
+	err := g.d.ports.listenTo(&l.source)
+	if l.joined = err == nil; l.joined {
+		l.missed = false
+		return
+	}
+	if !l.missed {
+		l.missed = true
+		g.d.log.Warn("not listening to a group yet; will go on trying", zap.Stringer("group", groupOf(&l.source)), zap.Error(err))
 	}
 }
 
@@ -243,25 +264,31 @@ func (l *listenEntry) remember(r *runner) {
 const maxRemembered = 1000
 
 // startSenders mobilizes the broadcast and multicast senders.
-func (g *registry) startSenders(cfg *config.Config) {
-	if cfg.Server == nil {
+func (g *registry) startSenders() {
+	server := g.config.Server
+	if server == nil {
 		return
 	}
-	for i := range cfg.Server.Broadcast {
-		b := &cfg.Server.Broadcast[i]
+	for i := range server.Broadcast {
+		b := &server.Broadcast[i]
 		g.startSender(association.Config{
-			Name: "broadcast " + b.Address.String(), Remote: netip.AddrPortFrom(b.Address, b.Port), Interface: b.Interface,
+			Name: senderName("broadcast", b.Address, b.Interface), Remote: netip.AddrPortFrom(b.Address, b.Port), Interface: b.Interface,
 			Interval: b.Interval, Key: g.key(b.Key), Version: b.Version,
 		})
 	}
-	for i := range cfg.Server.Multicast {
-		m := &cfg.Server.Multicast[i]
+	for i := range server.Multicast {
+		m := &server.Multicast[i]
 		g.d.ports.setTTL(m.Group, m.TTL)
 		g.startSender(association.Config{
-			Name: "multicast " + m.Group.String(), Remote: netip.AddrPortFrom(m.Group, m.Port), Interface: m.Interface,
+			Name: senderName("multicast", m.Group, m.Interface), Remote: netip.AddrPortFrom(m.Group, m.Port), Interface: m.Interface,
 			Interval: m.Interval, Key: g.key(m.Key), Version: m.Version,
 		})
 	}
+}
+
+// senderName is what reports call a sender: what it does, where to, by which interface.
+func senderName(kind string, to netip.Addr, ifname string) string {
+	return strings.TrimRight(kind+" "+to.String()+" "+ifname, " ")
 }
 
 func (g *registry) startSender(cfg association.Config) {
@@ -269,15 +296,4 @@ func (g *registry) startSender(cfg association.Config) {
 	r := g.newRunner(cfg)
 	g.senders = append(g.senders, r)
 	g.launchSender(r)
-}
-
-// statuses returns the status of every association, for reports.
-func (g *registry) statuses() []model.SourceStatus {
-	var list []model.SourceStatus
-	for _, r := range g.runners { //order: sorted by the caller
-		if status := r.latest.Load(); status != nil {
-			list = append(list, *status)
-		}
-	}
-	return list
 }

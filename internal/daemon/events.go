@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 
 	"go.uber.org/zap"
@@ -50,8 +51,21 @@ var alarms = map[model.EventKind]zapcore.Level{
 	model.EventStep:           zapcore.WarnLevel,
 }
 
-// logEvent writes one line for a change of state, in the words of the metrics.
-func (d *Daemon) logEvent(e model.Event) {
+// logSystemEvent logs what the system process has to say. Whether a source is reached
+// its association tells too, with the reason; that is the line that stays.
+func (d *Daemon) logSystemEvent(e model.Event) {
+	switch {
+	case e.Kind == model.EventReachable || e.Kind == model.EventUnreachable:
+	case e.Source == 0:
+		d.logEvent(e, "")
+	default:
+		d.logEvent(e, d.nameOf(e.Source))
+	}
+}
+
+// logEvent writes one line for a change of state, in the words of the metrics. source
+// names the one that it is about, "" if it is about none.
+func (d *Daemon) logEvent(e model.Event, source string) {
 	level, alarm := alarms[e.Kind]
 	if !alarm {
 		level = zapcore.InfoLevel
@@ -61,8 +75,8 @@ func (d *Daemon) logEvent(e model.Event) {
 		return
 	}
 	var fields []zap.Field
-	if e.Source != 0 {
-		fields = append(fields, zap.String("source", d.nameOf(e.Source)))
+	if source != "" {
+		fields = append(fields, zap.String("source", source))
 	}
 	if e.Value != 0 {
 		fields = append(fields, zap.Duration("value", e.Value))
@@ -78,20 +92,21 @@ func (d *Daemon) nameOf(id model.SourceID) string {
 	if s := d.snapshot.Load(); s != nil {
 		for i := range s.Sources {
 			if r := &s.Sources[i]; r.Source == id {
-				return sourceName(&r.SourceStatus)
+				return nameWithAddress(r.Name, r.Address)
 			}
 		}
 	}
 	return fmt.Sprintf("#%d", id)
 }
 
-// sourceName is the configured name, with the address where that says more.
-func sourceName(s *model.SourceStatus) string {
-	address := s.Address.Addr().String()
-	if !s.Address.IsValid() || s.Name == address {
-		return s.Name
+// nameWithAddress is a source's configured name, with the address where the name does
+// not say it already.
+func nameWithAddress(name string, address netip.AddrPort) string {
+	addr := address.Addr()
+	if !address.IsValid() || name == addr.String() || name == address.String() || strings.Contains(name, " "+addr.String()) {
+		return name
 	}
-	return s.Name + " (" + address + ")"
+	return name + " (" + addr.String() + ")"
 }
 
 // notBuilt is the error for a configuration that asks for what does not exist yet.

@@ -7,11 +7,10 @@ import (
 	"net"
 	"net/netip"
 
-	"go.uber.org/zap"
-
 	"timeball/internal/association"
 	"timeball/internal/config"
 	"timeball/internal/mac"
+	"timeball/internal/model"
 	"timeball/internal/netio"
 	"timeball/internal/ntptime"
 	"timeball/internal/system"
@@ -94,20 +93,29 @@ func (g *registry) key(id uint32) *mac.Key {
 	return g.d.keys.Load().Key(id)
 }
 
+// keyID is the id of a key, 0 for none.
+func keyID(k *mac.Key) uint32 {
+	if k == nil {
+		return 0
+	}
+	return k.ID()
+}
+
 // newRunner makes an association with its channels. It does not run yet.
 func (g *registry) newRunner(cfg association.Config) *runner {
 	g.nextID++
 	cfg.ID = g.nextID
-	cfg.Addresses = g.d.addresses
+	cfg.Addresses = *g.d.addresses.Load()
 	if bound := g.d.boundAddress(); !cfg.Local.IsValid() && bound.Is4() == cfg.Remote.Addr().Is4() {
 		cfg.Local = bound
 	}
 	cfg.PivotFloor = g.d.state.floor
 	cfg.InterfaceIndex = interfaceIndex(cfg.Interface)
-	return &runner{
+	r := &runner{
 		id:       cfg.ID,
 		name:     cfg.Name,
 		kind:     cfg.Kind,
+		key:      keyID(cfg.Key),
 		remote:   cfg.Remote,
 		assoc:    association.New(cfg, g.d.clock.Now(), cryptoRandom{}),
 		clock:    g.d.clock,
@@ -120,11 +128,13 @@ func (g *registry) newRunner(cfg association.Config) *runner {
 		client: netio.ClientConfig{
 			Remote: cfg.Remote, Local: cfg.Local, Interface: cfg.Interface, Clock: g.d.netClock(),
 		},
-		group:   g.d.group,
-		log:     g.d.log,
-		onEvent: g.d.logEvent,
-		onDone:  g.ended,
+		group:  g.d.group,
+		log:    g.d.log,
+		onDone: g.ended,
 	}
+	name := nameWithAddress(r.name, r.remote)
+	r.onEvent = func(e model.Event) { g.d.logEvent(e, name) }
+	return r
 }
 
 // launch makes the system process know the source, and starts its goroutine.
@@ -171,12 +181,11 @@ func (g *registry) stop(r *runner) {
 }
 
 // ended is called on an association's goroutine when it has demobilized itself.
-func (g *registry) ended(r *runner, reason string) {
+func (g *registry) ended(r *runner) {
 	g.tell(g.d.group.ctx, func(g *registry) {
 		if g.runners[r.id] != r {
 			return
 		}
-		g.d.log.Info("association ended", zap.String("source", r.name), zap.String("reason", reason))
 		for _, e := range g.entries {
 			for _, m := range e.members {
 				if m == r {

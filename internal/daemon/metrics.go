@@ -38,7 +38,8 @@ func (m *metricsService) start(g *group) {
 	if m == nil {
 		return
 	}
-	g.Go("metrics", func(context.Context) error {
+	g.Go("metrics", func(ctx context.Context) error {
+		defer context.AfterFunc(ctx, m.close)()
 		if err := m.server.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}

@@ -109,6 +109,12 @@ func (d *Daemon) boundAddress() netip.Addr {
 	return netip.Addr{}
 }
 
+// setAddresses looks up our own addresses.
+func (d *Daemon) setAddresses() {
+	own := ownAddresses(d.opts.Port)
+	d.addresses.Store(&own)
+}
+
 // ownAddresses are the addresses that others know us by: a source that follows one
 // of them would make a loop.
 func ownAddresses(port netip.AddrPort) []netip.Addr {
@@ -136,7 +142,7 @@ func readLeapFile(cfg *config.Config) (*leapfile.List, string) {
 	if path == "" || cfg.Clock.Leap.Mode == config.LeapIgnore {
 		return nil, ""
 	}
-	data, err := os.ReadFile(path)
+	data, err := readAtMost(path, longestLeapFile)
 	if os.IsNotExist(err) {
 		return nil, "" // the majority of the sources announces leap seconds too
 	}
@@ -152,6 +158,23 @@ func readLeapFile(cfg *config.Config) (*leapfile.List, string) {
 			path, list.Expires.Time().Format(time.DateOnly))
 	}
 	return list, ""
+}
+
+// longestLeapFile bounds the list in octets; that of 2026 has under 5000.
+const longestLeapFile = 1 << 20
+
+// readAtMost reads a plain file of no more than limit octets.
+func readAtMost(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is no plain file", path)
+	case info.Size() > limit:
+		return nil, fmt.Errorf("%s has %d octets, more than %d", path, info.Size(), limit)
+	}
+	return os.ReadFile(path)
 }
 
 // LeapWarnings are what `check` has to say of the list of leap seconds.

@@ -24,7 +24,7 @@ import (
 type portSet struct {
 	d        *Daemon
 	ports    atomic.Pointer[[]*listener]
-	clients  *responder.Clients // nil without a server
+	clients  *responder.Clients // nil if none are to be remembered
 	stamps   *responder.Stamps
 	stranger *stranger
 	dropped  atomic.Uint64 // arrivals that the registry had no room for
@@ -32,7 +32,7 @@ type portSet struct {
 	mu      sync.Mutex
 	groups  map[groupKey]*listener // heard by sockets of their own (lab)
 	closed  bool
-	waiting map[uint32]stampOwner
+	waiting map[uint32]stampOwner // at most maxWaiting
 	nextID  uint32
 }
 
@@ -62,7 +62,7 @@ const maxWaiting = 4096
 // peer or a broadcast client.
 func openPorts(d *Daemon, cfg *config.Config) (*portSet, error) {
 	p := &portSet{d: d, waiting: map[uint32]stampOwner{}, groups: map[groupKey]*listener{}}
-	p.makeTables(cfg)
+	p.makeTables(cfg.Server)
 	var opened []*listener
 	for _, address := range listenAddresses(cfg, d.opts.Port) {
 		l, err := p.open(cfg, address)
@@ -78,15 +78,20 @@ func openPorts(d *Daemon, cfg *config.Config) (*portSet, error) {
 	return p, nil
 }
 
-// makeTables makes the tables of clients, where a server needs them and there are none.
-func (p *portSet) makeTables(cfg *config.Config) {
-	s := cfg.Server
-	if s == nil || p.clients != nil {
-		return
+// defaultClientLog is the size of the tables while there is no server section that says
+// otherwise: a reload may bring one. What is not used takes no memory.
+const defaultClientLog = 65536
+
+// makeTables makes the tables of clients. They stay as they are until the next start,
+// since every shard holds them.
+func (p *portSet) makeTables(s *config.Server) {
+	settings := config.ClientLog{Size: defaultClientLog}
+	if s != nil {
+		settings = s.ClientLog
 	}
 	seed := responder.Seed{cryptoRandom{}.Uint64(), cryptoRandom{}.Uint64()}
-	p.clients = responder.NewClients(s.ClientLog.Size, seed, s.ClientLog.Privacy)
-	p.stamps = responder.NewStamps(s.ClientLog.Size, seed)
+	p.clients = responder.NewClients(settings.Size, seed, settings.Privacy)
+	p.stamps = responder.NewStamps(settings.Size, seed)
 }
 
 // list is the addresses listened at now.
@@ -167,7 +172,10 @@ func (p *portSet) start(g *group) {
 	g.Go("interfaces", p.watchInterfaces)
 }
 
+// serve starts the goroutines of one address; they end when it is closed, as it is at
+// the latest when the daemon stops.
 func (p *portSet) serve(g *group, l *listener) {
+	context.AfterFunc(g.ctx, func() { _ = l.Close() })
 	for worker, shard := range l.shards {
 		g.Go(fmt.Sprintf("port %s/%d", l.LocalAddr(), worker), func(context.Context) error {
 			return l.Serve(worker, p.newHandler(shard))
@@ -175,20 +183,35 @@ func (p *portSet) serve(g *group, l *listener) {
 	}
 }
 
-// watchInterfaces is a goroutine: it joins groups again when interfaces come and go.
+// watchAgain is the pause after the watch over the interfaces has failed.
+const watchAgain = 30 * time.Second
+
+// watchInterfaces is a goroutine: it joins groups again when interfaces come and go,
+// and lets the registry know. Without the watch the daemon runs on.
 func (p *portSet) watchInterfaces(ctx context.Context) error {
-	monitor, err := netio.OpenMonitor()
-	if err != nil {
-		p.d.log.Warn("changes of the interfaces will not be noticed", zap.Error(err))
-		return nil
-	}
-	return monitor.Run(ctx, func() {
-		for _, l := range p.list() {
-			if err := l.Refresh(); err != nil {
-				p.d.log.Warn("interfaces have changed, and not everything could follow", zap.Error(err))
-			}
+	for warned := false; ; warned = true {
+		monitor, err := netio.OpenMonitor()
+		if err == nil {
+			err = monitor.Run(ctx, func() { p.interfacesChanged(ctx) })
 		}
-	})
+		if err != nil && !warned {
+			p.d.log.Warn("changes of the interfaces are not noticed at present", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(watchAgain):
+		}
+	}
+}
+
+func (p *portSet) interfacesChanged(ctx context.Context) {
+	for _, l := range p.list() {
+		if err := l.Refresh(); err != nil {
+			p.d.log.Warn("interfaces have changed, and not everything could follow", zap.Error(err))
+		}
+	}
+	p.d.registry.tell(ctx, (*registry).interfacesChanged)
 }
 
 // handler answers what comes in by one socket. It runs on that socket's goroutine.
@@ -276,7 +299,13 @@ func (p *portSet) Send(r *runner, t *association.Transmit) (ntptime.Instant, err
 	if port == nil {
 		return ntptime.Instant{}, fmt.Errorf("no NTP port for %s; is the address family configured under server.listen?", t.To)
 	}
-	return port.Send(t.Data, t.To, t.Local, t.Interface, netio.StampRequest{Want: true, ID: p.await(r, t.ID)})
+	index := t.Interface
+	if name := r.client.Interface; name != "" { // it may have come, or come back under another index
+		if index = interfaceIndex(name); index == 0 {
+			return ntptime.Instant{}, fmt.Errorf("interface %s is not there", name)
+		}
+	}
+	return port.Send(t.Data, t.To, t.Local, index, netio.StampRequest{Want: true, ID: p.await(r, t.ID)})
 }
 
 // portFor finds a port that can send to an address, from the local one if it is given.
@@ -344,23 +373,16 @@ func (p *portSet) newStranger() *stranger {
 	return &stranger{p.newHandler(shard), make([]byte, longestReply)}
 }
 
-// listenTo makes the port receive what a broadcast or multicast client listens for.
-// It reports false while the interface is not there.
-func (p *portSet) listenTo(s *config.Source) bool {
-	if s.Kind == config.BroadcastClient && !p.d.opts.Groups {
-		return true // a wildcard socket receives broadcasts by itself
+// listenTo makes the port receive what a broadcast or multicast client listens for. It
+// is an error while the interface is not there.
+func (p *portSet) listenTo(s *config.Source) error {
+	switch {
+	case p.d.opts.Groups:
+		return p.openGroup(netip.AddrPortFrom(groupOf(s), p.d.opts.Port.Port()), s.Interface)
+	case s.Kind == config.BroadcastClient:
+		return nil // a wildcard socket receives broadcasts by itself
 	}
-	var err error
-	group := groupOf(s)
-	if p.d.opts.Groups {
-		err = p.openGroup(netip.AddrPortFrom(group, p.d.opts.Port.Port()), s.Interface)
-	} else {
-		err = p.join(group, s.Interface)
-	}
-	if err != nil {
-		p.d.log.Warn("not listening to a group yet; will try again", zap.Stringer("group", group), zap.Error(err))
-	}
-	return err == nil
+	return p.join(s.Group, s.Interface)
 }
 
 // join makes the first port that speaks the group's family a member.

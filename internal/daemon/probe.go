@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -92,7 +93,7 @@ func newAsker(q Question, c clock.Clock, g *group, inbox chan systemMessage) *ru
 		group:   g,
 		log:     zap.NewNop(),
 		onEvent: func(model.Event) {},
-		onDone:  func(*runner, string) { g.Stop() },
+		onDone:  func(*runner) { g.Stop() },
 	}
 }
 
@@ -113,14 +114,32 @@ func (a *Answer) collect(ctx context.Context, inbox <-chan systemMessage, limit 
 	return false
 }
 
-// hopeless reports that as many polls as were asked for are over.
+// spareExchanges are made where an answer came but was of no use: a delay that noise
+// has made negative, for one.
+const spareExchanges = 2
+
+// hopeless reports that as many polls are over as were asked for. Silence is not asked
+// a second time.
 func (a *Answer) hopeless() bool {
-	return int(a.Status.Sent) > a.Question.Count || (int(a.Status.Sent) == a.Question.Count && a.Status.Unanswered > 0)
+	allowed := a.Question.Count
+	if a.refused() {
+		allowed += spareExchanges
+	}
+	sent := int(a.Status.Sent)
+	return sent > allowed || sent == allowed && a.Status.Unanswered > 0
+}
+
+// refused reports whether any packet failed a test.
+func (a *Answer) refused() bool {
+	return a.Status.Rejected != [model.RejectReasons]uint64{}
 }
 
 // fault says why an answer is of no use; nil if it has samples.
 func (a *Answer) fault(ctx context.Context) error {
-	where := fmt.Sprintf("%s (%s)", a.Question.Name, a.Question.Remote)
+	where := nameWithAddress(a.Question.Name, a.Question.Remote)
+	if a.Question.Name == "" {
+		where = a.Question.Remote.String()
+	}
 	switch {
 	case len(a.Samples) > 0:
 		return nil
@@ -149,14 +168,7 @@ func (a *Answer) kisses() string {
 			text += " " + code.String()
 		}
 	}
-	return trimLeadingSpace(text)
-}
-
-func trimLeadingSpace(s string) string {
-	if s != "" && s[0] == ' ' {
-		return s[1:]
-	}
-	return s
+	return strings.TrimSpace(text)
 }
 
 // ProbeSources asks each unicast source of a configuration once and lets the system

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"time"
 
@@ -33,8 +34,8 @@ type registry struct {
 	dynamic map[dynamicKey]*runner
 	listens []*listenEntry
 	nextID  model.SourceID
-	inbox   chan func(*registry)
-	arrived chan arrival // from port 123, modes 1, 2, 4 and 5; full: dropped and counted
+	inbox   chan func(*registry) // senders wait, until their context or the daemon ends
+	arrived chan arrival         // from port 123, modes 1, 2, 4 and 5; full: dropped and counted
 	packet  wire.Packet
 }
 
@@ -44,9 +45,10 @@ type dynamicKey struct {
 	broadcast bool
 }
 
-func newRegistry(d *Daemon) *registry {
+func newRegistry(d *Daemon, cfg *config.Config) *registry {
 	return &registry{
 		d:       d,
+		config:  cfg,
 		runners: map[model.SourceID]*runner{},
 		dynamic: map[dynamicKey]*runner{},
 		inbox:   make(chan func(*registry), 64),
@@ -58,6 +60,7 @@ func newRegistry(d *Daemon) *registry {
 func (g *registry) run(ctx context.Context) error {
 	ticker := time.NewTicker(tend)
 	defer ticker.Stop()
+	g.start()
 	g.tendAll()
 	for {
 		select {
@@ -78,18 +81,26 @@ func (g *registry) run(ctx context.Context) error {
 // ask runs task on the registry's goroutine and waits for it.
 func (g *registry) ask(ctx context.Context, task func(*registry)) error {
 	done := make(chan struct{})
+	stopped := g.d.group.ctx.Done()
 	select {
 	case g.inbox <- func(g *registry) { task(g); close(done) }:
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-stopped:
+		return errStopping
 	}
 	select {
 	case <-done:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-stopped:
+		return errStopping
 	}
 }
+
+// errStopping is the answer of a daemon that is about to end.
+var errStopping = errors.New("the daemon is stopping")
 
 // tell runs task on the registry's goroutine later.
 func (g *registry) tell(ctx context.Context, task func(*registry)) {
@@ -99,13 +110,12 @@ func (g *registry) tell(ctx context.Context, task func(*registry)) {
 	}
 }
 
-// start mobilizes everything that a configuration names.
-func (g *registry) start(cfg *config.Config) {
-	g.config = cfg
-	for _, source := range cfg.Sources {
+// start mobilizes everything that the configuration names.
+func (g *registry) start() {
+	for _, source := range g.config.Sources {
 		g.startSource(source)
 	}
-	g.startSenders(cfg)
+	g.startSenders()
 }
 
 func (g *registry) startSource(source config.Source) {
@@ -114,6 +124,22 @@ func (g *registry) startSource(source config.Source) {
 		g.entries = append(g.entries, newEntry(source))
 	case config.BroadcastClient, config.MulticastClient:
 		g.listens = append(g.listens, newListenEntry(source))
+	}
+}
+
+// interfacesChanged takes over that interfaces or addresses have come or gone: our own
+// addresses, by which loops are found, and the interfaces that listening sources name.
+func (g *registry) interfacesChanged() {
+	g.d.setAddresses()
+	g.tendListens()
+	g.reconfigure()
+}
+
+// reconfigure shows the system process the present settings.
+func (g *registry) reconfigure() {
+	select {
+	case g.d.system.inbox <- reconfigure{g.d.systemConfig(g.config)}:
+	case <-g.d.group.ctx.Done():
 	}
 }
 

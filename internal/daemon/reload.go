@@ -50,7 +50,13 @@ func (r *reloadState) succeeded() (at time.Time, good bool) {
 // Reload reads the configuration again. If anything is wrong with it the running one
 // stays in force, whole, and the log says why; else what has changed is taken over,
 // and associations that have not changed keep filter and poll.
+// A call before the daemon runs waits until it does.
 func (d *Daemon) Reload(ctx context.Context) {
+	select {
+	case <-d.running:
+	case <-ctx.Done():
+		return
+	}
 	d.notify("RELOADING=1")
 	defer d.notify("READY=1")
 	err := d.reload(ctx)
@@ -85,10 +91,26 @@ func (d *Daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, section := range plan.Restart {
+	if err := d.registry.ask(ctx, swap); err != nil {
+		return err
+	}
+	for _, section := range slices.Concat(plan.Restart, d.ports.late(&plan, old)) {
 		d.log.Warn("change takes effect at the next start", zap.String("section", section))
 	}
-	return d.registry.ask(ctx, func(g *registry) { swap(g) })
+	return nil
+}
+
+// late names what changed of the server that sockets already open cannot take over.
+func (p *portSet) late(plan *config.Plan, old *config.Config) (sections []string) {
+	if old.Server == nil {
+		return nil
+	}
+	for _, section := range []string{"server.workers", "server.interfaces", "server.client_log"} {
+		if plan.Has(section) && p.d.serves.Load() {
+			sections = append(sections, section)
+		}
+	}
+	return sections
 }
 
 // prepare does everything that can fail and returns what cannot.
@@ -111,14 +133,12 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 		d.policy.Store(newPolicy(next, keys))
 		d.config.Store(next)
 		d.serves.Store(next.Server != nil)
+		d.leap = leapConfig(next, d.log)
 		d.setLevel(next)
 		ports.commit(d.group)
 		metrics.commit(d.group)
 		g.adopt(plan, old, next)
-		select {
-		case d.system.inbox <- reconfigure{d.systemConfig(next)}:
-		case <-d.group.ctx.Done():
-		}
+		g.reconfigure()
 	}, nil
 }
 
@@ -140,7 +160,6 @@ type portChange struct {
 // preparePorts opens what is new; an address that stays keeps its sockets.
 func (d *Daemon) preparePorts(next *config.Config) (*portChange, error) {
 	change := &portChange{set: d.ports}
-	d.ports.makeTables(next)
 	wanted := listenAddresses(next, d.opts.Port)
 	for _, l := range d.ports.list() {
 		if slices.Contains(wanted, l.address) {
@@ -189,20 +208,32 @@ func (g *registry) adopt(plan *config.Plan, old, next *config.Config) {
 	for _, i := range plan.Stop {
 		g.stopSource(&old.Sources[i])
 	}
-	if plan.Has("keys") {
-		g.restartKeyed()
-	}
+	changed := changedKeys(old, next)
+	g.restartKeyed(changed)
+	g.stopUnwelcome(changed)
 	for _, j := range plan.Start {
 		g.startSource(next.Sources[j])
 	}
-	if plan.Has("keys") || plan.Has("server") || plan.Has("server.broadcast") || plan.Has("server.multicast") || plan.Has("server.listen") {
+	if slices.ContainsFunc([]string{"keys", "server", "server.broadcast", "server.multicast", "server.listen"}, plan.Has) {
 		for _, r := range g.senders {
 			g.stop(r)
 		}
 		g.senders = nil
-		g.startSenders(next)
+		g.startSenders()
 	}
 	g.tendAll()
+}
+
+// changedKeys returns the ids whose key is another one now, or none any more.
+func changedKeys(old, next *config.Config) map[uint32]bool {
+	changed := map[uint32]bool{}
+	for _, k := range old.Keys {
+		same := func(n config.Key) bool { return reflect.DeepEqual(n, k) }
+		if !slices.ContainsFunc(next.Keys, same) {
+			changed[k.ID] = true
+		}
+	}
+	return changed
 }
 
 // stopSource ends the associations of one line of the old configuration.
@@ -212,6 +243,7 @@ func (g *registry) stopSource(source *config.Source) {
 			return false
 		}
 		g.stopMembers(e)
+		g.forgetName(e)
 		return true
 	})
 	g.listens = slices.DeleteFunc(g.listens, func(l *listenEntry) bool {
@@ -223,11 +255,21 @@ func (g *registry) stopSource(source *config.Source) {
 	})
 }
 
+// forgetName ends the look-up of an entry's name, unless another has the same.
+func (g *registry) forgetName(e *entry) {
+	shared := func(other *entry) bool { return other != e && other.source.Host == e.source.Host }
+	if e.asking && !slices.ContainsFunc(g.entries, shared) {
+		g.d.resolver.Forget(e.source.Host)
+	}
+}
+
 func (g *registry) stopMembers(e *entry) {
 	for _, r := range e.members {
 		g.stop(r)
 	}
 	e.members = nil
+	clear(e.falseRuns)
+	clear(e.falseSamples)
 }
 
 func (g *registry) stopListening(l *listenEntry) {
@@ -238,24 +280,33 @@ func (g *registry) stopListening(l *listenEntry) {
 	g.d.ports.stopListening(&l.source)
 }
 
-// restartKeyed begins anew what uses a key: the old key must not be believed any more.
-func (g *registry) restartKeyed() {
+// restartKeyed begins anew what uses a key that has changed: the old one must not be
+// believed any more.
+func (g *registry) restartKeyed(changed map[uint32]bool) {
 	for _, e := range g.entries {
-		if e.source.Key != 0 {
+		if changed[e.source.Key] {
 			g.stopMembers(e)
 		}
 	}
-	for _, l := range g.listens {
-		if l.source.Key != 0 {
-			for _, r := range l.active { //order: all are stopped
+}
+
+// stopUnwelcome ends the associations mobilized by operation that the configuration,
+// which is in force already, would not mobilize now.
+func (g *registry) stopUnwelcome(changed map[uint32]bool) {
+	settings := &g.config.Symmetric
+	for _, r := range g.dynamic { //order: each is judged by itself
+		stays := g.mayFollow(r.remote.Addr()) && !changed[r.key]
+		switch r.kind {
+		case association.KindPassive:
+			byKey := r.key != 0 && slices.Contains(settings.Keys, r.key)
+			if !stays || !settings.Passive || !(byKey || settings.Unauthenticated && r.key == 0) {
 				g.stop(r)
 			}
-			clear(l.active)
+		case association.KindBroadcastClient:
+			if !stays {
+				g.stop(r)
+			}
 		}
 	}
-	for _, r := range g.runners { //order: all of a kind are stopped
-		if r.kind == association.KindPassive {
-			g.stop(r)
-		}
-	}
+	g.dropEnded()
 }

@@ -84,7 +84,7 @@ func (d *Daemon) answer(ctx context.Context, r control.Request) (any, error) {
 func (d *Daemon) about() control.Daemon {
 	return control.Daemon{
 		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started).Seconds(),
-		Configuration: d.opts.Path, ReloadError: d.reloads.problem(), Clock: string(d.config.Load().Clock.Driver),
+		Configuration: d.opts.Path, ReloadError: d.reloads.problem(), Clock: string(d.driver),
 	}
 }
 
@@ -139,7 +139,8 @@ func (p *portSet) serverStats() control.ServerStats {
 
 // clientsReport reports who asks us: args "count" and "order" (rate, recent, drops).
 func (p *portSet) clientsReport(args map[string]string, now ntptime.Raw) (control.Clients, error) {
-	if p.clients == nil {
+	server := p.d.config.Load().Server
+	if p.clients == nil || server == nil {
 		return control.Clients{Clients: []control.Client{}, Unavailable: "there is no server section, or server.client_log.size is 0"}, nil
 	}
 	count := defaultClients
@@ -153,8 +154,7 @@ func (p *portSet) clientsReport(args map[string]string, now ntptime.Raw) (contro
 	if !known {
 		return control.Clients{}, fmt.Errorf("order %q is not known; use rate, recent, hits or drops", args["order"])
 	}
-	private := p.d.config.Load().Server.ClientLog.Privacy
-	return control.ClientsReport(p.clients.Top(count, order, now), p.clients.Totals(time.Hour, now), private), nil
+	return control.ClientsReport(p.clients.Top(count, order, now), p.clients.Totals(time.Hour, now), server.ClientLog.Privacy), nil
 }
 
 // counters sums what the shards of one address have counted.

@@ -31,6 +31,7 @@ type runner struct {
 	id           model.SourceID
 	name         string
 	kind         association.Kind
+	key          uint32 // id of the key that is believed, 0: none
 	remote       netip.AddrPort
 	assoc        *association.Association
 	clock        clock.Clock
@@ -45,7 +46,7 @@ type runner struct {
 	group        *group
 	log          *zap.Logger
 	onEvent      func(model.Event)
-	onDone       func(r *runner, reason string)
+	onDone       func(r *runner)
 	onEnd        func()                             // of the registry, when the association is gone
 	lastTransmit atomic.Uint64                      // newest mode 5 stamp believed
 	latest       atomic.Pointer[model.SourceStatus] // as last told to the system process
@@ -79,7 +80,7 @@ func (r *runner) run(ctx context.Context) error {
 		}
 		if r.out.Done {
 			r.note()
-			r.onDone(r, r.out.Reason)
+			r.onDone(r)
 			return nil
 		}
 	}
@@ -189,7 +190,7 @@ func (r *runner) transmit(ctx context.Context, t *association.Transmit) {
 func (r *runner) send(ctx context.Context, t *association.Transmit) (ntptime.Instant, error) {
 	if !t.FreshPort {
 		if r.port == nil {
-			return ntptime.Instant{}, errors.New("no socket on port 123")
+			return ntptime.Instant{}, errors.New("there is no NTP port to send from")
 		}
 		return r.port.Send(r, t)
 	}

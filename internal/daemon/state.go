@@ -99,8 +99,11 @@ func (s *stateFiles) drift() (frequency, uncertainty ntptime.Frequency) {
 	return s.found.Frequency, s.found.Error
 }
 
-// closeGate records that the first correction has been made.
-func (s *stateFiles) closeGate() {
+// open reports whether the panic gate is: the first correction may be of any size.
+func (s *stateFiles) open() bool { return s.gate.Load() }
+
+// close records that the first correction has been made.
+func (s *stateFiles) close() {
 	s.gate.Store(false)
 	if s.gatePath != "" {
 		s.complain(state.WriteGate(s.gatePath, state.Gate{Boot: s.boot, Used: true}))

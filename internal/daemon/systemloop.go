@@ -25,7 +25,7 @@ type systemLoop struct {
 	snapshot *atomic.Pointer[model.Snapshot]
 	steering map[model.SourceID]steering
 	onEvent  func(model.Event)
-	onGate   func() // the panic gate has been used
+	gate     *stateFiles // which remembers that the panic gate has been used
 	out      system.Output
 }
 
@@ -75,7 +75,9 @@ func (m newStatus) deliver(l *systemLoop, now ntptime.Instant) {
 	l.core.OnStatus(now, &m.status, &l.out)
 }
 
+// The gate may have been used since the message was written.
 func (m reconfigure) deliver(l *systemLoop, now ntptime.Instant) {
+	m.config.PanicGateOpen = l.gate.open()
 	l.core.Reconfigure(m.config, now)
 	l.out.Changed = true
 }
@@ -100,7 +102,7 @@ func (l *systemLoop) run(ctx context.Context) error {
 			l.core.OnTimer(l.clock.Now(), &l.out)
 		case <-jumps.C:
 			l.begin()
-			l.checkJump()
+			l.checkClock()
 		}
 		l.finish()
 	}
@@ -109,14 +111,17 @@ func (l *systemLoop) run(ctx context.Context) error {
 // begin empties the output for the next turn.
 func (l *systemLoop) begin() { l.out.Reset() }
 
-// checkJump tells the core when somebody else has set the clock or the machine slept.
-func (l *systemLoop) checkJump() {
-	jump, jumped := l.clock.CheckJump()
-	if !jumped {
-		return
+// checkClock tells the core what the clock has done unasked: somebody else has set it,
+// the machine slept, or the leap second that was armed has happened.
+func (l *systemLoop) checkClock() {
+	if applied, leapt := l.clock.LeapDone(); leapt {
+		l.core.OnApplied(applied, &l.out)
+		l.tellChanged()
 	}
-	l.core.OnClockJump(jump, &l.out)
-	l.tellChanged()
+	if jump, jumped := l.clock.CheckJump(); jumped {
+		l.core.OnClockJump(jump, &l.out)
+		l.tellChanged()
+	}
 }
 
 // finish carries out what the core wants: hints, events, the correction with its
@@ -157,7 +162,7 @@ func (l *systemLoop) deliverEvents() {
 		l.onEvent(event)
 	}
 	if l.out.GateUsed {
-		l.onGate()
+		l.gate.close()
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"timeball/internal/control"
+	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/wire"
 )
@@ -16,12 +17,13 @@ const longestChain = 15
 // whom it follows. An IPv6 server's reference id is a digest, so there the walk ends.
 func (d *Daemon) trace(ctx context.Context, snapshot *model.Snapshot) (control.Trace, error) {
 	trace := control.Trace{Steps: []control.TraceStep{}}
-	next, name, seen := peerAddress(snapshot)
+	next, name, key := d.peerAddress(snapshot)
+	seen := map[netip.Addr]bool{next.Addr(): true}
 	for range longestChain {
 		if !next.IsValid() {
 			break
 		}
-		answer, err := Ask(ctx, Question{Name: name, Remote: next, Local: d.boundAddress()}, d.clock)
+		answer, err := Ask(ctx, Question{Name: name, Remote: next, Local: d.boundAddress(), Key: key}, d.clock)
 		step := control.TraceStep{Address: next.String(), Name: name, Stratum: wire.MaxStratum}
 		if err != nil {
 			step.Error = err.Error()
@@ -34,7 +36,7 @@ func (d *Daemon) trace(ctx context.Context, snapshot *model.Snapshot) (control.T
 		step.Offset, step.Delay = Offset(m).Seconds(), Delay(m).Seconds()
 		step.RootDelay, step.RootDispersion = m.Server.RootDelay.Seconds(), m.Server.RootDispersion.Seconds()
 		trace.Steps = append(trace.Steps, step)
-		next, name = netip.AddrPortFrom(upstream(m.Server), next.Port()), ""
+		next, name, key = netip.AddrPortFrom(upstream(m.Server), next.Port()), "", nil
 		if seen[next.Addr()] {
 			break
 		}
@@ -43,14 +45,17 @@ func (d *Daemon) trace(ctx context.Context, snapshot *model.Snapshot) (control.T
 	return trace, ctx.Err()
 }
 
-// peerAddress is where the walk begins.
-func peerAddress(s *model.Snapshot) (addr netip.AddrPort, name string, seen map[netip.Addr]bool) {
+// peerAddress is where the walk begins, with the key that we share with that server.
+func (d *Daemon) peerAddress(s *model.Snapshot) (addr netip.AddrPort, name string, key *mac.Key) {
 	for i := range s.Sources {
 		if r := &s.Sources[i]; s.SystemPeer != 0 && r.Source == s.SystemPeer {
 			addr, name = r.Address, r.Name
+			if r.KeyID != 0 {
+				key = d.keys.Load().Key(r.KeyID)
+			}
 		}
 	}
-	return addr, name, map[netip.Addr]bool{addr.Addr(): true}
+	return addr, name, key
 }
 
 // upstream is the address that a reference id of stratum 2 and more stands for;

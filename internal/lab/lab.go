@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -32,16 +33,19 @@ type Lab struct {
 	hosts   []*host
 	port    uint16
 	scratch string // control sockets of hosts that name none
+	opts    Options
 	started time.Time
 }
 
-// host is one daemon with its clock.
+// host is one machine: a clock that runs on, and a daemon that may be stopped and
+// started again.
 type host struct {
 	name   string
 	addr   netip.Addr
 	clock  *clock.Virtual
 	config *config.Config
-	daemon *daemon.Daemon
+	daemon atomic.Pointer[daemon.Daemon] // nil: stopped
+	events []simulate.Event              // its stops and starts, in order of time
 }
 
 // firstHost is the address of the first host; the others follow.
@@ -63,10 +67,11 @@ func Open(s *simulate.Scenario, opts Options) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)
 	}
-	l := &Lab{scratch: scratch}
+	l := &Lab{scratch: scratch, opts: opts, started: time.Now()}
 	addr := firstHost
 	for i := range s.Hosts {
-		l.hosts = append(l.hosts, &host{name: s.Hosts[i].Name, addr: addr})
+		name := s.Hosts[i].Name
+		l.hosts = append(l.hosts, &host{name: name, addr: addr, events: livesOf(s, name)})
 		addr = addr.Next()
 	}
 	if l.port, err = freePort(l.hosts); err != nil {
@@ -74,7 +79,7 @@ func Open(s *simulate.Scenario, opts Options) (*Lab, error) {
 		return nil, err
 	}
 	for i, h := range l.hosts {
-		if err := l.open(h, &s.Hosts[i], opts); err != nil {
+		if err := l.prepare(h, &s.Hosts[i]); err != nil {
 			l.Close()
 			return nil, fmt.Errorf("host %s: %w", h.name, err)
 		}
@@ -82,24 +87,32 @@ func Open(s *simulate.Scenario, opts Options) (*Lab, error) {
 	return l, nil
 }
 
-// open makes one host: its clock, its configuration as the lab needs it, its daemon.
-func (l *Lab) open(h *host, model *simulate.Host, opts Options) error {
+// prepare makes one host: its clock, its configuration as the lab needs it, its daemon.
+func (l *Lab) prepare(h *host, model *simulate.Host) error {
 	h.clock = clock.NewVirtual(clock.VirtualConfig{Offset: model.Clock.Offset, Frequency: model.Clock.Frequency})
 	h.config = l.adapt(h, model.Config)
-	log := opts.Log
+	return l.boot(h)
+}
+
+// boot makes a host's daemon.
+func (l *Lab) boot(h *host) error {
+	log := l.opts.Log
 	if log == nil {
 		log = zap.NewNop()
 	}
 	d, err := daemon.New(h.config, daemon.Options{
 		Log:     log.With(zap.String("host", h.name)),
-		Version: opts.Version,
+		Version: l.opts.Version,
 		Clock:   h.clock,
 		Lookup:  l.lookup,
 		Port:    netip.AddrPortFrom(h.addr, l.port),
 		Groups:  true,
 	})
-	h.daemon = d
-	return err
+	if err != nil {
+		return err
+	}
+	h.daemon.Store(d)
+	return nil
 }
 
 // adapt gives a host's configuration the lab's addresses and port in place of those
@@ -173,7 +186,6 @@ func (l *Lab) lookup(_ context.Context, name string) ([]netip.Addr, error) {
 
 // Run runs all hosts until ctx ends or one of them fails.
 func (l *Lab) Run(ctx context.Context) error {
-	l.started = time.Now()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wait sync.WaitGroup
@@ -181,7 +193,7 @@ func (l *Lab) Run(ctx context.Context) error {
 	for i, h := range l.hosts {
 		wait.Go(func() {
 			defer cancel()
-			if err := h.daemon.Run(ctx); err != nil {
+			if err := l.live(ctx, h); err != nil {
 				failures[i] = fmt.Errorf("host %s: %w", h.name, err)
 			}
 		})
@@ -193,8 +205,8 @@ func (l *Lab) Run(ctx context.Context) error {
 // Close gives back what Open took; Run has ended by then.
 func (l *Lab) Close() {
 	for _, h := range l.hosts {
-		if h.daemon != nil {
-			h.daemon.Close()
+		if d := h.daemon.Load(); d != nil {
+			d.Close()
 		}
 	}
 	_ = os.RemoveAll(l.scratch)

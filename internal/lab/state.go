@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"math"
 	"time"
 
 	"timeball/internal/control"
@@ -22,6 +23,7 @@ type HostState struct {
 	Stratum      int     `json:"stratum"` // 16: not synchronized
 	ReferenceID  string  `json:"reference_id"`
 	Synchronized bool    `json:"synchronized"`
+	Stopped      bool    `json:"stopped,omitempty"` // by an event of the scenario
 
 	Sources []control.Source `json:"sources"`
 }
@@ -37,7 +39,14 @@ func (l *Lab) State() State {
 }
 
 func (h *host) state() HostState {
-	snapshot, now := h.daemon.Snapshot(), h.clock.Now()
+	d := h.daemon.Load()
+	if d == nil {
+		return HostState{
+			Address: h.addr.String(), TrueError: h.clock.TrueError().Seconds(), Stratum: unsynchronizedStratum,
+			Stopped: true, Sources: []control.Source{},
+		}
+	}
+	snapshot, now := d.Snapshot(), h.clock.Now()
 	report := control.SourcesReport(snapshot, now)
 	return HostState{
 		Address:      h.addr.String(),
@@ -51,15 +60,42 @@ func (h *host) state() HostState {
 	}
 }
 
+// unsynchronizedStratum is MAXSTRAT of RFC 5905 §7.3.
+const unsynchronizedStratum = 16
+
 // Unsynchronized names the hosts that are not synchronized, in the scenario's order.
+// Those that an event has stopped have no part in it.
 func (s *State) Unsynchronized() []string {
 	var names []string
 	for _, name := range s.order {
-		if !s.Hosts[name].Synchronized {
+		if h := s.Hosts[name]; !h.Synchronized && !h.Stopped {
 			names = append(names, name)
 		}
 	}
 	return names
+}
+
+// Running counts the hosts that are not stopped.
+func (s *State) Running() int {
+	count := 0
+	for _, name := range s.order {
+		if !s.Hosts[name].Stopped {
+			count++
+		}
+	}
+	return count
+}
+
+// Worst is the host whose clock is furthest from true time, of those that run, and by
+// how much (s, ≥ 0); "" if none runs.
+func (s *State) Worst() (name string, trueError float64) {
+	for _, n := range s.order {
+		h := s.Hosts[n]
+		if e := math.Abs(h.TrueError); !h.Stopped && (name == "" || e > trueError) {
+			name, trueError = n, e
+		}
+	}
+	return name, trueError
 }
 
 // Names are the hosts in the scenario's order.

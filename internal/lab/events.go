@@ -1,0 +1,72 @@
+package lab
+
+import (
+	"context"
+	"time"
+
+	"timeball/internal/simulate"
+)
+
+// Plays reports whether the lab does an event: the daemon of a host stops and starts.
+// The others, and the links, are the simulator's.
+func Plays(e *simulate.Event) bool {
+	return e.Kind == simulate.Stop || e.Kind == simulate.Start && e.Reboot == nil
+}
+
+// livesOf picks a host's stops and starts.
+func livesOf(s *simulate.Scenario, host string) []simulate.Event {
+	var events []simulate.Event
+	for i := range s.Events {
+		if e := &s.Events[i]; e.Host == host && Plays(e) {
+			events = append(events, *e)
+		}
+	}
+	return events
+}
+
+// live runs a host's daemon, stopping and starting it when its events say so, until
+// ctx ends or the daemon fails.
+func (l *Lab) live(ctx context.Context, h *host) error {
+	for _, e := range h.events {
+		at := l.started.Add(e.At)
+		running := h.daemon.Load()
+		switch {
+		case e.Kind == simulate.Stop && running != nil:
+			if err := runUntil(ctx, at, running.Run); err != nil || ctx.Err() != nil {
+				return err
+			}
+			h.daemon.Store(nil)
+		case e.Kind == simulate.Start && running == nil:
+			if !sleepUntil(ctx, at) {
+				return nil
+			}
+			if err := l.boot(h); err != nil {
+				return err
+			}
+		}
+	}
+	if running := h.daemon.Load(); running != nil {
+		return running.Run(ctx)
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// runUntil gives run a context that ends at a moment.
+func runUntil(ctx context.Context, at time.Time, run func(context.Context) error) error {
+	ctx, cancel := context.WithDeadline(ctx, at)
+	defer cancel()
+	return run(ctx)
+}
+
+// sleepUntil waits for a moment; false: ctx ended first.
+func sleepUntil(ctx context.Context, at time.Time) bool {
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
