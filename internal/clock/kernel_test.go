@@ -417,3 +417,112 @@ func TestMaxErrorStaysTrueBetweenCorrections(t *testing.T) {
 		t.Error("an unsynchronized clock was said to be good")
 	}
 }
+
+// stubborn refuses calls with some of the modes.
+type stubborn struct {
+	*fakeHost
+	refuse uint32
+}
+
+func (s stubborn) Adjtimex(t *unix.Timex) (int, error) {
+	if t.Modes&s.refuse != 0 {
+		return -1, unix.EINVAL
+	}
+	return s.fakeHost.Adjtimex(t)
+}
+
+func TestStepIsTakenBackWhenTheRateIsRefused(t *testing.T) {
+	h := newFakeHost()
+	k, err := NewKernel(stubborn{h, unix.ADJ_TICK})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := h.realtime() - int64(h.raw)
+	a := k.Apply(model.Correction{Step: 3 * time.Second, Frequency: 5 * ntptime.PPM})
+	if !strings.Contains(a.Err, "set the clock's rate") {
+		t.Errorf("got error %q, want one that says what was refused", a.Err)
+	}
+	if moved := h.realtime() - int64(h.raw) - before; moved != 0 {
+		t.Errorf("the clock was left %d ns away", moved)
+	}
+	if a.Rate != 0 {
+		t.Errorf("rate: got %v, want the old one", a.Rate)
+	}
+	noJump(t, k)
+}
+
+func TestRefusedTAIIsSaidAndTheRestStands(t *testing.T) {
+	h := newFakeHost()
+	k, err := NewKernel(stubborn{h, unix.ADJ_TAI})
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := model.KernelState{Synchronized: true, TAI: 37}
+	if a := k.Apply(model.Correction{Kernel: good}); !strings.Contains(a.Err, "set TAI") {
+		t.Errorf("got %q", a.Err)
+	}
+	if h.timex.Status&unix.STA_UNSYNC != 0 {
+		t.Error("the clock is not said to be synchronized")
+	}
+}
+
+func TestTAIIsWrittenOnceAndOnlyWhenKnown(t *testing.T) {
+	k, h := newFakeKernel(t)
+	for _, tai := range []int{0, -5, 37, 37, 0, 38} {
+		apply(t, k, model.Correction{Kernel: model.KernelState{TAI: tai}})
+	}
+	var written []int64
+	for _, call := range h.setCalls {
+		if call.Modes&unix.ADJ_TAI != 0 {
+			written = append(written, call.Constant)
+		}
+	}
+	if len(written) != 2 || written[0] != 37 || written[1] != 38 {
+		t.Errorf("got %v, want 37 and 38", written)
+	}
+}
+
+func TestKernelThatCannotBeReadIsAnError(t *testing.T) {
+	if _, err := NewKernel(unreadable{newFakeHost()}); !errors.Is(err, unix.ENOSYS) {
+		t.Errorf("got %v, want ENOSYS with what was tried", err)
+	}
+}
+
+type unreadable struct{ *fakeHost }
+
+func (unreadable) Adjtimex(*unix.Timex) (int, error) { return -1, unix.ENOSYS }
+
+// FuzzKernelCorrections applies any two corrections: the kernel must take them, show
+// the step exactly, and run at the rate Applied says.
+func FuzzKernelCorrections(f *testing.F) {
+	f.Add(int64(0), 0.0, 0.0, int64(0), 0.0, 0.0)
+	f.Add(int64(1e9), 12e-6, 0.08, int64(-1e9), -500e-6, -0.0833)
+	f.Add(int64(-1), 1.0, -3.0, int64(1<<40), math.NaN(), math.Inf(1))
+	f.Fuzz(func(t *testing.T, step1 int64, freq1, slew1 float64, step2 int64, freq2, slew2 float64) {
+		const farthest = int64(50*365*24) * int64(time.Hour)
+		h := newFakeHost()
+		k, err := NewKernel(h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, c := range []model.Correction{
+			{Step: time.Duration(step1 % farthest), Frequency: ntptime.Frequency(freq1), Slew: ntptime.Frequency(slew1)},
+			{Step: time.Duration(step2 % farthest), Frequency: ntptime.Frequency(freq2), Slew: ntptime.Frequency(slew2)},
+		} {
+			a := apply(t, k, c)
+			if got := a.At.Wall.Sub(a.BeforeWall); got != c.Step {
+				t.Fatalf("step: got %v, want %v", got, c.Step)
+			}
+			if a.Rate < -MaxRate || a.Rate > MaxRate || a.Rate != a.Rate {
+				t.Fatalf("rate: got %v", a.Rate)
+			}
+			h.pass(100 * time.Second)
+			b := k.Now()
+			ran := b.Wall.Sub(a.At.Wall) - b.Raw.Sub(a.At.Raw)
+			if want := scale(b.Raw.Sub(a.At.Raw), a.Rate); (ran - want).Abs() > time.Microsecond {
+				t.Fatalf("in 100 s at %v: got %v, want %v", a.Rate, ran, want)
+			}
+			noJump(t, k)
+		}
+	})
+}

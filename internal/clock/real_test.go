@@ -122,3 +122,59 @@ func BenchmarkReadings(b *testing.B) {
 		})
 	}
 }
+
+// locked lets several goroutines share a fake host.
+type locked struct {
+	mu sync.Mutex
+	h  *fakeHost
+}
+
+func (l *locked) Realtime() (int64, int64) { l.mu.Lock(); defer l.mu.Unlock(); return l.h.Realtime() }
+func (l *locked) MonotonicRaw() int64      { l.mu.Lock(); defer l.mu.Unlock(); return l.h.MonotonicRaw() }
+func (l *locked) Boottime() int64          { l.mu.Lock(); defer l.mu.Unlock(); return l.h.Boottime() }
+func (l *locked) MaySet() bool             { return true }
+
+func (l *locked) Adjtimex(t *unix.Timex) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.h.Adjtimex(t)
+}
+
+func TestKernelDriverIsReadWhileItIsCorrected(t *testing.T) {
+	host := &locked{h: newFakeHost()}
+	k, err := NewKernel(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	for range 3 {
+		readers.Go(func() {
+			last := k.Now()
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				now := k.Now()
+				if at := k.At(now.Wall); now.Raw < last.Raw || at.Wall != now.Wall {
+					t.Errorf("got %+v after %+v, mapped to %+v", now, last, at)
+					return
+				}
+				k.Until(now.Raw.Add(time.Second))
+				last = now
+			}
+		})
+	}
+	for i := range 1000 {
+		k.Apply(model.Correction{Frequency: ntptime.Frequency(i%10) * 1e-5, Slew: ntptime.Frequency(i%5-2) * 0.04, Step: time.Duration(i % 3)})
+		k.CheckJump()
+		k.LeapDone()
+	}
+	close(stop)
+	readers.Wait()
+	if err := k.Close(); err != nil {
+		t.Error(err)
+	}
+}

@@ -185,3 +185,63 @@ func TestClientsShowAddressesOrPrefixes(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// keyPaths lists the keys of a report, those of lists and objects below behind a dot.
+func keyPaths(prefix string, v any, into map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		for key, below := range v {
+			into[prefix+key] = true
+			keyPaths(prefix+key+".", below, into)
+		}
+	case []any:
+		for _, below := range v {
+			keyPaths(prefix, below, into)
+		}
+	}
+}
+
+func TestKeysOfTheReportsAreStable(t *testing.T) {
+	s, now := someSnapshot()
+	s.Sources[0].KeyID, s.Sources[0].Interface = 5, "eth0"
+	explain, err := ExplainReport(s, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	source := "address delay dynamic error filter filter.age filter.delay filter.error filter.offset frequency id interval jitter key " +
+		"last_sample_age leap min_delay mode name nts offset poll reach reason reference_id root_delay root_dispersion samples state stratum weight"
+	for what, c := range map[string]struct {
+		report any
+		below  string
+		want   string
+	}{
+		"sources": {SourcesReport(s, now), "sources", source},
+		"explain": {explain, "sources", "address checks checks.limit checks.name checks.passed checks.text checks.unit checks.value name reason state"},
+		"associations": {AssociationsReport(s, now), "associations", "accepted address denied dynamic id interface interval key kisses kisses.RATE " +
+			"last_packet_age mode name nts poll reach rejected rejected.bogus remote_mode remote_poll sent stratum unanswered version"},
+		"clients": {ClientsReport([]responder.ClientReport{{}}, responder.ClientTotals{}, true), "clients",
+			"address drops hits interleaved interval last_seen mode poll signed version"},
+		"serverstats": {ServerStats{Listeners: []Listener{{}}}, "listeners", "accepted address denied dropped ignored interleaved nts_accepted nts_denied " +
+			"nts_nak nts_rate_limited nts_received rate_limited received send_errors"},
+		"trace": {Trace{Steps: []TraceStep{{Name: "a", Error: "b"}}}, "steps",
+			"address delay error leap name offset reference_id root_delay root_dispersion stratum"},
+		"status": {map[string]any{"x": StatusReport(s, now, Daemon{Revision: "r", Configuration: "c", ReloadError: "e", Clock: "kernel"}).Daemon}, "x",
+			"clock configuration reload_error revision uptime version"},
+		"tracking": {map[string]any{"x": TrackingReport(s, now)}, "x", "address error_bound estimated_error frequency frequency_error jitter last_step_age " +
+			"last_update_age leap leap_pending offset panic_offset poll_interval precision reference_id reference_time root_delay root_dispersion " +
+			"slew source state steps steps_total stratum synchronized tai updates"},
+	} {
+		found := map[string]bool{}
+		keyPaths("", keysOf(t, c.report)[c.below], found)
+		want := strings.Fields(c.want)
+		for _, key := range want {
+			if !found[key] {
+				t.Errorf("%s: the key %q has gone", what, key)
+			}
+			delete(found, key)
+		}
+		for key := range found {
+			t.Errorf("%s: the key %q is new; list it here if it shall stay", what, key)
+		}
+	}
+}
