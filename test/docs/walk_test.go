@@ -15,14 +15,13 @@ import (
 
 const root = "../.."
 
-// declared collects package.Name and package.Type.Method of everything declared in
-// the program.
-func declared(t *testing.T) map[string]bool {
+// eachDeclaration visits what is declared at the top of the Go files below dirs: of
+// the tests, or of everything else.
+func eachDeclaration(t *testing.T, tests bool, dirs []string, visit func(pkg string, d ast.Decl)) {
 	t.Helper()
-	names := map[string]bool{}
-	for _, dir := range []string{"internal", "cmd"} {
+	for _, dir := range dirs {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, entry fs.DirEntry, err error) error {
-			if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			if err != nil || entry.IsDir() || filepath.Ext(path) != ".go" || strings.HasSuffix(path, "_test.go") != tests {
 				return err
 			}
 			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
@@ -30,7 +29,7 @@ func declared(t *testing.T) map[string]bool {
 				return err
 			}
 			for _, d := range file.Decls {
-				declare(names, file.Name.Name, d)
+				visit(file.Name.Name, d)
 			}
 			return nil
 		})
@@ -38,7 +37,6 @@ func declared(t *testing.T) map[string]bool {
 			t.Fatal(err)
 		}
 	}
-	return names
 }
 
 func declare(names map[string]bool, pkg string, d ast.Decl) {
@@ -79,7 +77,8 @@ func TestWalkNamesWhatThereIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := declared(t)
+	names := map[string]bool{}
+	eachDeclaration(t, false, []string{"internal", "cmd"}, func(pkg string, d ast.Decl) { declare(names, pkg, d) })
 	found := codeName.FindAllStringSubmatch(string(text), -1)
 	if len(found) < 50 {
 		t.Fatalf("got %d names, want 50 or more: is the pattern still right?", len(found))
