@@ -130,6 +130,7 @@ type Association struct {
 
 	asking     interleaving
 	symmetric  symmetric
+	latency    latency  // of modes 1, 2 and 5
 	sender     sender   // KindBroadcastServer
 	listener   listener // KindBroadcastClient
 	reachState reachState
@@ -279,8 +280,22 @@ func (a *Association) OnMalformed() { a.reject(model.RejectMalformed) }
 func (a *Association) OnTransmitted(id uint32, at ntptime.Instant, kind model.StampKind) {
 	a.pending.stamped(id, at, kind)
 	a.last.stamped(id, at, kind)
-	a.symmetric.stamped(id, at, kind)
-	a.sender.stamped(id, at, kind)
+	if t := a.transmission(id); t != nil && t.stamped(id, at, kind) {
+		a.latency.note(&t.departure)
+	}
+}
+
+// transmission is the packet of mode 1, 2 or 5 of that number, nil if it is long gone.
+func (a *Association) transmission(id uint32) *transmission {
+	if a.cfg.Kind == KindBroadcastServer {
+		return &a.sender.previous
+	}
+	for i := range a.symmetric.ring {
+		if t := &a.symmetric.ring[i]; t.id == id {
+			return t
+		}
+	}
+	return nil
 }
 
 // OnSendError tells that packet id did not leave: its poll has failed at once, and

@@ -36,15 +36,16 @@ const (
 	latestDeparture   = 5 * time.Second
 )
 
-// stamped takes a better stamp of the departure of packet id.
-func (d *departure) stamped(id uint32, at ntptime.Instant, kind model.StampKind) {
+// stamped takes a better stamp of the departure of packet id, and says whether it did.
+func (d *departure) stamped(id uint32, at ntptime.Instant, kind model.StampKind) bool {
 	if id == 0 || d.id != id || d.real && kind <= d.kind {
-		return
+		return false
 	}
 	if late := at.Raw.Sub(d.asked.Raw); late < earliestDeparture || late > latestDeparture {
-		return
+		return false
 	}
 	d.at, d.kind, d.real = at, kind, true
+	return true
 }
 
 // exchange is a mode 3 request that waits for its reply.

@@ -3,7 +3,6 @@ package association
 import (
 	"time"
 
-	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 )
@@ -29,10 +28,6 @@ func (s *sender) init(cfg *Config, now ntptime.Instant) {
 }
 
 func (s *sender) deadline(*Association) ntptime.Raw { return s.next }
-
-func (s *sender) stamped(id uint32, at ntptime.Instant, kind model.StampKind) {
-	s.previous.stamped(id, at, kind)
-}
 
 // broadcast sends a mode 5 packet, while we have time to give. It is never early:
 // ntp.org's client drops what comes before a whole 2^poll seconds have passed, so the

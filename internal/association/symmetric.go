@@ -84,12 +84,6 @@ func (s *symmetric) newest() *transmission {
 	return &s.ring[(s.count-1)%uint64(len(s.ring))]
 }
 
-func (s *symmetric) stamped(id uint32, at ntptime.Instant, kind model.StampKind) {
-	for i := range s.ring {
-		s.ring[i].stamped(id, at, kind)
-	}
-}
-
 // silentPolls is how many polls in a row without an answer end a dynamic association,
 // and make a configured one listen to strays again.
 const silentPolls = 8

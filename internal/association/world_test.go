@@ -44,6 +44,7 @@ type flight struct {
 	from, to netip.AddrPort
 	data     []byte
 	forged   bool
+	queued   time.Duration
 }
 
 // world moves packets between hosts in true time.
@@ -54,12 +55,15 @@ type world struct {
 	air   []flight
 	log   []flight // all that hosts have sent
 	delay time.Duration
+	queue func() time.Duration // from the decision to send to the departure
 	lose  func(f flight) bool
 	nudge func(now time.Duration) // called before each step
 	seed  uint64
 }
 
-func newWorld(t testing.TB) *world { return &world{t: t, delay: 500 * time.Microsecond, seed: 100} }
+func newWorld(t testing.TB) *world {
+	return &world{t: t, delay: 500 * time.Microsecond, seed: 100, queue: func() time.Duration { return 0 }}
+}
 
 // add makes a host; stratum 0 is unsynchronized.
 func (w *world) add(address string, behind time.Duration, stratum uint8) *host {
@@ -144,9 +148,10 @@ func (h *host) carryOut(a *Association, out *Output) {
 		if t.FreshPort {
 			from = netip.AddrPortFrom(h.end.Addr(), 50000+uint16(t.ID))
 		}
-		h.world.send(flight{from: from, to: t.To, data: append([]byte(nil), t.Data...)})
-		a.OnTransmitted(t.ID, h.clock.at(h.world.now), model.StampDaemon)
-		a.OnTransmitted(t.ID, h.clock.at(h.world.now), model.StampKernel)
+		queued := h.world.queue()
+		h.world.send(flight{from: from, to: t.To, data: append([]byte(nil), t.Data...), queued: queued})
+		a.OnTransmitted(t.ID, h.clock.at(h.world.now+queued+5*time.Microsecond), model.StampDaemon)
+		a.OnTransmitted(t.ID, h.clock.at(h.world.now+queued), model.StampKernel)
 	}
 	h.events = append(h.events, out.Events...)
 	if out.HasSample {
@@ -177,7 +182,7 @@ func (w *world) send(f flight) {
 	if w.lose != nil && !f.forged && w.lose(f) {
 		return
 	}
-	f.when += w.delay
+	f.when += w.delay + f.queued
 	w.air = append(w.air, f)
 }
 
