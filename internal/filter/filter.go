@@ -42,6 +42,8 @@ const (
 	sureExchanges = 6
 	outlierShare  = 1e-3 // 1e-4 to 1e-2 are within 3 %
 	outlierStart  = 1e-9
+	// volleySize two-way exchanges say more of a path than a calibrated delay.
+	volleySize = 4
 )
 
 // Filter is the state of one source: its register, its path, and routes that
@@ -128,12 +130,10 @@ func (f *Filter) Window(x *Exchange, index int, e *Estimate) Window {
 // association calibrated.
 func (f *Filter) oneWayWindow(x *Exchange) Window {
 	base, edge := x.Delay, float64(x.Error)
-	if f.path.n >= 4 {
-		_, b, e := f.path.bases()
-		base, edge = b, math.Min(math.Max(e, 0), math.Max(edge, e))
-	}
 	j := math.Max(f.path.scale[1], scaleFloor)
-	if f.path.n < 4 {
+	if f.path.inLow >= volleySize {
+		_, base, edge = f.path.bases()
+	} else {
 		j = math.Max(j, edge)
 	}
 	lo := base - x.Backward
@@ -227,9 +227,10 @@ func (f *Filter) learn(x *Exchange, t *Tracker) {
 			f.good = t.bank
 		}
 	case OneWay:
+		f.path.count(x.At)
 		f.path.learn(1, backward+e.Offset-bb)
 	case Reference:
-		f.path.n++
+		f.path.count(x.At)
 		f.path.learn(0, x.Forward-e.Offset)
 		f.path.scale[1] = f.path.scale[0]
 	}

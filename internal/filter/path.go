@@ -64,8 +64,7 @@ const (
 // observe takes a round trip (s) at a raw instant into minimum and moments.
 // frozen keeps the moments as they are: the path is under suspicion.
 func (p *Path) observe(at int64, rtt float64, frozen bool) {
-	p.n++
-	p.step, p.last = seconds(at-p.last), at
+	p.count(at)
 	b := &p.buckets[0]
 	if b.n == 0 || (at-b.since >= bucketSpan && b.n >= bucketCount) {
 		if b.n > 0 {
@@ -96,6 +95,12 @@ func (p *Path) observe(at int64, rtt float64, frozen bool) {
 	}
 }
 
+// count notes that there was an exchange.
+func (p *Path) count(at int64) {
+	p.n++
+	p.step, p.last = seconds(at-p.last), at
+}
+
 // least returns the least round trip of the window and the number of exchanges in it.
 func (p *Path) least() (rtt, n float64) { return p.low, p.inLow }
 
@@ -117,6 +122,9 @@ func (p *Path) sum() {
 // RMS, 2.25: 2 % more.) One exchange says only that base is between nothing and it.
 func (p *Path) base() (rtt, edge float64) {
 	low, n := p.least()
+	if n == 0 {
+		return 0, 0 // one-way and reference sources have none
+	}
 	if n <= 1 && p.n <= 1 {
 		return low / 2, math.Abs(low) / 8
 	}
@@ -197,7 +205,7 @@ func (p *Path) window(forward, backward float64) Window {
 // whatever the poll interval: a memory counted in exchanges alone would take
 // every queue for the path's nature at quick polls.
 func (p *Path) rate(memory float64) float64 {
-	return math.Max(1/float64(p.n), math.Min(1.0/leastMemory, math.Max(p.step, 0)/memory))
+	return math.Max(1/float64(max(p.n, 1)), math.Min(1.0/leastMemory, math.Max(p.step, 0)/memory))
 }
 
 // learn follows the one-way excess of one direction: its median, and from the
