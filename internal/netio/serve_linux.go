@@ -69,6 +69,12 @@ func (v *server) drain(fd uintptr) bool {
 		switch errno {
 		case 0:
 			v.answer(fd, n)
+			if n < batchSize {
+				// The socket was empty when the kernel looked for one more; what has come
+				// since is an event that the poller has seen, so there is no need to look.
+				v.collectStamps(fd)
+				return false
+			}
 		case unix.EAGAIN:
 			v.collectStamps(fd)
 			return false
