@@ -1,0 +1,191 @@
+package bench
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"timeball/test/peers"
+)
+
+var (
+	rounds  = flag.Int("rounds", 5, "rounds of the comparison of servers; medians are given")
+	stretch = flag.Duration("stretch", time.Second, "how long each measurement lasts")
+)
+
+func TestMain(m *testing.M) {
+	if did, err := beGenerator(); did {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	var err error
+	if buildDir, err = os.MkdirTemp("", "timeball-bench"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	status := m.Run()
+	_ = os.RemoveAll(buildDir)
+	os.Exit(status)
+}
+
+// figures holds a value for each round, by server and measurement.
+type figures map[string]map[string][]float64
+
+func (f figures) add(server, what string, value float64) {
+	if f[server] == nil {
+		f[server] = make(map[string][]float64)
+	}
+	f[server][what] = append(f[server][what], value)
+}
+
+func (f figures) median(server, what string) float64 { return median(f[server][what]) }
+
+// ratio is the median of the rounds' ratios: what disturbs a round disturbs both.
+func (f figures) ratio(a, aWhat, b, bWhat string) float64 {
+	var ratios []float64
+	for i, v := range f[a][aWhat] {
+		if i < len(f[b][bWhat]) && f[b][bWhat][i] != 0 {
+			ratios = append(ratios, v/f[b][bWhat][i])
+		}
+	}
+	return median(ratios)
+}
+
+// closed keeps 256 requests unanswered: what a server can do.
+func closed(kind Kind, addresses int) Load {
+	return Load{Kind: kind, InFlight: 256, Burst: 4, Addresses: addresses, Key: key, Duration: *stretch}
+}
+
+// open sends at a rate, in bursts of 4 above 20,000 a second.
+func open(rate float64) Load {
+	burst := 4
+	if rate <= 20000 {
+		burst = 1
+	}
+	return Load{Kind: KindPlain, Rate: rate, Burst: burst, Duration: *stretch}
+}
+
+// BenchmarkServers compares timeball's daemon with chronyd and with the bare loop: in
+// turn within a round, so that ratios mean something on a machine that does other work.
+func BenchmarkServers(b *testing.B) {
+	lab := peers.NewLab(b)
+	h := lab.Host("bench")
+	servers := []*contender{startReference(b, h, 3123), startChronyd(b, h, 1123), startTimeball(b, h, "timeball", 2123, "")}
+	limiting := startTimeball(b, h, "limiting", 2124, "rate_limit: {interval: 2s, burst: 8, leak: 4}")
+	for _, s := range append(servers, limiting) {
+		s.answers(b, h)
+	}
+	f := make(figures)
+	b.ResetTimer()
+	for range b.N {
+		for range *rounds {
+			for _, s := range servers {
+				compare(b, h, s, f)
+			}
+			limits(b, h, limiting, f)
+		}
+	}
+	b.StopTimer()
+	for _, s := range append(servers, limiting) {
+		f.add(s.name, "rss", s.rss(b))
+	}
+	report(b, f)
+}
+
+// compare takes every measurement of one server once.
+func compare(b *testing.B, h *peers.Host, s *contender, f figures) {
+	b.Helper()
+	plain := apply(b, h, s, closed(KindPlain, 0))
+	f.add(s.name, "closed", plain.Rate())
+	f.add(s.name, "cpu saturated", plain.perMillion)
+	f.add(s.name, "invalid", float64(plain.Invalid))
+	f.add(s.name, "over", apply(b, h, s, open(700_000)).Rate())
+	f.add(s.name, "lossless", lossless(b, h, s, plain.Rate()))
+	fifty := apply(b, h, s, open(50_000))
+	f.add(s.name, "cpu 50k", fifty.perMillion)
+	ten := apply(b, h, s, open(10_000))
+	f.add(s.name, "cpu 10k", ten.perMillion)
+	f.add(s.name, "p50", ten.P50.Seconds()*1e6)
+	f.add(s.name, "p99", ten.P99.Seconds()*1e6)
+	f.add(s.name, "one", apply(b, h, s, closed(KindPlain, 256)).Rate())
+	f.add(s.name, "many", apply(b, h, s, closed(KindPlain, 65536)).Rate())
+	if s.name != "reference" {
+		f.add(s.name, "keyed", apply(b, h, s, closed(KindKeyed, 0)).Rate())
+	}
+}
+
+// lossless searches the highest rate at which under 1 % of the requests are lost, to 3 %.
+func lossless(b *testing.B, h *peers.Host, s *contender, capacity float64) float64 {
+	b.Helper()
+	low, high := 0.2*capacity, 1.3*capacity
+	for high/low > 1.03 {
+		rate := (low + high) / 2
+		load := open(rate)
+		load.Duration /= 2
+		if apply(b, h, s, load).Loss() < 0.01 {
+			low = rate
+		} else {
+			high = rate
+		}
+	}
+	return low
+}
+
+// limits measures what an answer costs where nobody is limited, and what a refusal costs
+// where one address asks for far more than it may.
+func limits(b *testing.B, h *peers.Host, s *contender, f figures) {
+	b.Helper()
+	const rate = 100_000
+	answered := open(rate)
+	answered.Addresses, answered.Burst = 65536, 1
+	few := apply(b, h, s, answered)
+	one := apply(b, h, s, open(rate))
+	refused := one.Sent - one.Received
+	answeredCost := few.perRequest
+	spent := one.perRequest*float64(one.Sent) - answeredCost*float64(one.Received)
+	f.add(s.name, "refused cost", spent/float64(max(refused, 1)))
+	f.add(s.name, "answered cost", answeredCost)
+	f.add(s.name, "refused share", float64(refused)/float64(one.Sent))
+}
+
+// report prints the table and what was asked of it.
+func report(b *testing.B, f figures) {
+	b.Helper()
+	var w strings.Builder
+	fmt.Fprintf(&w, "\n%-10s %9s %9s %9s | %8s %8s %8s | %7s %7s | %9s %9s | %6s\n", "server", "closed/s", "over/s", "<1%/s",
+		"s/M sat", "s/M 50k", "s/M 10k", "p50 us", "p99 us", "64k addr", "keyed/s", "MiB")
+	for _, name := range []string{"reference", "chronyd", "timeball"} {
+		m := func(what string) float64 { return f.median(name, what) }
+		fmt.Fprintf(&w, "%-10s %9.0f %9.0f %9.0f | %8.2f %8.2f %8.2f | %7.1f %7.1f | %9.0f %9.0f | %6.1f\n", name, m("closed"), m("over"), m("lossless"),
+			m("cpu saturated"), m("cpu 50k"), m("cpu 10k"), m("p50"), m("p99"), m("many"), m("keyed"), m("rss"))
+	}
+	w.WriteByte('\n')
+	bar := func(name string, got float64, relation string, want float64) {
+		met := "met"
+		if relation == ">=" && got < want || relation == "<=" && got > want {
+			met = "NOT MET"
+		}
+		fmt.Fprintf(&w, "%-58s %6.2f  %s %.2f  %s\n", name, got, relation, want, met)
+		b.ReportMetric(got, strings.ReplaceAll(name, " ", "_"))
+	}
+	bar("timeball to chronyd: closed loop", f.ratio("timeball", "closed", "chronyd", "closed"), ">=", 1.10)
+	bar("timeball to chronyd: under 1 % loss", f.ratio("timeball", "lossless", "chronyd", "lossless"), ">=", 1.30)
+	bar("timeball to chronyd: cpu a reply, saturated", f.ratio("timeball", "cpu saturated", "chronyd", "cpu saturated"), "<=", 0.90)
+	bar("timeball to chronyd: cpu a reply, 10,000 a second", f.ratio("timeball", "cpu 10k", "chronyd", "cpu 10k"), "<=", 1.10)
+	bar("timeball to chronyd: median latency", f.ratio("timeball", "p50", "chronyd", "p50"), "<=", 1.05)
+	bar("timeball to reference: closed loop", f.ratio("timeball", "closed", "reference", "closed"), ">=", 0.85)
+	bar("timeball: keyed to plain", f.ratio("timeball", "keyed", "timeball", "closed"), ">=", 0.90)
+	bar("timeball: 65,536 clients to 256", f.ratio("timeball", "many", "timeball", "one"), ">=", 0.95)
+	bar("timeball: resident memory, MiB", f.median("timeball", "rss"), "<=", 20)
+	bar("timeball: a refused request to an answered one", f.ratio("limiting", "refused cost", "limiting", "answered cost"), "<=", 0.50)
+	fmt.Fprintf(&w, "\nchronyd to reference: closed %.2f; timeball to reference: over %.2f, <1 %% %.2f; timeball to chronyd: over %.2f, cpu at 50,000 %.2f\n",
+		f.ratio("chronyd", "closed", "reference", "closed"), f.ratio("timeball", "over", "reference", "over"),
+		f.ratio("timeball", "lossless", "reference", "lossless"), f.ratio("timeball", "over", "chronyd", "over"), f.ratio("timeball", "cpu 50k", "chronyd", "cpu 50k"))
+	fmt.Print(w.String())
+}
