@@ -135,6 +135,7 @@ func TestCorrectionsTakeEffectAtTheVeryInstant(t *testing.T) {
 			t.Errorf("second %d: got error %.9f s, want %.9f", c.k, got, c.want)
 		}
 	}
+	near(t, "RMS frequency error", w.machines[0].stats.figures(0).RMSFrequencyError, math.Sqrt((100*100e-12+100*25e-12)/300), 1e-3)
 	if got := w.machines[0].stats.figures(0).Steps; got != 1 || len(all) != 1 {
 		t.Errorf("got %v steps, want 1", got)
 	}
@@ -197,6 +198,37 @@ func TestSleepStopsTheOscillatorAndNotTheClock(t *testing.T) {
 	}
 }
 
+func TestPacketsAreCopiedWhenSent(t *testing.T) {
+	var got []string
+	w := newWorld(parse(t, pair("10s", "0s", "", "delay: 1s", 1, "")), 1, false, func(m *machine) program {
+		if m.index == 0 {
+			return &listener{heard: &got}
+		}
+		r := &recorder{m: m, due: []ntptime.Raw{rawOrigin.Add(time.Second)}}
+		r.onTimer = func(int, ntptime.Instant) {
+			data := []byte("first")
+			m.send(ntpPort, netip.AddrPortFrom(firstAddress, ntpPort), data)
+			copy(data, "other")
+		}
+		return r
+	})
+	w.run(nil)
+	if len(got) != 1 || got[0] != "first" {
+		t.Errorf("got %q, want what was sent", got)
+	}
+}
+
+// listener notes the data of each packet.
+type listener struct {
+	idle
+	heard *[]string
+}
+
+func (l *listener) receive(p *packet, _ ntptime.Instant) bool {
+	*l.heard = append(*l.heard, string(p.data))
+	return true
+}
+
 func TestKernelMakesTheLeapSecondItIsArmedFor(t *testing.T) {
 	for _, c := range []struct {
 		kind string
@@ -216,6 +248,11 @@ func TestKernelMakesTheLeapSecondItIsArmedFor(t *testing.T) {
 			}
 			near(t, "error of the one that leapt", w.machines[0].stats.series[7000], 7000e-6, 1e-6)
 			near(t, "error of the one that did not", w.machines[1].stats.series[7000], -c.step.Seconds(), 1e-9)
+			for k, x := range w.machines[0].stats.series {
+				if math.Abs(x) > 0.01 {
+					t.Fatalf("second %d: got error %v, want the leap made in the right second", k, x)
+				}
+			}
 			if got := w.machines[1].stats.series[3000]; got != 0 {
 				t.Errorf("got error %v before the leap, want 0", got)
 			}

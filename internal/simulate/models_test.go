@@ -59,7 +59,7 @@ func TestOscillatorAddsSineAndStepsToItsFrequency(t *testing.T) {
 	for _, c := range []struct {
 		k    int64
 		want float64
-	}{{0, 1e-5}, {25, 1e-5 + 1e-7}, {50, 1e-5}, {75, 1e-5 - 1e-7}, {119, 1e-5 + 1e-7*math.Sin(2*math.Pi*0.19)}, {150, 1.5e-5}, {225, 1.5e-5 + 1e-7}} {
+	}{{0, 1e-5}, {25, 1e-5 + 1e-7}, {50, 1e-5}, {75, 1e-5 - 1e-7}, {119, 1e-5 + 1e-7*math.Sin(2*math.Pi*0.19)}, {120, 1.5e-5 + 1e-7*math.Sin(2*math.Pi*0.2)}, {150, 1.5e-5}, {225, 1.5e-5 + 1e-7}} {
 		for o.k < c.k {
 			o.draw()
 		}
