@@ -168,10 +168,10 @@ func printLab(w io.Writer, state lab.State) error {
 		h := state.Hosts[name]
 		row := []string{name, stratum(h.Stratum), formatOffset(h.TrueError), formatOffset(h.Offset), "± " + formatTime(h.ErrorBound)}
 		if h.Stopped {
-			row = []string{name, "stopped", formatOffset(h.TrueError)}
+			row = []string{name, "stopped", formatOffset(h.TrueError), "", ""}
 		}
 		if len(h.Sources) == 0 {
-			t.row(append(row, referenceMark(h.ReferenceID))...)
+			t.row(append(row, referenceMark(h.ReferenceID), "", "", "", "")...)
 		}
 		for i := range h.Sources {
 			t.row(append(row, labSource(&h.Sources[i])...)...)

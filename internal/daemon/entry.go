@@ -3,20 +3,31 @@ package daemon
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"timeball/internal/config"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 )
 
-// How long things of an entry last, in raw nanoseconds through ntptime.Raw.Add.
+// pace is how often the registry looks after its entries, and how long things last.
+type pace struct {
+	tend          time.Duration // between looks at every entry
+	retiredFor    time.Duration // a member that was replaced is not taken again while others are left
+	resolveAgain  time.Duration // names are asked again this often, to learn of new addresses
+	resolveAtMost time.Duration // and never more often than this, however many members die
+	replaceAtMost time.Duration // one member at a time, this far apart
+}
+
+// usualPace is that of a daemon; tests hurry.
+var usualPace = pace{
+	tend: 5 * time.Second, retiredFor: time.Hour,
+	resolveAgain: time.Hour, resolveAtMost: time.Minute, replaceAtMost: 30 * time.Second,
+}
+
 const (
-	retiredFor      = hour       // a member that was replaced is not taken again while others are left
-	resolveAgain    = hour       // names are asked again this often, to learn of new addresses
-	resolveAtMost   = minute     // and never more often than this, however many members die
-	replaceAtMost   = minute / 2 // one member at a time, this far apart
-	deadAfterPolls  = 8          // polls without an answer until a member counts as dead
-	lyingAfterPolls = 8          // polls as falseticker until a pool's member counts as lying
+	deadAfterPolls  = 8 // polls without an answer until a member counts as dead
+	lyingAfterPolls = 8 // samples as falseticker until a pool's member counts as lying
 )
 
 // entry is one line of `sources:` that names machines to ask: a pool, a server or
@@ -24,6 +35,7 @@ const (
 // the name has. An address alone is a name that never needs asking.
 type entry struct {
 	source   config.Source
+	pace     *pace
 	literal  bool // an address, not a name: never resolved and never replaced
 	known    []netip.Addr
 	members  []*runner
@@ -38,8 +50,8 @@ type entry struct {
 	falseSamples map[model.SourceID]uint64
 }
 
-func newEntry(source config.Source) *entry {
-	e := &entry{source: source, retired: map[netip.Addr]ntptime.Raw{}, falseRuns: map[model.SourceID]int{}, falseSamples: map[model.SourceID]uint64{}}
+func newEntry(source config.Source, p *pace) *entry {
+	e := &entry{source: source, pace: p, retired: map[netip.Addr]ntptime.Raw{}, falseRuns: map[model.SourceID]int{}, falseSamples: map[model.SourceID]uint64{}}
 	if addr, err := netip.ParseAddr(source.Host); err == nil {
 		e.literal, e.known = true, []netip.Addr{addr}
 	}
@@ -65,13 +77,13 @@ func (e *entry) learn(addrs []netip.Addr, now ntptime.Raw) {
 
 // mayAsk reports whether the name may be resolved (again) now.
 func (e *entry) mayAsk(now ntptime.Raw) bool {
-	return !e.literal && !e.asking && (e.asks == 0 || now.Sub(e.askedAt) >= resolveAtMost)
+	return !e.literal && !e.asking && (e.asks == 0 || now.Sub(e.askedAt) >= e.pace.resolveAtMost)
 }
 
 // wantsAsk reports whether the name should be resolved: it never was, members are
 // missing, or the last answer is old.
 func (e *entry) wantsAsk(now ntptime.Raw) bool {
-	return e.asks == 0 || len(e.members) < e.want() || now.Sub(e.askedAt) >= resolveAgain
+	return e.asks == 0 || len(e.members) < e.want() || now.Sub(e.askedAt) >= e.pace.resolveAgain
 }
 
 // candidate returns an address that may become a member now. Retired ones are
@@ -103,7 +115,7 @@ func (e *entry) uses(addr netip.Addr) bool {
 // server does not want to be asked (RFC 5905 §7.4: DENY, RSTR).
 func (e *entry) drop(r *runner, now ntptime.Raw) {
 	e.members = slices.DeleteFunc(e.members, func(m *runner) bool { return m == r })
-	e.retired[r.remote.Addr()] = now.Add(retiredFor)
+	e.retired[r.remote.Addr()] = now.Add(e.pace.retiredFor)
 	if status := r.latest.Load(); status != nil && status.Denied {
 		e.retired[r.remote.Addr()] = ntptime.Never
 	}
@@ -111,10 +123,10 @@ func (e *entry) drop(r *runner, now ntptime.Raw) {
 	delete(e.falseSamples, r.id)
 }
 
-// replaceable returns the member to be replaced, if there is one: dead, or (in a pool) telling another time than the majority for long.
-// One at a time, so that a poisoned answer of the DNS cannot change all at once.
+// replaceable returns the member to be replaced, if there is one: dead, or (in a pool)
+// telling another time than the majority for long. One at a time, so that a poisoned answer of the DNS cannot change all at once.
 func (e *entry) replaceable(now ntptime.Raw) (worst *runner, why string) {
-	if e.literal || (e.lastSwap != 0 && now.Sub(e.lastSwap) < replaceAtMost) {
+	if e.literal || (e.lastSwap != 0 && now.Sub(e.lastSwap) < e.pace.replaceAtMost) {
 		return nil, ""
 	}
 	for _, r := range e.members {

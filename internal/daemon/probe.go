@@ -232,7 +232,7 @@ type probe struct {
 func questionsOf(ctx context.Context, cfg *config.Config, lookup func(context.Context, string) ([]netip.Addr, error)) (list []probe, faults []error) {
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
-		e := newEntry(*s)
+		e := newEntry(*s, &usualPace)
 		if s.Host == "" {
 			continue
 		}

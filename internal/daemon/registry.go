@@ -15,19 +15,13 @@ import (
 	"timeball/internal/wire"
 )
 
-const (
-	minute = time.Minute
-	hour   = time.Hour
-	// tend is how often the registry looks after its members.
-	tend = 5 * time.Second
-)
-
 // registry is the goroutine that owns the set of associations: it mobilizes what
 // the configuration names, what arrives in modes 1 and 5 may mobilize, and looks
 // after pools. Everything that changes the set goes through its inbox.
 type registry struct {
 	d       *Daemon
 	config  *config.Config
+	pace    pace
 	entries []*entry
 	runners map[model.SourceID]*runner
 	senders []*runner // broadcast and multicast
@@ -49,6 +43,7 @@ func newRegistry(d *Daemon, cfg *config.Config) *registry {
 	return &registry{
 		d:       d,
 		config:  cfg,
+		pace:    usualPace,
 		runners: map[model.SourceID]*runner{},
 		dynamic: map[dynamicKey]*runner{},
 		inbox:   make(chan func(*registry), 64),
@@ -58,7 +53,7 @@ func newRegistry(d *Daemon, cfg *config.Config) *registry {
 
 // run is the goroutine; it ends with ctx.
 func (g *registry) run(ctx context.Context) error {
-	ticker := time.NewTicker(tend)
+	ticker := time.NewTicker(g.pace.tend)
 	defer ticker.Stop()
 	g.start()
 	g.tendAll()
@@ -121,7 +116,7 @@ func (g *registry) start() {
 func (g *registry) startSource(source config.Source) {
 	switch source.Kind {
 	case config.Pool, config.ServerSource, config.Peer:
-		g.entries = append(g.entries, newEntry(source))
+		g.entries = append(g.entries, newEntry(source, &g.pace))
 	case config.BroadcastClient, config.MulticastClient:
 		g.listens = append(g.listens, newListenEntry(source))
 	}

@@ -184,6 +184,16 @@ func (l *Lab) lookup(_ context.Context, name string) ([]netip.Addr, error) {
 	return nil, fmt.Errorf("the lab has no host %q", name)
 }
 
+// Addresses are where the hosts answer, in the scenario's order, whether they serve
+// the time or not.
+func (l *Lab) Addresses() []netip.AddrPort {
+	var list []netip.AddrPort
+	for _, h := range l.hosts {
+		list = append(list, netip.AddrPortFrom(h.addr, l.port))
+	}
+	return list
+}
+
 // Run runs all hosts until ctx ends or one of them fails.
 func (l *Lab) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
