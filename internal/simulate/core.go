@@ -40,6 +40,7 @@ type member struct {
 	remote  netip.AddrPort
 	port    uint16 // the port of the last request in mode 3
 	dynamic bool
+	changed bool // its status is to be told to the system process
 }
 
 // ntpPort is the daemon's port (RFC 5905 §7.2).
@@ -173,6 +174,9 @@ func (c *core) finish(now ntptime.Instant) {
 		}
 		changed = changed || c.sysOut.Changed || c.sysOut.HasCorrection
 		if !c.sysOut.HasCorrection {
+			if c.tellStatus(now) {
+				continue
+			}
 			break
 		}
 		applied := c.m.apply(c.sysOut.Correction)
@@ -186,6 +190,19 @@ func (c *core) finish(now ntptime.Instant) {
 	if changed {
 		c.publish(now)
 	}
+}
+
+// tellStatus hands on the status of the next association whose clock has changed.
+func (c *core) tellStatus(now ntptime.Instant) bool {
+	for _, a := range c.members {
+		if a.changed && a.kind != association.KindBroadcastServer {
+			a.changed = false
+			c.sysOut.Reset()
+			c.system.OnStatus(now, a.assoc.Status(), &c.sysOut)
+			return true
+		}
+	}
+	return false
 }
 
 // note keeps the events for the report.
@@ -212,6 +229,7 @@ func (c *core) clockChanged(now ntptime.Instant) {
 	for _, a := range c.members {
 		c.changed.Reset()
 		a.assoc.OnClockChanged(now, &c.changed)
+		a.changed = a.changed || c.changed.StatusChanged
 		for i := range c.changed.Transmit {
 			c.transmit(a, &c.changed.Transmit[i])
 		}
@@ -232,10 +250,10 @@ func (c *core) publish(now ntptime.Instant) {
 }
 
 func (c *core) jumped(by, slept time.Duration, now ntptime.Instant) {
+	c.clockChanged(now)
 	c.sysOut.Reset()
 	c.system.OnClockJump(model.ClockJump{At: now, By: by, Slept: slept}, &c.sysOut)
 	c.finish(now)
-	c.clockChanged(now)
 }
 
 // leaped tells the core that the kernel has made the leap second that it was armed for.

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"timeball/internal/model"
 	"timeball/internal/responder"
@@ -62,36 +61,15 @@ func TestHintsOfTheSystemProcessReachTheAssociation(t *testing.T) {
 	}
 }
 
-func TestStepMakesEveryAssociationAskAgain(t *testing.T) {
-	s := parse(t, `duration: 3900ms
-hosts:
-  slow: {config: {local: {stratum: 1}, server: {}}}
-  quick: {config: {local: {stratum: 1}, server: {}}}
-  client:
-    clock: {offset: 10s}
-    config: {sources: [{server: slow}, {server: quick}], clock: {step: {threshold: 1s, updates: 3}}}
-links: [{between: [client, quick], delay: 1ms}, {between: [client, slow], delay: 1600ms}]
-`)
-	w := newWorld(s, 1, false, boot)
-	sent := &w.machines[2].stats.windows[0]
-	before, after := int64(-1), int64(-1)
-	for len(w.heap.items) > 0 && w.heap.items[0].at <= w.end {
-		e := w.heap.pop()
-		w.now = e.at
-		packets := sent.packets
-		w.handle(&e)
-		if sent.steps == 1 && before < 0 {
-			before = packets
-		}
-		if sent.steps == 1 && w.now < int64(3100*time.Millisecond) {
-			after = sent.packets
-		}
+func TestClockSetByOthersMakesTheClientAskAgain(t *testing.T) {
+	text := client("30000s", "wander: 1e-9", "{server: server, min_poll: 10, max_poll: 10}", "", "{at: 20000s, host: client, offset_step: 5s}")
+	w := coreRun(t, text+"expect: [{host: client, interval: [20000s, 20010s]}]")
+	m := w.machines[1]
+	if got := m.stats.windows[1].packets; got < 2 {
+		t.Errorf("got %d requests in the ten seconds after the clock was set, want some at once", got)
 	}
-	if before < 0 {
-		t.Fatal("got no step by the quick server's first answers")
-	}
-	if after-before < 2 {
-		t.Errorf("got %d requests at the step, want one to each server: what was under way is void", after-before)
+	if got := m.stats.series[20300]; got > 1e-3 || got < -1e-3 {
+		t.Errorf("got error %v five minutes later, want it put right", got)
 	}
 }
 
