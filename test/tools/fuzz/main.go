@@ -139,7 +139,9 @@ func parseList(out string) []target {
 // run fuzzes one target. The go command at times reports its own deadline as a
 // failure of the target; without an input to show for it, that is none.
 func run(t target, d time.Duration) error {
-	out, err := output("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", d.String(), t.pkg)
+	// Left alone, the go command takes up to a minute beyond the time to make an input smaller.
+	out, err := output("go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", d.String(),
+		"-fuzzminimizetime", min(d, 10*time.Second).String(), t.pkg)
 	if err == nil || endedByDeadline(out) {
 		return nil
 	}
