@@ -45,7 +45,8 @@ type Event struct {
 	// Transmitted says that this is a transmit stamp: Received.At is when the
 	// datagram left and Received.Stamp who saw it; nothing else of it is set.
 	Transmitted bool
-	// Sequence is which Send, counted from 0, the stamp belongs to.
+	// Sequence is which Send, counted from 0, the stamp belongs to. With hardware stamps
+	// a datagram may have two: the kernel's, then the card's.
 	Sequence uint32
 }
 

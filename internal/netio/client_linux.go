@@ -130,8 +130,8 @@ func (c *stampedClient) fill(rx *model.Received, data []byte) {
 	m := &c.mapping
 	*rx = model.Received{Data: data, Remote: c.cfg.Remote, Local: m.dest, Interface: m.ifindex}
 	if m.hardware != 0 && c.cfg.Hardware != nil {
-		if at, ok := c.cfg.Hardware.realtime(m.card, m.hardware); ok {
-			rx.At, rx.Stamp = c.cfg.Clock.At(at), model.StampHardware
+		if at, ok := c.cfg.Hardware.instant(m.cardIndex(), m.hardware); ok {
+			rx.At, rx.Stamp = at, model.StampHardware
 			return
 		}
 	}

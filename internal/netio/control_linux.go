@@ -106,6 +106,15 @@ func (c *control) isGroup() bool {
 	return c.dest.IsMulticast() || c.spec.IsValid() && c.spec != c.dest
 }
 
+// cardIndex is the interface whose card took the hardware stamp. Of what was sent the
+// kernel tells the interface in the packet info.
+func (c *control) cardIndex() int {
+	if c.card != 0 {
+		return c.card
+	}
+	return c.ifindex
+}
+
 func nativeLong(b []byte) uint64 {
 	if longSize == 8 {
 		return binary.NativeEndian.Uint64(b)

@@ -1,33 +1,233 @@
 package netio
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"timeball/internal/ntptime"
 )
 
+const (
+	// A card's clock is compared with ours this often; between, its rate carries on.
+	compareEvery = time.Second
+	// A comparison older than this is not used: the card's stamps are left alone.
+	compareLasts = 5 * time.Second
+	// maxCardRate bounds the rate of a card's clock against ours. A clock that seems to
+	// be further off has been set by somebody.
+	maxCardRate = 1e-3
+	// rateWeight is the weight of a new rate in the running mean: comparisons err by some
+	// 100 ns, rates over a second accordingly.
+	rateWeight = 0.25
+)
+
+// CardSystem is what is asked of the operating system about network cards.
+type CardSystem interface {
+	// Enable makes the card of an interface stamp what it sends and all that it receives.
+	// It returns what undoes that, and the index of the card's clock.
+	Enable(ifname string) (clock int, undo func() error, err error)
+	// Open opens a card's clock by its index.
+	Open(clock int) (CardClock, error)
+}
+
+// CardClock is the clock of a card.
+type CardClock interface {
+	// Compare reads the card's clock (ns, of its own) and CLOCK_REALTIME at the same
+	// moment, within width.
+	Compare() (card int64, realtime ntptime.Wall, width time.Duration, err error)
+	Close() error
+}
+
 // Hardware maps the stamps of network cards, which count on clocks of their own, to
-// the system's time. It is safe for concurrent use.
+// instants. It is safe for concurrent use.
 type Hardware struct {
-	cards atomic.Pointer[map[int]cardClock]
+	clock  Clock
+	system CardSystem
+	names  []string
+
+	mu    sync.Mutex
+	open  map[string]*card
+	cards atomic.Pointer[map[int]cardLine] // by index of the interface
 }
 
-// cardClock relates a card's clock to CLOCK_REALTIME, as last measured.
-type cardClock struct {
-	at     int64   // reading of the card's clock, ns
-	offset int64   // CLOCK_REALTIME minus card there, ns
-	rate   float64 // growth of offset, ns per ns of the card
+// card is an interface whose card stamps.
+type card struct {
+	ifindex int
+	clock   CardClock
+	undo    func() error
+	line    cardLine
 }
 
-// realtime maps a stamp of the card of an interface; false if that card is not followed.
-func (h *Hardware) realtime(ifindex int, stamp int64) (ntptime.Wall, bool) {
+// cardLine relates a card's clock to the oscillator that Instants count on: a moment
+// on both, and the oscillator's gain for each ns of the card. The relation to the
+// oscillator, other than one to the system's time, survives steps and slews.
+type cardLine struct {
+	card int64
+	raw  ntptime.Raw
+	rate float64 // of raw against card, less 1
+}
+
+// OpenHardware makes the cards of the named interfaces stamp; "*" stands for all that can.
+// It fails if a named one cannot, saying why. The stamps are of use once Run or Measure
+// has compared the clocks.
+func OpenHardware(names []string, clock Clock, system CardSystem) (*Hardware, error) {
+	h := &Hardware{clock: clock.orSystem(), system: system, names: names, open: make(map[string]*card)}
+	if err := h.Refresh(); err != nil {
+		return nil, errors.Join(err, h.Close())
+	}
+	return h, nil
+}
+
+// Refresh looks at the interfaces again: those that came are made to stamp, also those
+// that came back under their old name.
+func (h *Hardware) Refresh() error {
+	ifs, err := net.Interfaces()
+	if err != nil {
+		return fmt.Errorf("interfaces of this host: %w", err)
+	}
+	return h.refresh(ifs)
+}
+
+func (h *Hardware) refresh(ifs []net.Interface) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := slices.Contains(h.names, "*")
+	var errs []error
+	for _, i := range ifs {
+		named := slices.Contains(h.names, i.Name)
+		if !named && (!all || i.Flags&net.FlagLoopback != 0) {
+			continue
+		}
+		if c := h.open[i.Name]; c != nil && c.ifindex == i.Index {
+			continue
+		}
+		h.drop(i.Name)
+		if err := h.add(i); err != nil && named {
+			errs = append(errs, err)
+		}
+	}
+	for name := range h.open {
+		if !slices.ContainsFunc(ifs, func(i net.Interface) bool { return i.Name == name }) {
+			h.drop(name)
+		}
+	}
+	h.publish()
+	return errors.Join(errs...)
+}
+
+func (h *Hardware) add(i net.Interface) error {
+	index, undo, err := h.system.Enable(i.Name)
+	if err != nil {
+		return fmt.Errorf("hardware timestamps on %s: %w", i.Name, err)
+	}
+	clock, err := h.system.Open(index)
+	if err != nil {
+		return errors.Join(fmt.Errorf("clock of the card of %s: %w", i.Name, err), undo())
+	}
+	h.open[i.Name] = &card{ifindex: i.Index, clock: clock, undo: undo}
+	return nil
+}
+
+// drop forgets an interface that is gone; there is nothing to undo on it.
+func (h *Hardware) drop(name string) {
+	if c := h.open[name]; c != nil {
+		_ = c.clock.Close()
+		delete(h.open, name)
+	}
+}
+
+// Run compares the clocks once a second until ctx is done.
+func (h *Hardware) Run(ctx context.Context) {
+	ticker := time.NewTicker(compareEvery)
+	defer ticker.Stop()
+	for {
+		h.Measure()
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+// Measure compares the clocks of all cards with ours.
+func (h *Hardware) Measure() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for _, c := range h.open {
+		if stamp, realtime, _, err := c.clock.Compare(); err == nil {
+			c.line.follow(stamp, h.clock.At(realtime).Raw)
+		}
+	}
+	h.publish()
+}
+
+// publish makes the lines known to the goroutines that read stamps.
+func (h *Hardware) publish() {
+	lines := make(map[int]cardLine, len(h.open))
+	for _, c := range h.open {
+		if c.line.raw != 0 {
+			lines[c.ifindex] = c.line
+		}
+	}
+	h.cards.Store(&lines)
+}
+
+// follow takes a comparison into the line.
+func (l *cardLine) follow(card int64, raw ntptime.Raw) {
+	elapsed := card - l.card
+	if l.raw == 0 || elapsed <= 0 {
+		*l = cardLine{card: card, raw: raw}
+		return
+	}
+	rate := float64(int64(raw-l.raw)-elapsed) / float64(elapsed)
+	switch {
+	case rate > maxCardRate || rate < -maxCardRate: // set by somebody
+		*l = cardLine{card: card, raw: raw}
+		return
+	case l.rate == 0:
+		l.rate = rate
+	default:
+		l.rate += rateWeight * (rate - l.rate)
+	}
+	l.card, l.raw = card, raw
+}
+
+// instant maps a stamp of the card of an interface; false if there is no fresh
+// comparison with that card, or the stamp is not of the last seconds.
+func (h *Hardware) instant(ifindex int, stamp int64) (ntptime.Instant, bool) {
 	cards := h.cards.Load()
 	if cards == nil {
-		return 0, false
+		return ntptime.Instant{}, false
 	}
-	c, ok := (*cards)[ifindex]
-	if !ok {
-		return 0, false
+	l, ok := (*cards)[ifindex]
+	since := time.Duration(stamp - l.card)
+	if !ok || since > compareLasts || since < -compareLasts {
+		return ntptime.Instant{}, false
 	}
-	return ntptime.Wall(stamp + c.offset + int64(c.rate*float64(stamp-c.at))), true
+	raw := l.raw.Add(since + time.Duration(l.rate*float64(since)))
+	now := h.clock.Now()
+	age := now.Raw.Sub(raw)
+	if age < -time.Millisecond || age > compareLasts {
+		return ntptime.Instant{}, false
+	}
+	return ntptime.Instant{Wall: now.Wall.Add(-age), Raw: raw}, true
+}
+
+// Close gives the cards back as they were.
+func (h *Hardware) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var errs []error
+	for name, c := range h.open {
+		errs = append(errs, c.clock.Close(), c.undo())
+		delete(h.open, name)
+	}
+	h.publish()
+	return errors.Join(errs...)
 }

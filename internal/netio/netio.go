@@ -108,7 +108,8 @@ type ListenConfig struct {
 	Ignore []string
 	Clock  Clock
 	// OnTransmitted is given the transmit stamps that Send or a Stamper asked for. It
-	// is called on a socket's goroutine and must not block.
+	// is called on a socket's goroutine and must not block. With hardware stamps there
+	// may be two for a datagram: the kernel's, then the card's.
 	OnTransmitted func(id uint32, at ntptime.Instant, kind model.StampKind)
 	// ReceiveBuffer in octets, DefaultReceiveBuffer if 0.
 	ReceiveBuffer int

@@ -41,3 +41,14 @@ func (i *idler) wait(deadline time.Time) error {
 func (i *idler) interrupt() { close(i.done) }
 
 func (i *idler) close() error { return nil }
+
+// SystemCards refuses: other systems have no such interface.
+func SystemCards() CardSystem { return noCards{} }
+
+type noCards struct{}
+
+func (noCards) Enable(string) (int, func() error, error) {
+	return 0, nil, fmt.Errorf("not on this system")
+}
+
+func (noCards) Open(int) (CardClock, error) { return nil, fmt.Errorf("not on this system") }

@@ -31,8 +31,10 @@ type server struct {
 	zones   map[int]string // names of interfaces, by index
 	seen    *[]int         // ignored, when zones was begun
 	idle    int            // empty looks into the error queue in a row
-	lead    leadEstimate
-	failed  syscall.Errno
+
+	sourceLength int // of the control message that says where a reply comes from
+	lead         leadEstimate
+	failed       syscall.Errno
 }
 
 // serve receives and answers until the socket is closed. It is a single RawConn.Read:
@@ -41,6 +43,10 @@ type server struct {
 func (s *shard) serve(h Handler) error {
 	v := &server{shard: s, handler: h, in: newReceiveBatch(bufferSize), out: newSendBatch(),
 		errs: newReceiveBatch(errorData), zones: make(map[int]string)}
+	v.sourceLength = controlHeader + pktinfo4Size
+	if s.v6 {
+		v.sourceLength = controlHeader + pktinfo6Size
+	}
 	v.stamper, _ = h.(Stamper)
 	v.taker, _ = h.(StampTaker)
 	v.leader, _ = h.(Leader)
@@ -142,8 +148,8 @@ func (v *server) accept(fd uintptr, i, n int) bool {
 func (v *server) stamp(c *control) {
 	rx := &v.rx
 	if c.hardware != 0 && v.cfg.Hardware != nil {
-		if at, ok := v.cfg.Hardware.realtime(c.card, c.hardware); ok {
-			rx.At, rx.Stamp = v.cfg.Clock.At(at), model.StampHardware
+		if at, ok := v.cfg.Hardware.instant(c.cardIndex(), c.hardware); ok {
+			rx.At, rx.Stamp = at, model.StampHardware
 			return
 		}
 	}
@@ -195,12 +201,16 @@ func (v *server) reply(i, o, n int) bool {
 		return false
 	}
 	controls := appendSource(v.out.control[o][:0], v.v6, v.replySource(), v.replyInterface())
+	length := len(controls)
+	if length > 0 {
+		length = v.sourceLength // without padding: what fits the kernel's stack costs no allocation there
+	}
 	if v.stamper != nil {
 		if want := v.stamper.Stamp(); want.Want && v.pending.add(buffer[:size], want.ID) {
-			controls = appendStamp(controls, v.askFlags())
+			length = len(appendStamp(controls, v.askFlags()))
 		}
 	}
-	v.out.put(o, size, v.in, i, len(controls))
+	v.out.put(o, size, v.in, i, length)
 	return true
 }
 
@@ -300,10 +310,8 @@ func transmitStamp(c *control, clock Clock, hw *Hardware) (ntptime.Instant, mode
 		return ntptime.Instant{}, 0, false
 	}
 	if c.hardware != 0 && hw != nil {
-		if at, ok := hw.realtime(c.card, c.hardware); ok {
-			return clock.At(at), model.StampHardware, true
-		}
-		return ntptime.Instant{}, 0, false
+		at, ok := hw.instant(c.cardIndex(), c.hardware)
+		return at, model.StampHardware, ok
 	}
 	if c.software != 0 {
 		return clock.At(ntptime.Wall(c.software)), model.StampKernel, true
