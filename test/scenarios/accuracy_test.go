@@ -3,11 +3,14 @@
 package scenarios
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"testing"
 	"text/tabwriter"
 	"time"
+
+	"timeball/internal/simulate"
 )
 
 // TestAccuracyTable prints what we reach in every scenario of the reference tables
@@ -49,5 +52,32 @@ func TestAccuracyTable(t *testing.T) {
 	} {
 		mean, n := geometric(all, line.ratio, line.which)
 		fmt.Printf("geometric mean of %s: %.3f (%d rows)\n", line.what, mean, n)
+	}
+	printChains(t)
+}
+
+// printChains prints how the error grows from stratum to stratum, ours and others'.
+func printChains(t *testing.T) {
+	table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(table, "\nchain\tof\tstratum 2 us\tstratum 3 us\tstratum 4 us\t3 to 2\t4 to 2\t")
+	line := func(scenario, of string, rms [3]float64) {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.2f\t%.2f\t\n", scenario, of,
+			microseconds(rms[0]), microseconds(rms[1]), microseconds(rms[2]), rms[1]/rms[0], rms[2]/rms[0])
+	}
+	last := ""
+	for _, record := range records(t, "chains.csv") {
+		if record[0] != last {
+			last = record[0]
+			result, err := simulate.Run(context.Background(), load(t, "behaviour/"+last+".yaml", polling{}, 10), simulate.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			h := result.Hosts
+			line(last, "timeball", [3]float64{h[1].Median.RMSError, h[2].Median.RMSError, h[3].Median.RMSError})
+		}
+		line(record[0], record[1], [3]float64{numeral(t, record[2]), numeral(t, record[3]), numeral(t, record[4])})
+	}
+	if err := table.Flush(); err != nil {
+		t.Fatal(err)
 	}
 }
