@@ -76,6 +76,9 @@ func (p *Poll) Hurry(low float64) {
 // source: offset first, then frequency from a growing base line.
 var volley = [...]float64{2, 2, 2, 2, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32}
 
+// VolleyLength is how many exchanges a quick series has at most.
+const VolleyLength = len(volley)
+
 // Volley returns how long after a source's count-th exchange (1: the first) an
 // extra one is worth while, in seconds, or 0: the interval will do.
 func Volley(count int) float64 {

@@ -257,3 +257,12 @@ func clamp(x, lo, hi float64) float64 {
 	}
 	return x
 }
+
+// forward brings a window of age seconds ago to the state's instant.
+func (b *Bank) forward(w Window, age float64) Window {
+	e := b.Estimate()
+	age = min(age, maxAge)
+	blur := math.Sqrt(e.P11)*age + e.Wander*math.Sqrt(age*age*age/3)
+	w.Edge = math.Hypot(w.Edge, blur)
+	return w.Shifted(-e.Freq * age)
+}

@@ -57,7 +57,15 @@ func (t *Tracker) Start(at int64, w Window, freq, freqSD float64) {
 
 // Update takes a window of the raw instant at. patience is how many
 // conflicting exchanges running make a jump: 2 for one source.
+//
+// A window may be older than the state (an interleaved reply tells of the
+// exchange before; another source was quicker). It is then brought forward along
+// the estimated frequency, its edges blurred by what that is uncertain.
 func (t *Tracker) Update(at int64, w *Window, patience int) Outcome {
+	if at < t.bank.at {
+		late := t.bank.forward(*w, seconds(t.bank.at-at))
+		w, at = &late, t.bank.at
+	}
 	t.bank.predict(at)
 	t.before = t.bank
 	t.updates++

@@ -139,11 +139,9 @@ func (s *System) emit(now ntptime.Instant, out *Output, step time.Duration, freq
 func (s *System) kernelState(now ntptime.Instant, left float64, e filter.Estimate) model.KernelState {
 	q := s.quality(left, e)
 	k := model.KernelState{
-		Synchronized: s.synchronized(now.Raw), MaxError: q.bound, EstimatedError: q.estimated, TAI: s.leap.tai,
+		Synchronized: s.synchronized(now.Raw) || s.local.active, MaxError: q.bound, EstimatedError: q.estimated, TAI: s.leap.tai,
 	}
-	if s.cfg.Leap.Mode == LeapKernel {
-		k.Leap = s.leap.armed(now.Wall)
-	}
+	k.Leap = s.kernelLeap(now)
 	return k
 }
 
@@ -181,7 +179,7 @@ func (s *System) OnClockJump(j model.ClockJump, out *Output) {
 	s.event(out, j.At, model.EventClockJump, 0, j.By, jumpText(j))
 	s.steer.accepted = 0
 	s.clock.at, s.clock.offset = j.At.Raw, int64(j.At.Wall)-int64(j.At.Raw)
-	s.steer.foreign += j.By.Seconds()
+	s.steer.foreign += (j.By - j.Slept).Seconds()
 	if j.Slept != 0 {
 		s.forget()
 	}
@@ -246,6 +244,7 @@ func (s *System) OnTimer(now ntptime.Instant, out *Output) {
 	}
 	if now.Raw >= s.next {
 		s.next = now.Raw.Add(republish)
+		s.leapVote(now, out)
 		s.setState(now, out)
 		out.Changed = true
 	}
@@ -315,13 +314,27 @@ func (s *System) setState(now ntptime.Instant, out *Output) {
 	}
 }
 
-// tellKernel repeats the correction in force with the quality of now.
+// tellKernel repeats the correction in force with the quality of now. Without a
+// state that is the drift file's frequency.
 func (s *System) tellKernel(now ntptime.Instant, out *Output) {
-	if out.HasCorrection || !s.joint.Started() {
+	if out.HasCorrection {
+		out.Correction.Kernel.Leap = s.kernelLeap(now)
 		return
 	}
-	left, e := s.residual(now)
-	s.emit(now, out, 0, s.clock.freq, s.clock.slew, left, e)
+	if s.joint.Started() {
+		left, e := s.residual(now)
+		s.emit(now, out, 0, s.clock.freq, s.clock.slew, left, e)
+	} else if s.local.active {
+		s.emit(now, out, 0, s.frequency(float64(s.cfg.Frequency)), 0, 0, filter.Estimate{})
+	}
+}
+
+// kernelLeap is what the kernel is armed with: nothing, unless it does the leap.
+func (s *System) kernelLeap(now ntptime.Instant) wire.Leap {
+	if s.cfg.Leap.Mode != LeapKernel {
+		return wire.LeapNone
+	}
+	return s.leap.armed(now.Wall)
 }
 
 // leapOf is LeapUnknown while the clock is not synchronized.

@@ -3,6 +3,7 @@ package system
 import (
 	"time"
 
+	"timeball/internal/filter"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
@@ -36,6 +37,8 @@ type leapState struct {
 	at   ntptime.Wall // first moment after it; 0: none
 	sign int          // +1 inserted, −1 deleted
 	due  ntptime.Raw
+	done ntptime.Wall // first moment after the last one
+	told wire.Leap    // what the kernel was told
 	tai  int
 }
 
@@ -59,14 +62,11 @@ func (l *leapState) armed(now ntptime.Wall) wire.Leap {
 
 func (l *leapState) pending() ntptime.Wall { return l.at }
 
-// straddles says whether an exchange lies across the leap second: its four
+// straddles says whether an exchange lies across a leap second: its four
 // stamps are then of two scales.
 func (l *leapState) straddles(m *model.Sample) bool {
-	if l.at == 0 {
-		return false
-	}
-	near := func(w ntptime.Wall) bool { return l.at.Sub(w).Abs() < leapGuard }
-	return near(m.T3) || near(m.T4.Wall)
+	near := func(at, w ntptime.Wall) bool { return at != 0 && at.Sub(w).Abs() < leapGuard }
+	return near(l.at, m.T3) || near(l.at, m.T4.Wall) || near(l.done, m.T3) || near(l.done, m.T4.Wall)
 }
 
 // monthEnd returns the first moment of the month after now.
@@ -87,6 +87,9 @@ func (s *System) leapVote(now ntptime.Instant, out *Output) {
 			sign = s.leapMajority()
 		}
 	}
+	if end == s.leap.done {
+		sign = 0 // we are in the inserted second
+	}
 	switch {
 	case sign == 0 && s.leap.at == end:
 		s.leap.at, s.leap.due = 0, ntptime.Never
@@ -95,6 +98,13 @@ func (s *System) leapVote(now ntptime.Instant, out *Output) {
 		s.event(out, now, model.EventLeapArmed, 0, time.Duration(sign)*time.Second, "")
 	}
 	s.leapSchedule(now)
+	if armed := s.leap.armed(now.Wall); armed != s.leap.told {
+		s.leap.told = armed
+		if s.cfg.Leap.Mode == LeapKernel {
+			s.tellKernel(now, out)
+		}
+		out.Changed = true
+	}
 }
 
 // leapListed looks the end of the month up in the list. known is false when the
@@ -158,15 +168,15 @@ func (s *System) leapTimer(now ntptime.Instant, out *Output) {
 	by := time.Duration(s.leap.sign) * time.Second
 	s.event(out, now, model.EventLeapDone, 0, by, "")
 	s.leap.tai += s.leap.sign
-	s.leap.at, s.leap.due = 0, ntptime.Never
+	s.leap.done, s.leap.at, s.leap.due, s.leap.told = s.leap.at, 0, ntptime.Never, wire.LeapNone
 	if s.cfg.Leap.Mode == LeapIgnore {
 		return
 	}
 	s.origin -= int64(by)
-	if !s.joint.Started() {
-		return
+	offset, e := -by.Seconds(), filter.Estimate{}
+	if s.joint.Started() {
+		offset, e = s.residual(now)
 	}
-	offset, e := s.residual(now)
 	switch s.cfg.Leap.Mode {
 	case LeapStep:
 		s.step(now, offset, e, out)

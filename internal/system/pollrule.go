@@ -9,7 +9,11 @@ import (
 	"timeball/internal/ntptime"
 )
 
-const hintChange = 1.1 // a change of an interval by less is not worth telling
+const (
+	hintChange    = 1.1 // a change of an interval by less is not worth telling
+	extraBudget   = 4.0 // extra exchanges in a row, and
+	extraRecovery = 16  // exchanges without trouble that earn one more
+)
 
 // lowPoll returns the shortest mean interval between exchanges of the joint
 // sources together, in seconds: each at its minimum.
@@ -48,7 +52,6 @@ func (s *System) pollUpdate(r *filter.Result, now ntptime.Instant, src *source, 
 	s.poll.Update(discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}, goal, low, high)
 	if r.Jumped {
 		s.poll.Hurry(low)
-		src.volley = jumpVolley
 		s.event(out, now, model.EventFrequencyJump, src.id, dur(r.Window.Hi-e.Offset), "")
 	}
 }
@@ -104,15 +107,24 @@ func (s *System) intervalOf(o *source, inverse float64) float64 {
 
 // soon returns after how many seconds an extra exchange is worth its packets:
 // at the start, after a jump, and at once when an exchange contradicts the state.
+// The contradictions have a budget: one that does not end is a matter of the
+// source, and more packets do not cure it.
 func (o *source) soon(r *filter.Result) float64 {
-	o.volley++
 	if o.samples == 1 {
-		o.volley = 1
+		o.volley, o.budget = 0, extraBudget
 	}
-	if (r.Conflict && !r.Jumped) || o.bias.strikes > 0 {
-		o.volley--
-		return conflictSoon
+	if r.Jumped && o.inJoint {
+		o.hurry()
 	}
+	if o.bias.strikes > 0 || (o.inJoint && r.Conflict && !r.Jumped) {
+		if o.budget > 0 {
+			o.budget--
+			return conflictSoon
+		}
+		return 0
+	}
+	o.budget = min(o.budget+1.0/extraRecovery, extraBudget)
+	o.volley++
 	return discipline.Volley(o.volley)
 }
 
@@ -122,4 +134,12 @@ func (s *System) pollInterval() ntptime.Raw {
 		return ntptime.Raw(dur(p.hint))
 	}
 	return 0
+}
+
+// hurry begins a quick series anew after a jump, at most once in as many
+// exchanges as it has.
+func (o *source) hurry() {
+	if o.volley > discipline.VolleyLength+jumpVolley {
+		o.volley = jumpVolley
+	}
 }

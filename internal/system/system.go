@@ -136,6 +136,7 @@ type source struct {
 	bias      bias
 	hint      float64 // interval last asked for, s
 	volley    int     // exchanges of a quick series done
+	budget    float64 // extra exchanges left for contradictions
 	history   [historyDepth]point
 	lastEst   filter.Estimate
 	reference bool // a reference clock: its stratum is 0
