@@ -280,8 +280,15 @@ func (g *generator) take(reply []byte, now time.Duration) {
 	if len(g.samples) < cap(g.samples) {
 		g.samples = append(g.samples, now-s.sentAt)
 	}
+	late := now > g.load.Duration/2
+	if late {
+		g.result.LateReceived++
+	}
 	if interleaved {
 		g.result.Interleaved++
+		if late {
+			g.result.LateInterleaved++
+		}
 	}
 	if g.load.Kind == KindInterleaved {
 		s.interleave(i, reply)

@@ -6,6 +6,7 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"time"
@@ -50,7 +51,9 @@ type Result struct {
 	Invalid     uint64 // not a reply to anything asked, or no time in it
 	Interleaved uint64 // of Received
 	Seconds     float64
-	P50, P99    time.Duration // from before the request's system call to after the reply's
+	// The same in the second half of the time, when clients know each other's habits.
+	LateReceived, LateInterleaved uint64
+	P50, P99                      time.Duration // from before the request's system call to after the reply's
 }
 
 // Rate is valid replies a second.
@@ -85,6 +88,23 @@ func median(values []float64) float64 {
 		return sorted[middle]
 	}
 	return (sorted[middle-1] + sorted[middle]) / 2
+}
+
+// rms is the root of the mean square.
+func rms(d []time.Duration) time.Duration {
+	var sum float64
+	for _, v := range d {
+		sum += float64(v) * float64(v)
+	}
+	return time.Duration(math.Sqrt(sum / float64(max(len(d), 1))))
+}
+
+func abs(d []time.Duration) []time.Duration {
+	out := make([]time.Duration, len(d))
+	for i, v := range d {
+		out[i] = max(v, -v)
+	}
+	return out
 }
 
 // loadVariable tells a process of this program to be the generator.
