@@ -16,6 +16,7 @@ import (
 	"timeball/internal/config"
 	"timeball/internal/mac"
 	"timeball/internal/model"
+	"timeball/internal/netio"
 	"timeball/internal/ntptime"
 	"timeball/internal/resolve"
 	"timeball/internal/responder"
@@ -60,6 +61,7 @@ type Daemon struct {
 	addresses atomic.Pointer[[]netip.Addr] // our own; they change with the interfaces
 	snapshot  atomic.Pointer[model.Snapshot]
 	clock     clock.Clock
+	hardware  *netio.Hardware // nil: no network card stamps
 	state     *stateFiles
 	resolver  *resolve.Resolver
 	system    *systemLoop
@@ -106,6 +108,10 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 	}
 	d.state = openState(cfg, d.log)
 	if err := d.usePolicy(cfg); err != nil {
+		return err
+	}
+	var err error
+	if d.hardware, err = openHardware(d, cfg); err != nil {
 		return err
 	}
 	d.setAddresses()
@@ -208,6 +214,7 @@ func (d *Daemon) startParts() {
 	d.control.start(d.group)
 	d.metrics.Load().start(d.group)
 	d.group.Go("names", d.closeResolver)
+	d.group.Go("cards", d.followCards)
 	d.group.Go("state", d.keepState)
 	d.group.Go("supervisor", d.feedWatchdog)
 }
@@ -242,6 +249,7 @@ func (d *Daemon) Close() {
 	}
 	d.control.close()
 	d.metrics.Load().close()
+	d.closeHardware()
 	if d.clock != nil && d.opts.Clock == nil {
 		if err := d.clock.Close(); err != nil {
 			d.log.Warn("clock not left in order", zap.Error(err))

@@ -126,7 +126,7 @@ func (g *registry) newRunner(cfg association.Config) *runner {
 		system:   g.d.system.inbox,
 		port:     g.d.ports,
 		client: netio.ClientConfig{
-			Remote: cfg.Remote, Local: cfg.Local, Interface: cfg.Interface, Clock: g.d.netClock(),
+			Remote: cfg.Remote, Local: cfg.Local, Interface: cfg.Interface, Clock: g.d.netClock(), Hardware: g.d.hardware,
 		},
 		group:  g.d.group,
 		log:    g.d.log,

@@ -157,7 +157,7 @@ func workers(configured int) int {
 }
 
 func (p *portSet) listenConfig(cfg *config.Config, listen netip.AddrPort) netio.ListenConfig {
-	c := netio.ListenConfig{Address: listen, Workers: 1, Clock: p.d.netClock(), OnTransmitted: p.onTransmitted}
+	c := netio.ListenConfig{Address: listen, Workers: 1, Clock: p.d.netClock(), Hardware: p.d.hardware, OnTransmitted: p.onTransmitted}
 	if s := cfg.Server; s != nil {
 		c.Workers, c.Ignore = workers(s.Workers), s.Ignore
 	}
@@ -206,6 +206,7 @@ func (p *portSet) watchInterfaces(ctx context.Context) error {
 }
 
 func (p *portSet) interfacesChanged(ctx context.Context) {
+	p.d.refreshCards()
 	for _, l := range p.list() {
 		if err := l.Refresh(); err != nil {
 			p.d.log.Warn("interfaces have changed, and not everything could follow", zap.Error(err))
