@@ -95,13 +95,12 @@ func (l *systemLoop) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case message := <-l.inbox:
-			l.begin()
+			l.checkClock()
 			message.deliver(l, l.clock.Now())
 		case <-timer.C:
-			l.begin()
+			l.checkClock()
 			l.core.OnTimer(l.clock.Now(), &l.out)
 		case <-jumps.C:
-			l.begin()
 			l.checkClock()
 		}
 		l.finish()
@@ -111,9 +110,12 @@ func (l *systemLoop) run(ctx context.Context) error {
 // begin empties the output for the next turn.
 func (l *systemLoop) begin() { l.out.Reset() }
 
-// checkClock tells the core what the clock has done unasked: somebody else has set it,
-// the machine slept, or the leap second that was armed has happened.
+// checkClock begins a turn. It tells the core what the clock has done unasked: somebody
+// else has set it, the machine slept, or the leap second that was armed has happened.
+// That comes before anything else: taken for the sources' doing, an hour that somebody
+// has set the clock by would be a panic.
 func (l *systemLoop) checkClock() {
+	l.begin()
 	if applied, leapt := l.clock.LeapDone(); leapt {
 		l.core.OnApplied(applied, &l.out)
 		l.tellChanged()
@@ -122,6 +124,8 @@ func (l *systemLoop) checkClock() {
 		l.core.OnClockJump(jump, &l.out)
 		l.tellChanged()
 	}
+	l.finish()
+	l.begin()
 }
 
 // finish carries out what the core wants: hints, events, the correction with its

@@ -80,6 +80,9 @@ func start(t testing.TB, text string, options ...func(*Options)) *world {
 func tryStart(t testing.TB, text string, options ...func(*Options)) (*world, error) {
 	t.Helper()
 	cfg := settings(t, text+"\ncontrol: {socket: "+socketOf(t)+"}\n")
+	if cfg.Clock.StateDir == "/var/lib/timeball" { // the default: tests keep nothing there
+		cfg.Clock.StateDir, cfg.Clock.DriftFile = "", ""
+	}
 	core, log := observer.New(zapcore.DebugLevel)
 	opts := Options{Log: zap.New(core), Version: "test", Lookup: noNames}
 	if cfg.Clock.Driver != config.ClockObserve {
@@ -156,6 +159,9 @@ func (w *world) lines(text string) int {
 	return count
 }
 
+// said counts the log's lines with a message.
+func (w *world) said(message string) int { return w.log.FilterMessage(message).Len() }
+
 // look runs a function on the registry's goroutine.
 func (w *world) look(f func(*registry)) {
 	w.t.Helper()
@@ -183,7 +189,7 @@ type server struct {
 	offset atomic.Int64 // of its clock, ns
 	silent atomic.Bool
 	kiss   atomic.Pointer[string]
-	key    *mac.Key
+	key    atomic.Pointer[mac.Key]
 	asked  atomic.Int64
 }
 
@@ -236,8 +242,8 @@ func (s *server) reply(request []byte, at time.Time) []byte {
 	copy(b[24:], request[40:48])
 	putTime(b[32:], at)
 	putTime(b[40:], time.Now().Add(time.Duration(s.offset.Load())))
-	if s.key != nil {
-		b = s.key.AppendMAC(b, 4)
+	if key := s.key.Load(); key != nil {
+		b = key.AppendMAC(b, 4)
 	}
 	return b
 }
