@@ -39,8 +39,9 @@ func (k Kind) String() string { return kindNames[k] }
 // Interleave says whether interleaved modes (RFC 9769) are used.
 type Interleave uint8
 
-// The settings. A client with InterleaveAuto stops asking servers that only answer
-// in basic mode; a symmetric association with it follows what its peer does.
+// The settings. A client with InterleaveAuto asks at intervals of up to 4 s only, and
+// stops asking servers that only answer in basic mode; a symmetric association with it
+// follows what its peer does.
 const (
 	InterleaveOff Interleave = iota
 	InterleaveOn

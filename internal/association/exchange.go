@@ -138,7 +138,24 @@ func (a *Association) mayInterleave(now ntptime.Instant) bool {
 	if now.Raw.Sub(a.last.arrival.at.Raw) > a.poll.spacing*3/2+longestTimeout {
 		return false
 	}
-	if a.cfg.Interleaved == InterleaveAuto && a.asking.pause > 0 {
+	if a.cfg.Interleaved == InterleaveAuto {
+		return a.autoInterleaves()
+	}
+	return true
+}
+
+// autoSpacing bounds the poll intervals at which InterleaveAuto interleaves: up to 4 s,
+// with their jitter. An interleaved sample is one poll old; a typical oscillator (wander
+// 1e-9) strays 5 ns in 4 s, which the better stamp is worth, but 0.3 µs in 64 s, which
+// it is not.
+const autoSpacing = 5 * time.Second
+
+// autoInterleaves says whether InterleaveAuto asks now.
+func (a *Association) autoInterleaves() bool {
+	if a.poll.spacing > autoSpacing {
+		return false
+	}
+	if a.asking.pause > 0 {
 		a.asking.pause--
 		return false
 	}

@@ -44,6 +44,7 @@ func (s *interleavingServer) through(b *bench) wire.Header {
 func interleavedConfig(mode Interleave) Config {
 	cfg := clientConfig()
 	cfg.Interleaved = mode
+	cfg.MinPoll, cfg.MaxPoll = 2, 2
 	return cfg
 }
 
@@ -74,12 +75,24 @@ func TestRFC9769_2_InterleavedClient(t *testing.T) {
 			if got := s.T3.Sub(s.T2); got < 49999*time.Nanosecond || got > 50001*time.Nanosecond {
 				t.Errorf("T3−T2 %v, want the precise 50µs", got)
 			}
-			if age := b.clock.at(b.now).Raw.Sub(s.T4.Raw); age < 63*time.Second || age > 67*time.Second {
+			if age := b.clock.at(b.now).Raw.Sub(s.T4.Raw); age < 3900*time.Millisecond || age > 4100*time.Millisecond {
 				t.Errorf("the sample is %v old, want one poll", age)
 			}
 		}
 		if b.a.status.Reach != 255 {
 			t.Errorf("reach %o, want 377", b.a.status.Reach)
+		}
+	}
+}
+
+func TestAutoDoesNotInterleaveAtLongPolls(t *testing.T) {
+	cfg := interleavedConfig(InterleaveAuto)
+	cfg.MinPoll, cfg.MaxPoll = 3, 3
+	b := newBench(t, cfg)
+	server := newInterleavingServer()
+	for range 20 {
+		if h := server.through(b); h.Origin != 0 || h.Receive != 0 {
+			t.Fatalf("request %+v, want a basic one: an interleaved sample would be 8 s old", h)
 		}
 	}
 }
