@@ -135,7 +135,7 @@ func (a *Association) mayInterleave(now ntptime.Instant) bool {
 	if a.cfg.Interleaved == InterleaveOff || a.cfg.Kind != KindClient || !a.last.valid || a.poll.hurried() {
 		return false
 	}
-	if now.Raw.Sub(a.last.arrival.at.Raw) > a.poll.spacing*3/2+longestTimeout {
+	if a.status.Reach&1 == 0 || now.Raw.Sub(a.last.arrival.at.Raw) > a.poll.spacing*3/2+longestTimeout {
 		return false
 	}
 	if a.cfg.Interleaved == InterleaveAuto {
