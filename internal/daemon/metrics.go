@@ -110,8 +110,8 @@ func (s metricsSource) Server() *metrics.Server {
 			SendErrors: sockets.SendErrors, Dropped: sockets.Overflow + sockets.Stale,
 		})
 	}
-	if p.clients != nil {
-		server.Clients = p.clients.Totals(time.Hour, s.d.clock.Now().Raw)
+	if clients := p.clients(); clients != nil {
+		server.Clients = clients.Totals(time.Hour, s.d.clock.Now().Raw)
 	}
 	return server
 }

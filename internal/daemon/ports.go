@@ -24,8 +24,7 @@ import (
 type portSet struct {
 	d        *Daemon
 	ports    atomic.Pointer[[]*listener]
-	clients  *responder.Clients // nil if none are to be remembered
-	stamps   *responder.Stamps
+	tables   atomic.Pointer[tables] // nil until there is a server section
 	stranger *stranger
 	dropped  atomic.Uint64 // arrivals that the registry had no room for
 
@@ -34,13 +33,6 @@ type portSet struct {
 	closed  bool
 	waiting map[uint32]stampOwner // at most maxWaiting
 	nextID  uint32
-}
-
-// listener is one address listened at, with the shards that answer there.
-type listener struct {
-	*netio.Port
-	address netip.AddrPort     // as configured
-	shards  []*responder.Shard // one for each socket; they do not change
 }
 
 // groupKey names a group or broadcast address at an interface.
@@ -78,22 +70,6 @@ func openPorts(d *Daemon, cfg *config.Config) (*portSet, error) {
 	return p, nil
 }
 
-// defaultClientLog is the size of the tables while there is no server section that says
-// otherwise: a reload may bring one. What is not used takes no memory.
-const defaultClientLog = 65536
-
-// makeTables makes the tables of clients. They stay as they are until the next start,
-// since every shard holds them.
-func (p *portSet) makeTables(s *config.Server) {
-	settings := config.ClientLog{Size: defaultClientLog}
-	if s != nil {
-		settings = s.ClientLog
-	}
-	seed := responder.Seed{cryptoRandom{}.Uint64(), cryptoRandom{}.Uint64()}
-	p.clients = responder.NewClients(settings.Size, seed, settings.Privacy)
-	p.stamps = responder.NewStamps(settings.Size, seed)
-}
-
 // list is the addresses listened at now.
 func (p *portSet) list() []*listener { return *p.ports.Load() }
 
@@ -106,17 +82,6 @@ func (p *portSet) open(cfg *config.Config, address netip.AddrPort) (*listener, e
 		return nil, fmt.Errorf("%w; is another NTP daemon running, or the right to open port %d missing (CAP_NET_BIND_SERVICE)?", err, address.Port())
 	}
 	return p.newListener(port, address), nil
-}
-
-// newListener gives each socket of a port its shard.
-func (p *portSet) newListener(port *netio.Port, address netip.AddrPort) *listener {
-	l := &listener{Port: port, address: address}
-	for range port.Workers() {
-		l.shards = append(l.shards, responder.NewShard(responder.ShardConfig{
-			Clients: p.clients, Stamps: p.stamps, Random: cryptoRandom{}.Uint64(),
-		}))
-	}
-	return l
 }
 
 // listenAddresses are where the port is to be opened.
@@ -176,9 +141,9 @@ func (p *portSet) start(g *group) {
 // the latest when the daemon stops.
 func (p *portSet) serve(g *group, l *listener) {
 	context.AfterFunc(g.ctx, func() { _ = l.Close() })
-	for worker, shard := range l.shards {
+	for worker := range l.shards {
 		g.Go(fmt.Sprintf("port %s/%d", l.LocalAddr(), worker), func(context.Context) error {
-			return l.Serve(worker, p.newHandler(shard))
+			return l.Serve(worker, p.newHandler(&l.shards[worker]))
 		})
 	}
 }
@@ -214,85 +179,6 @@ func (p *portSet) interfacesChanged(ctx context.Context) {
 	}
 	p.d.registry.tell(ctx, (*registry).interfacesChanged)
 }
-
-// handler answers what comes in by one socket. It runs on that socket's goroutine.
-type handler struct {
-	shard    *responder.Shard
-	env      responder.Env
-	snapshot *atomic.Pointer[model.Snapshot]
-	policy   *atomic.Pointer[responder.Policy]
-	serve    *atomic.Bool // a server section stands; else requests get silence
-	arrived  chan<- arrival
-	dropped  *atomic.Uint64
-	verdict  responder.Verdict
-}
-
-func (p *portSet) newHandler(shard *responder.Shard) *handler {
-	return &handler{
-		shard:    shard,
-		env:      responder.Env{Now: p.d.clock.Now},
-		snapshot: &p.d.snapshot,
-		policy:   &p.d.policy,
-		serve:    &p.d.serves,
-		arrived:  p.d.registry.arrived,
-		dropped:  &p.dropped,
-	}
-}
-
-// Handle answers a request, or hands on what is for an association. For the former
-// it meets no lock, no channel and no allocation.
-func (h *handler) Handle(rx *model.Received, reply []byte) int {
-	h.env.Snapshot, h.env.Policy = h.snapshot.Load(), h.policy.Load()
-	h.verdict = responder.Verdict{}
-	if forAssociation(rx.Data) {
-		h.pass(rx)
-		return 0
-	}
-	if !h.serve.Load() {
-		return 0
-	}
-	n, verdict := h.shard.Respond(reply, rx, &h.env)
-	h.verdict = verdict
-	if verdict.What == responder.Query {
-		h.pass(rx)
-	}
-	return n
-}
-
-// forAssociation reports whether a packet's mode is one that associations take from
-// the port: 1, 2, 4 and 5, in versions that have a mode.
-func forAssociation(data []byte) bool {
-	if len(data) == 0 || data[0]>>3&7 < 2 {
-		return false
-	}
-	switch data[0] & 7 {
-	case 1, 2, 4, 5:
-		return true
-	}
-	return false
-}
-
-// pass gives a copy to the registry, if it has room.
-func (h *handler) pass(rx *model.Received) {
-	a := arrival{data: append([]byte(nil), rx.Data...), received: *rx}
-	a.received.Data = nil
-	if !offer(h.arrived, a) {
-		h.dropped.Add(1)
-	}
-}
-
-// Stamp asks for the transmit stamp of the last reply where the responder wants it.
-func (h *handler) Stamp() netio.StampRequest {
-	return netio.StampRequest{Want: h.verdict.StampID != 0, ID: h.verdict.StampID}
-}
-
-// Transmitted gives a reply's transmit stamp to the responder.
-func (h *handler) Transmitted(id uint32, at ntptime.Instant, _ model.StampKind) {
-	h.shard.Transmitted(id, at)
-}
-
-// Lead tells how long a reply written now will wait to be sent.
-func (h *handler) Lead(lead time.Duration) { h.env.Lead = lead }
 
 // Send sends a packet of an association from the NTP port.
 func (p *portSet) Send(r *runner, t *association.Transmit) (ntptime.Instant, error) {
@@ -340,38 +226,6 @@ func (p *portSet) onTransmitted(id uint32, at ntptime.Instant, kind model.StampK
 	if waits {
 		offer(owner.r.stamps, transmitted{owner.id, at, kind})
 	}
-}
-
-// stranger answers mode 1 packets that may not mobilize. It belongs to the registry.
-type stranger struct {
-	*handler
-	reply []byte
-}
-
-// answer answers without state, as the access rights say, or not at all.
-func (s *stranger) answer(p *portSet, a *arrival) {
-	if !s.serve.Load() {
-		return
-	}
-	a.received.Data = a.data
-	s.env.Snapshot, s.env.Policy = s.snapshot.Load(), s.policy.Load()
-	n, _ := s.shard.Respond(s.reply, &a.received, &s.env)
-	if n == 0 || n > len(a.data) {
-		return
-	}
-	t := association.Transmit{To: a.received.Remote, Local: a.received.Local, Interface: a.received.Interface}
-	l := p.portFor(&t)
-	if l == nil {
-		return
-	}
-	if _, err := l.Send(s.reply[:n], t.To, t.Local, t.Interface, netio.StampRequest{}); err != nil {
-		p.d.log.Debug("reply not sent", zap.Error(err))
-	}
-}
-
-func (p *portSet) newStranger() *stranger {
-	shard := responder.NewShard(responder.ShardConfig{Clients: p.clients, Random: cryptoRandom{}.Uint64()})
-	return &stranger{p.newHandler(shard), make([]byte, longestReply)}
 }
 
 // listenTo makes the port receive what a broadcast or multicast client listens for. It

@@ -160,6 +160,7 @@ type portChange struct {
 // preparePorts opens what is new; an address that stays keeps its sockets.
 func (d *Daemon) preparePorts(next *config.Config) (*portChange, error) {
 	change := &portChange{set: d.ports}
+	d.ports.makeTables(next.Server)
 	wanted := listenAddresses(next, d.opts.Port)
 	for _, l := range d.ports.list() {
 		if slices.Contains(wanted, l.address) {
@@ -192,6 +193,12 @@ func (c *portChange) discard() {
 // commit serves what was opened and closes what is no longer wanted.
 func (c *portChange) commit(g *group) {
 	c.set.setList(append(c.kept, c.opened...))
+	for _, l := range c.kept {
+		if l.bare && c.set.tables.Load() != nil {
+			l.renew(c.set)
+			c.set.stranger.renew(c.set)
+		}
+	}
 	for _, l := range c.opened {
 		c.set.serve(g, l)
 	}

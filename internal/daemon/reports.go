@@ -108,11 +108,11 @@ func (d *Daemon) associations(ctx context.Context, snapshot *model.Snapshot) (an
 // counters sums what all shards have counted.
 func (p *portSet) counters() (sum responder.Counters) {
 	for _, l := range p.list() {
-		for _, shard := range l.shards {
-			shard.AddCounters(&sum)
+		for i := range l.shards {
+			l.shards[i].Load().AddCounters(&sum)
 		}
 	}
-	p.stranger.shard.AddCounters(&sum)
+	p.stranger.shard.Load().AddCounters(&sum)
 	return sum
 }
 
@@ -139,8 +139,8 @@ func (p *portSet) serverStats() control.ServerStats {
 
 // clientsReport reports who asks us: args "count" and "order" (rate, recent, drops).
 func (p *portSet) clientsReport(args map[string]string, now ntptime.Raw) (control.Clients, error) {
-	server := p.d.config.Load().Server
-	if p.clients == nil || server == nil {
+	server, clients := p.d.config.Load().Server, p.clients()
+	if clients == nil || server == nil {
 		return control.Clients{Clients: []control.Client{}, Unavailable: "there is no server section, or server.client_log.size is 0"}, nil
 	}
 	count := defaultClients
@@ -154,13 +154,13 @@ func (p *portSet) clientsReport(args map[string]string, now ntptime.Raw) (contro
 	if !known {
 		return control.Clients{}, fmt.Errorf("order %q is not known; use rate, recent, hits or drops", args["order"])
 	}
-	return control.ClientsReport(p.clients.Top(count, order, now), p.clients.Totals(time.Hour, now), server.ClientLog.Privacy), nil
+	return control.ClientsReport(clients.Top(count, order, now), clients.Totals(time.Hour, now), server.ClientLog.Privacy), nil
 }
 
 // counters sums what the shards of one address have counted.
 func (l *listener) counters() (sum responder.Counters) {
-	for _, shard := range l.shards {
-		shard.AddCounters(&sum)
+	for i := range l.shards {
+		l.shards[i].Load().AddCounters(&sum)
 	}
 	return sum
 }

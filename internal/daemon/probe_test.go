@@ -1,0 +1,165 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"timeball/internal/clock"
+	"timeball/internal/control"
+)
+
+func TestAServerIsAsked(t *testing.T) {
+	s := serve(t, "127.0.0.1", 0)
+	s.offset.Store(int64(250 * time.Millisecond))
+	answer, err := Ask(t.Context(), Question{Name: "a", Remote: s.addr}, clock.NewObserve())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := Offset(&answer.Samples[0]); got < 240*time.Millisecond || got > 260*time.Millisecond {
+		t.Errorf("offset: got %s, want about 250 ms: reference − local", got)
+	}
+	if got := Delay(&answer.Samples[0]); got < -time.Millisecond || got > 100*time.Millisecond {
+		t.Errorf("delay: got %s, want that of the loopback", got)
+	}
+	if got, want := s.asked.Load(), int64(1); got != want {
+		t.Errorf("asked %d times, want %d", got, want)
+	}
+}
+
+func TestSeveralExchanges(t *testing.T) {
+	s := serve(t, "127.0.0.1", 0)
+	answer, err := Ask(t.Context(), Question{Remote: s.addr, Count: 2}, clock.NewObserve())
+	if err != nil || len(answer.Samples) != 2 {
+		t.Errorf("got %d samples, %v, want 2", len(answer.Samples), err)
+	}
+}
+
+func TestWhyThereIsNoAnswer(t *testing.T) {
+	for _, test := range []struct {
+		name, want string
+		prepare    func(s *server)
+	}{
+		{"silence", "no answer", func(s *server) { s.silent.Store(true) }},
+		{"DENY", "DENY", func(s *server) { deny := "DENY"; s.kiss.Store(&deny) }},
+		{"RATE", "RATE", func(s *server) { rate := "RATE"; s.kiss.Store(&rate) }},
+		{"a key that it does not have", "refused (auth)", func(*server) {}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, "127.0.0.1", 0)
+			test.prepare(s)
+			q := Question{Name: "time.example", Remote: s.addr}
+			if strings.Contains(test.name, "key") {
+				q.Key = testKey(t, 10, "ten-tenths")
+			}
+			begun := time.Now()
+			_, err := Ask(t.Context(), q, clock.NewObserve())
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %v, want one line with %q", err, test.want)
+			}
+			if err != nil && !strings.HasPrefix(err.Error(), "time.example (") {
+				t.Errorf("got %v, want that it begins with whom", err)
+			}
+			if took := time.Since(begun); took > 10*time.Second {
+				t.Errorf("took %s, want some seconds", took)
+			}
+		})
+	}
+}
+
+func TestAskingEndsWithItsContext(t *testing.T) {
+	s := serve(t, "127.0.0.1", 0)
+	s.silent.Store(true)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := Ask(ctx, Question{Remote: s.addr}, clock.NewObserve()); err == nil {
+		t.Error("got nil, want the context's error")
+	}
+}
+
+func TestTheSourcesOfAConfigurationAreProbed(t *testing.T) {
+	good := farm(t, "127.0.51.1", "127.0.51.2", "127.0.51.3", "127.0.51.4")
+	good[2].offset.Store(int64(30 * time.Second))
+	good[3].silent.Store(true)
+	text := "sources:\n"
+	for _, s := range good {
+		text += fmt.Sprintf("  - {server: \"%s\"}\n", s.addr)
+	}
+	text += "  - {server: nobody.example}\n"
+	lookup := func(context.Context, string) ([]netip.Addr, error) { return nil, fmt.Errorf("no such name") }
+	snapshot, faults, err := ProbeSources(t.Context(), settings(t, text), lookup)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(faults) != 2 {
+		t.Errorf("faults: got %v, want that of the silent one and that of the name", faults)
+	}
+	states := map[string]string{}
+	for _, s := range control.SourcesReport(snapshot, snapshot.At).Sources {
+		states[s.Name] = s.State
+	}
+	if got := states[good[2].addr.String()]; got != "falseticker" {
+		t.Errorf("the liar: got %s, want falseticker (%v)", got, states)
+	}
+	if snapshot.SystemPeer == 0 {
+		t.Errorf("no source would be selected (%v)", states)
+	}
+	if _, _, err := ProbeSources(t.Context(), settings(t, "{}"), lookup); err == nil {
+		t.Error("without a source: got nil, want an error")
+	}
+}
+
+// The chain of servers: us, a daemon of stratum 2, one of stratum 1.
+func TestTheChainIsTraced(t *testing.T) {
+	port := freeUDPPort(t)
+	host := func(addr string) func(*Options) {
+		return func(o *Options) { o.Port = netip.AddrPortFrom(netip.MustParseAddr(addr), port) }
+	}
+	listen := func(addr string) string {
+		return fmt.Sprintf("server: {listen: [\"%s:%d\"], workers: 1}\n", addr, port)
+	}
+	source := func(addr string) string {
+		return sourceText(netip.AddrPortFrom(netip.MustParseAddr(addr), port))
+	}
+	start(t, "local: {stratum: 1}\n"+listen("127.0.52.1"), host("127.0.52.1"))
+	middle := start(t, source("127.0.52.1")+listen("127.0.52.2"), host("127.0.52.2"))
+	until(t, "the middle synchronized", middle.synchronized)
+	w := start(t, source("127.0.52.2"), host("127.0.52.3"))
+	until(t, "synchronized", w.synchronized)
+	trace, err := w.d.trace(t.Context(), w.d.Snapshot())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(trace.Steps) != 2 || trace.Steps[0].Stratum != 2 || trace.Steps[1].Stratum != 1 {
+		t.Errorf("got %+v, want stratum 2, then stratum 1", trace.Steps)
+	}
+}
+
+func TestAChainEndsWhereNobodyCanBeAsked(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		stratum uint8
+		id      string
+		want    string
+	}{
+		{"a primary server", 1, "71.80.83.0", ""},
+		{"an address", 2, "192.0.2.9", "192.0.2.9"},
+		{"a reference clock's pseudo address", 3, "127.127.1.0", ""},
+		{"a group", 3, "224.0.1.1", ""},
+		{"nothing", 2, "0.0.0.0", ""},
+		{"not synchronized", 16, "192.0.2.9", ""},
+	} {
+		state := serverState(test.stratum, netip.MustParseAddr(test.id))
+		got := ""
+		if addr := upstream(state); addr.IsValid() {
+			got = addr.String()
+		}
+		if got != test.want {
+			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}

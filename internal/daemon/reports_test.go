@@ -1,0 +1,201 @@
+package daemon
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"timeball/internal/control"
+	"timeball/internal/wire"
+)
+
+func (w *world) socket() string { return w.d.config.Load().Control.Socket }
+
+// call asks the daemon one thing.
+func call[T any](w *world, r control.Request) T {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	raw, err := control.Call(ctx, w.socket(), r)
+	if err != nil {
+		w.t.Fatalf("%s: %v", r.Command, err)
+	}
+	var answer T
+	if err := json.Unmarshal(raw, &answer); err != nil {
+		w.t.Fatalf("%s: %v", r.Command, err)
+	}
+	return answer
+}
+
+func TestEveryReportIsAnswered(t *testing.T) {
+	s := serve(t, "127.0.0.1", 0)
+	w := start(t, sourceText(s.addr)+serverText)
+	until(t, "synchronized", w.synchronized)
+	w.served()
+	if got := call[string](w, control.Request{Command: control.CommandPing}); got != "pong" {
+		t.Errorf("ping: got %q", got)
+	}
+	if got := call[control.Daemon](w, control.Request{Command: control.CommandVersion}); got.Version != "test" || got.Uptime <= 0 {
+		t.Errorf("version: got %+v", got)
+	}
+	if got := call[control.Status](w, control.Request{Command: control.CommandStatus}); !got.Synchronized || len(got.Sources) != 1 {
+		t.Errorf("status: got synchronized %v with %d sources, want true with 1", got.Synchronized, len(got.Sources))
+	}
+	if got := call[control.Tracking](w, control.Request{Command: control.CommandTracking}); got.Stratum != 2 || got.Address != s.addr.String() {
+		t.Errorf("tracking: got stratum %d of %s, want 2 of %s", got.Stratum, got.Address, s.addr)
+	}
+	if got := call[control.Sources](w, control.Request{Command: control.CommandSources}); len(got.Sources) != 1 || got.Sources[0].State != "selected" {
+		t.Errorf("sources: got %+v", got)
+	}
+	if got := call[control.Explain](w, control.Request{Command: control.CommandExplain, Source: s.addr.String()}); len(got.Sources) != 1 || len(got.Sources[0].Checks) == 0 {
+		t.Errorf("explain: got %+v, want the tests of one source", got)
+	}
+	if got := call[control.ServerStats](w, control.Request{Command: control.CommandServerStats}); len(got.Listeners) != 1 || got.Listeners[0].Accepted == 0 {
+		t.Errorf("serverstats: got %+v", got)
+	}
+	if got := call[control.Clients](w, control.Request{Command: control.CommandClients}); got.Total != 1 || len(got.Clients) != 1 {
+		t.Errorf("clients: got %+v, want one", got)
+	}
+	if got := call[control.Associations](w, control.Request{Command: control.CommandAssociations}); len(got.Associations) != 1 || got.Associations[0].Mode != "client" {
+		t.Errorf("associations: got %+v", got)
+	}
+}
+
+func TestWrongQuestionsAreToldSo(t *testing.T) {
+	w := start(t, localServer)
+	for _, test := range []struct {
+		request control.Request
+		want    string
+	}{
+		{control.Request{Command: "reboot"}, "no report"},
+		{control.Request{Command: control.CommandExplain, Source: "nobody"}, "no source"},
+		{control.Request{Command: control.CommandClients, Args: map[string]string{"count": "-1"}}, "not a number"},
+		{control.Request{Command: control.CommandClients, Args: map[string]string{"count": "many"}}, "not a number"},
+		{control.Request{Command: control.CommandClients, Args: map[string]string{"order": "beauty"}}, "order"},
+	} {
+		_, err := control.Call(context.Background(), w.socket(), test.request)
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%+v: got %v, want %q", test.request, err, test.want)
+		}
+	}
+}
+
+// R42: whatever comes by the control socket, the port serves on.
+func TestTheControlSocketUnderAbuse(t *testing.T) {
+	w := start(t, localServer)
+	open := func() net.Conn {
+		c, err := net.Dial("unix", w.socket())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	for name, text := range map[string]string{
+		"garbage": "\x00\xff\x80garbage\n", "half a request": `{"command": "sta`, "a long line": strings.Repeat("a", 4<<20) + "\n",
+		"a bomb": strings.Repeat("[", 60000) + "\n", "empty lines": strings.Repeat("\n", 1000),
+	} {
+		c := open()
+		_ = c.SetDeadline(time.Now().Add(patience))
+		_, _ = c.Write([]byte(text))
+		if name == "half a request" {
+			continue // it stays open
+		}
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		if line != "" && !strings.Contains(line, "error") {
+			t.Errorf("%s: got %.80q, want an error or nothing", name, line)
+		}
+	}
+	for range 200 {
+		open()
+	}
+	if !w.served() {
+		t.Error("not served")
+	}
+	if got := call[string](w, control.Request{Command: control.CommandPing}); got != "pong" {
+		t.Errorf("a proper client: got %q, want pong", got)
+	}
+}
+
+// R43: slow clients of the metrics keep nobody out.
+func TestTheMetricsUnderSlowClients(t *testing.T) {
+	s := serve(t, "127.0.0.1", 0)
+	w := start(t, sourceText(s.addr)+serverText+"metrics: {listen: \"127.0.0.1:0\"}\n")
+	until(t, "synchronized", w.synchronized)
+	address := w.d.metrics.Load().listener.Addr().String()
+	for i := range 200 {
+		c, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		if i%2 == 0 {
+			fmt.Fprint(c, "GET /metrics HTTP/1.1\r\nHost: ")
+		}
+	}
+	begun := time.Now()
+	for _, path := range []string{"/metrics", "/"} {
+		if status, err := get("http://" + address + path); err != nil || status != 200 {
+			t.Errorf("%s: got %d, %v, want 200", path, status, err)
+		}
+	}
+	if took := time.Since(begun); took > 6*time.Second {
+		t.Errorf("took %s, want under 3 s each", took)
+	}
+	var wait sync.WaitGroup
+	for range 4 {
+		wait.Go(func() {
+			for range 25 {
+				_, _ = get("http://" + address + "/metrics")
+			}
+		})
+	}
+	wait.Wait()
+	if !w.served() {
+		t.Error("not served")
+	}
+}
+
+func TestTheMetricsShowWhatTheDaemonDoes(t *testing.T) {
+	s := serve(t, "127.0.0.1", 0)
+	w := start(t, sourceText(s.addr)+serverText)
+	until(t, "synchronized", w.synchronized)
+	w.served()
+	source := metricsSource{w.d}
+	if p := source.Process(); p.Version != "test" || p.Uptime <= 0 || p.LastReload == 0 || p.ReloadFailed {
+		t.Errorf("process: got %+v", p)
+	}
+	if m := source.Server(); m == nil || len(m.Listeners) != 1 || m.Listeners[0].Counters.Received() == 0 || m.Clients.Clients != 1 {
+		t.Errorf("server: got %+v, want one listener with requests of one client", m)
+	}
+	if s := source.Snapshot(); s == nil || !s.Synchronized {
+		t.Errorf("snapshot: got %+v", s)
+	}
+	client := start(t, "selection: {max_distance: 1s}\n")
+	if m := (metricsSource{client.d}).Server(); m != nil {
+		t.Errorf("without a server section: got %+v, want nil", m)
+	}
+}
+
+// Mode 6 from one who may ask is answered; see the interop tests for real askers.
+func TestAControlQueryIsAnswered(t *testing.T) {
+	w := start(t, localServer)
+	until(t, "synchronized", w.synchronized)
+	readvar := []byte{0x16, 0x02, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0} // version 2, opcode 2, sequence 1
+	reply := exchange(t, w.d.Addresses()[0], readvar)
+	if len(reply) < 12 || wire.Mode(reply[0]&7) != wire.ModeControl || reply[1]&0x80 == 0 {
+		t.Fatalf("got % x, want a response of mode 6", reply)
+	}
+	if text := string(reply[12:]); !strings.Contains(text, "stratum=1") {
+		t.Errorf("got %q, want the system variables", text)
+	}
+	if again := exchange(t, w.d.Addresses()[0], reply); again != nil {
+		t.Errorf("its own response fed back: got %d octets, want silence", len(again))
+	}
+}
