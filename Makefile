@@ -83,6 +83,10 @@ fuzz: ## every fuzz test for FUZZTIME (60s)
 scenarios: ## the scenarios in virtual time with their limits
 	@if [ -d test/scenarios ]; then $(GO) test -timeout 20m ./test/scenarios/...; else echo "scenarios: none here"; fi
 
+.PHONY: accuracy
+accuracy: ## the whole table of accuracy, ten seeds a row, beside other daemons' figures
+	$(GO) test -count=1 -tags accuracy -run TestAccuracyTable -v -timeout 30m ./test/scenarios
+
 .PHONY: e2e
 e2e: ## against chrony, ntpsec, openntpd and timesyncd in network namespaces (root; skips with a reason)
 	$(GO) test -count=1 -timeout 10m -parallel 12 -v ./test/peers/... ./test/interop/... | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
