@@ -63,14 +63,17 @@ type timeball struct {
 }
 
 // start runs a daemon on the host with this configuration; its control socket is added.
-func start(t testing.TB, h *peers.Host, config string) *timeball {
+func start(t testing.TB, h *peers.Host, config string, env ...string) *timeball {
 	t.Helper()
 	program := binary(t)
 	d := &timeball{t: t, socket: filepath.Join(h.Dir, "timeball.sock")}
-	config += fmt.Sprintf("\ncontrol: {socket: %s}\n", d.socket)
-	path := h.Write("timeball.yaml", config)
-	d.Process = h.Start("timeball", nil, program, "run", "--config", path)
+	d.Process = h.Start("timeball", env, program, "run", "--config", d.configure(h, config))
 	return d
+}
+
+// configure writes the daemon's configuration file.
+func (d *timeball) configure(h *peers.Host, config string) string {
+	return h.Write("timeball.yaml", config+fmt.Sprintf("\ncontrol: {socket: %s}\n", d.socket))
 }
 
 // command runs a report of the daemon on its host.

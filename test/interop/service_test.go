@@ -1,0 +1,176 @@
+package interop
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"timeball/test/peers"
+)
+
+// supervisor hears what a daemon tells systemd (sd_notify(3)).
+type supervisor struct {
+	mu   sync.Mutex
+	told map[string]int
+}
+
+// supervise opens a notification socket in the host's directory and gives the
+// environment that names it.
+func supervise(t *testing.T, h *peers.Host) (*supervisor, []string) {
+	t.Helper()
+	path := filepath.Join(h.Dir, "notify.sock")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &supervisor{told: map[string]int{}}
+	t.Cleanup(func() { _ = socket.Close() })
+	go func() {
+		message := make([]byte, 4096)
+		for {
+			n, err := socket.Read(message)
+			if errors.Is(err, net.ErrClosed) {
+				return
+			}
+			s.mu.Lock()
+			for line := range strings.Lines(string(message[:max(n, 0)])) {
+				s.told[strings.TrimSpace(line)]++
+			}
+			s.mu.Unlock()
+		}
+	}()
+	return s, []string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=1000000"}
+}
+
+func (s *supervisor) times(word string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.told[word]
+}
+
+// hears waits until the daemon has said a word so many times.
+func (s *supervisor) hears(t *testing.T, word string, times int) {
+	t.Helper()
+	peers.Eventually(t, 20*time.Second, "systemd hears "+word, func() error {
+		if got := s.times(word); got < times {
+			return fmt.Errorf("%d times so far, want %d", got, times)
+		}
+		return nil
+	})
+}
+
+// The life of the service as systemd sees it: ready, alive, reloaded, stopped.
+func TestTheServiceSaysHowItIs(t *testing.T) {
+	t.Parallel()
+	h := peers.NewLab(t).Host("host")
+	systemd, env := supervise(t, h)
+	d := start(t, h, serverConfig, env...)
+	systemd.hears(t, "READY=1", 1)
+	systemd.hears(t, "WATCHDOG=1", 3)
+	serves(t, h, h.IPv4)
+
+	d.Signal(syscall.SIGHUP)
+	systemd.hears(t, "RELOADING=1", 1)
+	systemd.hears(t, "READY=1", 2)
+
+	took, err := d.Stop()
+	if err != nil || took > 2*time.Second {
+		t.Errorf("end: got %v after %v, want a good end within 2 s", err, took)
+	}
+	systemd.hears(t, "STOPPING=1", 1)
+}
+
+// A reload takes what is good, keeps what has not changed, and refuses a bad file whole.
+func TestReload(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	first, second, client := lab.Host("first"), lab.Host("second"), lab.Host("client")
+	peers.Chronyd(t, first, chronyServer)
+	peers.Chronyd(t, second, chronyServer)
+	d := start(t, client, quickSource(first.IPv4, "")+wrongClock)
+	d.follows(60*time.Second, first.IPv4)
+
+	d.configure(client, "sources: [{server: here, min_poll: 99}]\n")
+	d.Signal(syscall.SIGHUP)
+	d.Says(20*time.Second, "reload refused")
+	if sources, err := d.sources(); err != nil || len(sources) != 1 || sources[0].Reach != 255 {
+		t.Errorf("after a bad reload: got %v, %v, want the source as it was", sources, err)
+	}
+
+	both := fmt.Sprintf("sources: [{server: %q, min_poll: -2, max_poll: 0}, {server: %q, min_poll: -2, max_poll: 0}]\n", first.IPv4, second.IPv4)
+	d.configure(client, both+wrongClock)
+	d.Signal(syscall.SIGHUP)
+	d.eventually(60*time.Second, "the second source is there", func(s source) bool { return s.at(second.IPv4) })
+	sources, err := d.sources()
+	for _, s := range sources {
+		if s.at(first.IPv4) && s.Reach != 255 {
+			t.Errorf("the first source after a good reload: got %v, %v, want its reach kept", s, err)
+		}
+	}
+	d.eventually(60*time.Second, "the second source is reached", func(s source) bool { return s.at(second.IPv4) && s.Reach == 255 && small(s.Offset) })
+}
+
+// Limits of an idle daemon with four sources at their ordinary polls.
+const (
+	idleMemory = 25 << 20 // octets resident
+	idleShare  = 0.001    // of one core
+)
+
+func TestAnIdleDaemonIsSmallAndQuiet(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	client := lab.Host("client")
+	var lines []string
+	for i := range 4 {
+		h := lab.Host(fmt.Sprintf("server%d", i))
+		peers.Chronyd(t, h, chronyServer)
+		lines = append(lines, fmt.Sprintf("  - server: %v", h.IPv4))
+	}
+	d := start(t, client, "sources:\n"+strings.Join(lines, "\n")+"\nserver: {}\nmetrics: {listen: 127.0.0.1:9123}\nclock: {driver: virtual}\n")
+	d.eventually(60*time.Second, "one is followed", func(s source) bool { return s.State == "selected" })
+	// The first quick samples are no idling, and what others do on this machine costs
+	// everybody: the quietest of the spans counts.
+	quietest := 1.0
+	for range 4 {
+		before, began := d.worked(), time.Now()
+		time.Sleep(15 * time.Second)
+		quietest = min(quietest, (d.worked()-before).Seconds()/time.Since(began).Seconds())
+	}
+	t.Logf("memory: %.1f MiB; share of a core: %.4f %%", float64(d.memory())/(1<<20), quietest*100)
+	if got := d.memory(); got > idleMemory {
+		t.Errorf("memory: got %d octets, want at most %d", got, idleMemory)
+	}
+	if quietest > idleShare {
+		t.Errorf("share of a core: got %.3f %%, want at most %.3f %%", quietest*100, idleShare*100)
+	}
+}
+
+// worked is the processor time that the daemon has had, in all its threads.
+func (d *timeball) worked() time.Duration {
+	d.t.Helper()
+	threads, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(d.Pid()), "task", "*", "schedstat"))
+	if err != nil || len(threads) == 0 {
+		d.t.Fatalf("threads of the daemon: %v, %v", threads, err)
+	}
+	var sum time.Duration
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if err != nil {
+			continue // a thread that has just ended
+		}
+		nanos, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		sum += time.Duration(nanos)
+	}
+	return sum
+}
