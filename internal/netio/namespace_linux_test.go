@@ -111,6 +111,28 @@ func TestGroupIsReceivedOnTheInterfaceThatJoinedIt(t *testing.T) {
 	})
 }
 
+// Linux may give a datagram for a group to any socket of the port, by a hash of the
+// addresses, once the one member has been found (inet_steal_sock).
+func TestGroupIsReceivedOnceWhicheverSocketItComesBy(t *testing.T) {
+	drivers(t, func(t *testing.T, portable bool) {
+		inNamespace(t)
+		_, peer := newPeer(t)
+		group := netip.MustParseAddr("224.0.1.1")
+		got := make(collector, 100)
+		p := listenAt(t, ListenConfig{Portable: portable, Workers: 2}, got)
+		if err := p.JoinGroup(group, "near"); err != nil {
+			t.Fatal(err)
+		}
+		for n := byte(2); n < 40; n++ {
+			from := netip.AddrFrom4([4]byte{192, 0, 2, n})
+			peer.send(t, from.String(), netip.AddrPortFrom(group, p.LocalAddr().Port()), message(uint64(n)))
+			if rx := got.next(t); rx.Data[47] != n || rx.Remote.Addr() != from {
+				t.Fatalf("received %d from %s, want %d from %s", rx.Data[47], rx.Remote, n, from)
+			}
+		}
+	})
+}
+
 func TestWhatIsSentToAGroupGoesByTheInterfaceWithItsHopLimit(t *testing.T) {
 	drivers(t, func(t *testing.T, portable bool) {
 		inNamespace(t)
@@ -427,10 +449,23 @@ func htons(v uint16) uint16 { return v<<8 | v>>8 }
 // send puts a frame with an IPv4 UDP datagram on the wire.
 func (w *wire) send(t *testing.T, from string, to netip.AddrPort, payload []byte) {
 	t.Helper()
-	frame := concat(w.dest, []byte{2, 0, 0, 0, 0, 2, 8, 0}, datagram4(netip.MustParseAddr(from), to, payload))
+	frame := concat(w.linkAddress(to.Addr()), []byte{2, 0, 0, 0, 0, 2, 8, 0}, datagram4(netip.MustParseAddr(from), to, payload))
 	if err := unix.Sendto(w.fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: w.far, Halen: 6}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// linkAddress is where a frame for an address goes: the kernel takes datagrams to a
+// group other ways than its own (RFC 1112 §6.4).
+func (w *wire) linkAddress(to netip.Addr) net.HardwareAddr {
+	b := to.As4()
+	switch {
+	case to.IsMulticast():
+		return net.HardwareAddr{0x01, 0x00, 0x5e, b[1] & 0x7f, b[2], b[3]}
+	case b[3] == 255:
+		return net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	}
+	return w.dest
 }
 
 // sendUntilReceived sends datagrams with a number until one is received: a link that was

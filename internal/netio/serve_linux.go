@@ -123,8 +123,10 @@ func (v *server) accept(fd uintptr, i, n int) bool {
 	case v.isIgnored(c.ifindex):
 		v.count.ignored.Add(1)
 		return false
-	case !v.primary && c.isGroup():
-		// The kernel gives a broadcast to every socket of the port.
+	case !v.primary && c.isGroup() && !(c.dest.Is4() && c.dest.IsMulticast()):
+		// The kernel gives a broadcast to every socket of the port. A datagram for an IPv4
+		// group comes but once, and not always by the one member: where that is the only
+		// socket to take it, Linux picks one of the port by a hash (inet_steal_sock).
 		v.count.duplicate.Add(1)
 		return false
 	}
