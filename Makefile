@@ -10,7 +10,7 @@ LDFLAGS     := -s -w -X timeball/internal/cli.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Tests against other programs and whole scenarios have targets of their own.
-LONG        := timeball/test/(peers|interop|scenarios|bench)
+LONG        := timeball/test/(peers|interop|modes|scenarios|bench)
 PACKAGES     = $$($(GO) list ./... | grep -Ev '^$(LONG)(/|$$)')
 
 RACE        := $(if $(shell command -v $(or $(CC),cc) gcc 2>/dev/null),-race)
@@ -88,8 +88,8 @@ accuracy: ## the whole table of accuracy, ten seeds a row, beside other daemons'
 	$(GO) test -count=1 -tags accuracy -run TestAccuracyTable -v -timeout 30m ./test/scenarios
 
 .PHONY: e2e
-e2e: ## against chrony, ntpsec, openntpd and timesyncd in network namespaces (root; skips with a reason)
-	$(GO) test -count=1 -timeout 10m -parallel 12 -v ./test/peers/... ./test/interop/... | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
+e2e: ## every mode, and chrony, ntpsec, openntpd, timesyncd, in network namespaces (root; skips with a reason)
+	$(GO) test -count=1 -timeout 15m -parallel 12 -v $$($(GO) list ./test/... | grep -E '/(peers|modes|interop)$$') | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
 
 .PHONY: bench
 bench: ## the benchmarks
