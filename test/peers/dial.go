@@ -23,6 +23,9 @@ func (h *Host) Dial(network, address string) (net.Conn, error) {
 	return conn, err
 }
 
+// Inside calls f on a thread that is in the host's namespace, for sockets of a test's own.
+func (h *Host) Inside(f func() error) error { return h.inside(f) }
+
 // inside calls f on a thread that is in the host's namespace; the sockets that f opens
 // stay there.
 func (h *Host) inside(f func() error) error {
