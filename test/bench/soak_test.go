@@ -24,7 +24,7 @@ func BenchmarkEndurance(b *testing.B) {
 	const rate = 100_000
 	load := Load{Kind: KindMixed, Rate: rate, Burst: 16, Addresses: 65536}
 	for range b.N {
-		load.Duration = 5 * time.Second // tables fill
+		load.Duration = 30 * time.Second // tables fill, the heap finds its size, the daemon has said what it says at a start
 		apply(b, h, s, load)
 		before, said, descriptors := s.rss(b), s.log.Len(), s.descriptors(b)
 		load.Duration = time.Duration(*packets / rate * float64(time.Second))
