@@ -20,7 +20,7 @@ func ListenGroup(cfg ListenConfig, ifname string) (*Port, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen to %s on %s: %w", cfg.Address, ifname, err)
 	}
-	conn, err := bindGroup(&cfg)
+	conn, err := bindGroup(&cfg, i.Index)
 	if err != nil {
 		return nil, fmt.Errorf("listen to %s on %s: %w", cfg.Address, ifname, err)
 	}
@@ -39,13 +39,13 @@ func ListenGroup(cfg ListenConfig, ifname string) (*Port, error) {
 
 // bindGroup binds a socket to the group itself. Package net would bind it to every
 // address instead, which hears other groups too and collides with other sockets.
-func bindGroup(cfg *ListenConfig) (*net.UDPConn, error) {
+func bindGroup(cfg *ListenConfig, ifindex int) (*net.UDPConn, error) {
 	v6 := cfg.Address.Addr().Is6()
 	family := unix.AF_INET
 	var address unix.Sockaddr
 	if v6 {
 		family = unix.AF_INET6
-		address = &unix.SockaddrInet6{Port: int(cfg.Address.Port()), Addr: cfg.Address.Addr().As16()}
+		address = &unix.SockaddrInet6{Port: int(cfg.Address.Port()), Addr: cfg.Address.Addr().As16(), ZoneId: scopeOf(cfg.Address.Addr(), ifindex)}
 	} else {
 		address = &unix.SockaddrInet4{Port: int(cfg.Address.Port()), Addr: cfg.Address.Addr().As4()}
 	}

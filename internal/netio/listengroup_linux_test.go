@@ -2,6 +2,7 @@ package netio
 
 import (
 	"net/netip"
+	"sync"
 	"testing"
 
 	"timeball/internal/model"
@@ -44,4 +45,29 @@ func TestListenGroupSharesOneGroupAmongSeveralSockets(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestListenGroupHearsALinkLocalGroup(t *testing.T) {
+	inNamespace(t)
+	near, _ := newPeer(t)
+	ip(t, "addr add fe80::7/64 dev near nodad")
+	sender := listenAt(t, ListenConfig{Address: netip.MustParseAddrPort("[fe80::7%near]:0")}, echo)
+	to := netip.AddrPortFrom(netip.MustParseAddr("ff02::101"), sender.LocalAddr().Port())
+	port, err := ListenGroup(ListenConfig{Address: to}, "near")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := make(collector, 1)
+	var serving sync.WaitGroup
+	serving.Go(func() { _ = port.Serve(0, got) })
+	if _, err := sender.Send(message(6), to, netip.MustParseAddr("fe80::7"), near, StampRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if rx := got.next(t); rx.Data[47] != 6 || rx.Local != to.Addr() {
+		t.Errorf("received %d for %s, want 6 for %s", rx.Data[47], rx.Local, to.Addr())
+	}
+	if err := port.Close(); err != nil {
+		t.Fatal(err)
+	}
+	serving.Wait()
 }
