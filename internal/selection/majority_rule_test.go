@@ -130,3 +130,26 @@ func TestOrderOfSourcesDoesNotShow(t *testing.T) {
 		}
 	}
 }
+
+// RFC 5905 §11.2.2's anti-clockhop: another source must be nearer by a good part
+// before it takes the place of the system peer.
+func TestRFC5905_11_2_2_ClockHop(t *testing.T) {
+	s := new(Selector)
+	for _, test := range []struct {
+		name     string
+		distance float64 // of source 2; that of source 1 stays 10 ms
+		want     model.SourceID
+	}{
+		{"the nearer of two", 0.011, 1},
+		{"a little nearer is not enough", 0.009, 1},
+		{"nearer by a fifth and more", 0.0079, 2},
+		{"and back by as much only", 0.011, 2},
+		{"as it was", 0.014, 1},
+	} {
+		cs := sources(0, 0)
+		cs[1].Distance = test.distance
+		if sum := s.Select(cs, usual); sum.SystemPeer != test.want {
+			t.Errorf("%s: got system peer %d, want %d", test.name, sum.SystemPeer, test.want)
+		}
+	}
+}
