@@ -28,6 +28,7 @@ var tests = [...]struct {
 }{
 	{"policy", "", [2]Cause{CausePolicy}, "excluded by no_select; remove that option to use it"},
 	{"loop", "", [2]Cause{CauseLoop}, "its reference is this host: it follows us, and following it would be a loop"},
+	{"orphan", "stratum", [2]Cause{CauseOrphan}, "of several servers without a source, the one with the lowest address is followed, and none while there is a true source"},
 	{"reachable", "polls", [2]Cause{CauseNoAnswer, CauseUnreachable}, "it has to answer one of eight polls"},
 	{"synchronized", "stratum", [2]Cause{CauseUnsync}, "it has to be synchronized itself (leap below 3, stratum below 16)"},
 	{"measured", "samples", [2]Cause{CauseNoSample}, "it has to pass the packet tests once"},
@@ -44,6 +45,7 @@ var tests = [...]struct {
 // reasons say the outcome in words.
 var reasons = map[Cause]string{
 	CausePolicy: "excluded by configuration (no_select)", CauseLoop: "excluded: loop, it is synchronized to this host",
+	CauseOrphan:   "excluded: another orphan server, not the one to follow",
 	CauseNoAnswer: "waiting for its first answer", CauseUnreachable: "no answer to the last eight polls",
 	CauseUnsync: "it says itself that it is not synchronized", CauseNoSample: "waiting for its first measurement",
 	CauseDistance: "root distance beyond max_distance", CauseMajority: "it disagrees with the majority",

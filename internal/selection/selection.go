@@ -25,6 +25,7 @@ const (
 	CauseNone         Cause = iota
 	CausePolicy             // no_select
 	CauseLoop               // it follows us
+	CauseOrphan             // another orphan, which has to follow us, or is not needed
 	CauseNoAnswer           // nothing accepted yet
 	CauseUnreachable        // eight polls without an answer
 	CauseUnsync             // leap 3 or stratum 16
@@ -50,6 +51,7 @@ type Candidate struct {
 	Trust      bool
 	Require    bool
 	Loop       bool
+	Orphan     bool // it serves as an orphan and is not the one to follow
 	Denied     bool
 	Reach      uint8
 	Unanswered int
@@ -150,6 +152,8 @@ func (c *Candidate) judgeAlone(p Policy) {
 		set(model.StateExcluded, CausePolicy, 0, 0)
 	case c.Loop:
 		set(model.StateExcluded, CauseLoop, 0, 0)
+	case c.Orphan:
+		set(model.StateExcluded, CauseOrphan, float64(c.Stratum), 0)
 	case c.Denied:
 		set(model.StateUnreachable, CauseUnreachable, 0, 1)
 	case c.Reach == 0 && c.Samples == 0 && c.Unanswered < 8:

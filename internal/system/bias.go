@@ -12,7 +12,7 @@ import (
 // state is torn between windows that contradict each other. So each source has
 // a bias, a small Kalman filter of one state:
 //
-//	prior        N(0, σ²), σ = 2 % of the base round trip
+//	prior        N(0, σ²), σ = 2 % of the round trip to the primary reference
 //	measurement  own state − joint state, variance P_own + P_joint, counted once
 //	             per memory of the own state (its errors live as long)
 //
@@ -28,6 +28,7 @@ type bias struct {
 	applied  float64 // s, taken off its windows
 	variance float64 // s²; 0: not begun
 	at       int64   // raw ns of the last update
+	n        int     // updates
 	runaway  bool
 	strikes  int // exchanges running that were too far off
 	calm     int // exchanges running that were not, while out
@@ -40,19 +41,24 @@ const (
 	runawaySigmas = 4.0
 	runawayCount  = 4  // exchanges running
 	calmCount     = 32 // exchanges running
+	matureCount   = 16 // updates until a bias has its full say
 	outsideGain   = 1.0 / 16
 )
 
 // updateBias compares a source's own state with the joint one.
 func (s *System) updateBias(src *source) {
-	if src == s.direct || src.own == nil || !src.own.Started() || !s.joint.Started() || s.othersIn(src) == 0 {
+	if src == s.direct || !src.own.Started() || !s.joint.Started() {
+		return
+	}
+	if s.othersIn(src) == 0 {
+		s.gauge() // alone: what is left of its bias goes
 		return
 	}
 	e := src.lastEst
 	j := s.joint.Estimate().Extrapolate(e.At)
 	b := &src.bias
 	b.predict(e.At, src.asymmetrySD())
-	if at, p, ok := s.middle(e.At); ok {
+	if at, p, ok := s.middle(e.At); ok && (b.n >= matureCount || b.runaway) {
 		b.judge(e.Offset-b.applied-at, math.Sqrt(e.P00+p+b.variance))
 	}
 	r := e.Offset - j.Offset - b.applied
@@ -65,6 +71,7 @@ func (s *System) updateBias(src *source) {
 	k := b.variance / (b.variance + noise*memory)
 	b.applied += k * r
 	b.variance -= k * b.variance
+	b.n++
 	s.gauge()
 }
 
@@ -107,10 +114,13 @@ type opinion struct{ offset, variance float64 }
 // whether it runs away.
 func (s *System) suspect(src *source) bool { return src.bias.strikes > 0 && s.summary.Joint > 2 }
 
-// asymmetrySD is what a path's asymmetry may be, in seconds.
+// asymmetrySD is what a source's offset may be off by for good, in seconds: the
+// asymmetry of the whole path to the primary reference, and what its own servers
+// say of its clock (three standard deviations, as we do).
 func (src *source) asymmetrySD() float64 {
 	base, _ := src.filter.Base()
-	return math.Max(asymmetry*base, 1e-9)
+	path := asymmetry * (base + src.server.RootDelay.Seconds())
+	return math.Max(math.Hypot(path, src.server.RootDispersion.Seconds()/boundSigmas), 1e-9)
 }
 
 func (b *bias) predict(at int64, sd float64) {
@@ -141,6 +151,16 @@ func (b *bias) judge(r, sd float64) {
 	}
 }
 
+// forgive drops the biases that were learned while somebody spoilt the joint
+// state, except those that had been learned for long before.
+func (s *System) forgive() {
+	for _, src := range s.sources {
+		if !src.bias.runaway && (!src.inJoint || src.bias.n < matureCount) {
+			src.bias = bias{}
+		}
+	}
+}
+
 // gauge takes the common part off the biases of the joint sources.
 func (s *System) gauge() {
 	sum, weight := 0.0, 0.0
@@ -149,7 +169,7 @@ func (s *System) gauge() {
 			continue
 		}
 		sd := src.asymmetrySD()
-		w := 1 / (sd * sd)
+		w := min(float64(src.bias.n)/matureCount, 1) / (sd * sd)
 		if z := math.Abs(src.bias.applied) / sd; z > 2 { // Huber: the far one has no say beyond 2 σ
 			w *= 2 / z
 		}

@@ -56,3 +56,25 @@ func (s *System) localSnapshot(now ntptime.Instant, n *model.Snapshot) {
 	n.ErrorBound, n.EstimatedError = 0, 0
 	n.ReferenceTime = now.Wall.Add(-time.Second)
 }
+
+// orphaned says whether a source has no true time to give, as it and we both run
+// in orphan mode. Of several orphans of one stratum the one with the lowest
+// address is followed; and none, while a source of a lower stratum answers.
+func (s *System) orphaned(src *source) bool {
+	l := s.cfg.Local
+	if l == nil || !l.Orphan || src.server.Stratum < l.Stratum || src.server.Stratum >= wire.MaxStratum {
+		return false
+	}
+	for _, o := range s.sources {
+		if o.status.Reach != 0 && o.samples > 0 && o.server.Stratum < l.Stratum && !o.opt.NoSelect {
+			return true
+		}
+	}
+	theirs := src.status.Address.Addr()
+	for _, ours := range s.cfg.Addresses {
+		if ours.Is4() == theirs.Is4() && ours.Less(theirs) {
+			return true
+		}
+	}
+	return false
+}

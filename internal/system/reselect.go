@@ -4,6 +4,7 @@ import (
 	"math"
 	"time"
 
+	"timeball/internal/filter"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/selection"
@@ -13,6 +14,9 @@ import (
 // hearing is how long the first source that answers waits for the others, so
 // that no single one of several is believed alone at the start.
 const hearing = 3 * time.Second
+
+// fewSamples of a source say little of its spread.
+const fewSamples = 4
 
 // OnStatus takes what an association says of itself.
 func (s *System) OnStatus(now ntptime.Instant, st *model.SourceStatus, out *Output) {
@@ -98,7 +102,7 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		ID: src.id, NoSelect: src.opt.NoSelect, Prefer: src.opt.Prefer, Trust: src.opt.Trust, Require: src.opt.Require,
 		Denied: src.status.Denied, Reach: src.status.Reach, Unanswered: src.status.Unanswered,
 		Leap: src.server.Leap, Stratum: src.server.Stratum, Samples: src.filter.Count(),
-		Loop: s.loops(src), Runaway: src.bias.runaway,
+		Loop: s.loops(src), Orphan: s.orphaned(src), Runaway: src.bias.runaway,
 		Verdict: src.verdict,
 	}
 	if src.reference && c.Stratum == 0 {
@@ -112,9 +116,19 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		base, _ := src.filter.Base()
 		c.Offset = e.Offset
 		c.Jitter = src.filter.Jitter()
-		c.Distance = src.serverDistance() + math.Max(base, src.filter.MinDelay())/2 + 3*sqrt(e.P00)
+		least := math.Max(base, src.filter.MinDelay())
+		c.Distance = src.serverDistance() + least/2 + boundSigmas*sqrt(e.P00)
+		if c.Samples < fewSamples { // no exchange errs by more than half of its round trip
+			c.Distance = math.Min(c.Distance, src.serverDistance()+0.75*least+src.unknownDrift(now))
+		}
 	}
 	return c
+}
+
+// unknownDrift is what the oscillator may have gained since the last sample
+// while its frequency is not known, in seconds.
+func (src *source) unknownDrift(now ntptime.Raw) float64 {
+	return filter.UnknownFrequency.SD * boundSigmas * math.Max(now.Sub(src.last.Raw).Seconds(), 0)
 }
 
 // serverDistance is the source's own root distance in seconds.
@@ -154,11 +168,11 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 		}
 		src.verdict = v
 	}
-	if s.direct != nil {
+	if s.direct != nil || !s.summary.Usable {
 		return false
 	}
-	if !s.summary.Usable {
-		return false
+	if spoilt {
+		s.forgive()
 	}
 	return spoilt || (added && (!s.joint.Started() || s.joint.Updates() < 64))
 }
