@@ -231,9 +231,9 @@ func TestTheDefaultControlSocketMayBeMissing(t *testing.T) {
 func TestWhatIsNotBuiltIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x")
-	cfg := settings(t, "hardware_timestamps: [eth0]\ncontrol: {socket: "+path+"}")
-	if _, err := New(cfg, Options{}); err == nil || !strings.Contains(err.Error(), "hardware timestamps") {
-		t.Errorf("got %v, want that hardware timestamps are named", err)
+	cfg := settings(t, "clock: {driver: virtual, leap: {mode: smear}}\ncontrol: {socket: "+path+"}")
+	if _, err := New(cfg, Options{}); err == nil || !strings.Contains(err.Error(), "smear") {
+		t.Errorf("got %v, want that the smear is named", err)
 	}
 }
 

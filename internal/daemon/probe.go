@@ -36,6 +36,14 @@ type Question struct {
 	Count     int // exchanges, one a second; at least 1
 }
 
+// where is whom the question goes to, for errors.
+func (q *Question) where() string {
+	if q.Name == "" || q.Name == q.Remote.Addr().String() || q.Name == q.Remote.String() {
+		return q.Remote.String()
+	}
+	return fmt.Sprintf("%s (%s)", q.Name, q.Remote)
+}
+
 // Answer is what came of a Question.
 type Answer struct {
 	Question Question
@@ -136,10 +144,7 @@ func (a *Answer) refused() bool {
 
 // fault says why an answer is of no use; nil if it has samples.
 func (a *Answer) fault(ctx context.Context) error {
-	where := nameWithAddress(a.Question.Name, a.Question.Remote)
-	if a.Question.Name == "" {
-		where = a.Question.Remote.String()
-	}
+	where := a.Question.where()
 	switch {
 	case len(a.Samples) > 0:
 		return nil

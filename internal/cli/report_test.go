@@ -1,0 +1,143 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"timeball/internal/control"
+)
+
+// The keys of interfaces.md, and of what scripts are written against.
+func TestTheJSONOfReportsKeepsItsKeys(t *testing.T) {
+	p := running(t)
+	source := []string{"name:string", "address:string", "mode:string", "state:string", "reason:string", "stratum:number", "poll:number",
+		"reach:number", "last_sample_age:number", "offset:number", "delay:number", "jitter:number", "error:number", "reference_id:string",
+		"id:number", "interval:number", "min_delay:number", "weight:number", "frequency:number", "samples:number", "leap:string",
+		"root_delay:number", "root_dispersion:number", "nts:bool", "dynamic:bool",
+		"filter[].age:number", "filter[].offset:number", "filter[].delay:number", "filter[].error:number"}
+	tracking := []string{"synchronized:bool", "state:string", "source:string", "address:string", "stratum:number", "reference_id:string",
+		"reference_time:number", "leap:string", "offset:number", "error_bound:number", "estimated_error:number", "jitter:number",
+		"frequency:number", "frequency_error:number", "slew:number", "root_delay:number", "root_dispersion:number", "precision:number",
+		"poll_interval:number", "last_update_age:number", "updates:number", "steps:number", "steps_total:number", "panic_offset:number",
+		"tai:number", "leap_pending:number"}
+	under := func(prefix string, keys []string) (list []string) {
+		for _, k := range keys {
+			list = append(list, prefix+k)
+		}
+		return list
+	}
+	for _, test := range []struct {
+		host, command string
+		want          []string
+	}{
+		{"client", "sources", under("sources[].", source)},
+		{"client", "tracking", tracking},
+		{"client", "status", slices.Concat(tracking, under("sources[].", source), []string{"daemon.version:string", "daemon.uptime:number", "daemon.clock:string"})},
+		{"client", "explain", []string{"sources[].name:string", "sources[].address:string", "sources[].state:string", "sources[].reason:string",
+			"sources[].checks[].name:string", "sources[].checks[].value:number", "sources[].checks[].limit:number", "sources[].checks[].unit:string",
+			"sources[].checks[].passed:bool", "sources[].checks[].text:string"}},
+		{"client", "associations", under("associations[].", []string{"id:number", "name:string", "address:string", "mode:string", "remote_mode:string",
+			"dynamic:bool", "version:number", "reach:number", "poll:number", "remote_poll:number", "interval:number", "unanswered:number",
+			"stratum:number", "last_packet_age:number", "sent:number", "accepted:number", "denied:bool"})},
+		{"reference", "associations", []string{"associations[].interface:string", "associations[].sent:number"}},
+		{"client", "trace", under("steps[].", []string{"address:string", "name:string", "stratum:number", "reference_id:string", "leap:string",
+			"offset:number", "delay:number", "root_delay:number", "root_dispersion:number"})},
+		{"reference", "serverstats", slices.Concat(under("listeners[].", []string{"address:string", "received:number", "accepted:number", "denied:number",
+			"ignored:number", "rate_limited:number", "send_errors:number", "interleaved:number", "dropped:number"}),
+			under("packets[].", []string{"mode:string", "version:number", "result:string", "count:number"}))},
+		{"reference", "clients", slices.Concat([]string{"total:number", "limited:number", "signed:number", "private:bool"},
+			under("clients[].", []string{"address:string", "last_seen:number", "interval:number", "hits:number", "drops:number", "version:number",
+				"mode:string", "poll:number", "signed:bool", "interleaved:bool"}))},
+	} {
+		t.Run(test.host+" "+test.command, func(t *testing.T) {
+			o := run(test.command, "--json", "--socket", p.socket(test.host))
+			if o.status != 0 {
+				t.Fatalf("got status %d, %s", o.status, o.stderr)
+			}
+			if lost := missing(shape(t, o.stdout), test.want...); lost != nil {
+				t.Errorf("JSON lacks %v\nit has %v", lost, shape(t, o.stdout))
+			}
+		})
+	}
+}
+
+func TestReportsForPeople(t *testing.T) {
+	p := running(t)
+	name := "reference (" + p.address + ")"
+	for _, test := range []struct {
+		host, args string
+		want       []string
+	}{
+		{"client", "status", []string{"synchronized to " + name + ", stratum 2", "frequency", "timeball test", "* " + name}},
+		{"client", "sources", []string{"SOURCE", "* " + name, "client", "selected"}},
+		{"client", "sources -v", []string{"reference id LOCL", "AGE"}},
+		{"client", "tracking", []string{"Stratum", "Error bound", "TAI", "Frequency"}[:2]},
+		{"client", "explain", []string{name + ": selected", "ok"}},
+		{"client", "explain " + p.address, []string{name}},
+		{"client", "associations", []string{"reference ", "static", "1 associations"}},
+		{"reference", "associations", []string{"broadcast 127.255.255.255 lo", " lo\n"}},
+		{"client", "trace", []string{p.address}},
+		{"reference", "serverstats", []string{"ADDRESS", "RECEIVED", p.address, "client"}},
+		{"client", "serverstats", []string{"no port is open"}},
+		{"reference", "clients", []string{"clients within the last hour", "127.0.0.3"}},
+		{"client", "clients", []string{"clients are not remembered"}},
+		{"reference", "sources", []string{"no sources"}},
+		{"reference", "trace", []string{"no system peer"}},
+		{"reference", "status", []string{"serving the local clock (LOCL), stratum 1"}},
+		{"reference", "explain", []string{"no sources"}},
+	} {
+		o := run(append(strings.Fields(test.args), "--socket", p.socket(test.host))...)
+		if o.status != 0 {
+			t.Errorf("%s %s: got status %d, %s", test.host, test.args, o.status, o.stderr)
+		}
+		for _, want := range test.want {
+			if !strings.Contains(o.stdout, want) {
+				t.Errorf("%s %s: got\n%s\nwant %q in it", test.host, test.args, o.stdout, want)
+			}
+		}
+		for line := range strings.Lines(o.stdout) {
+			if strings.HasSuffix(line, " \n") {
+				t.Errorf("%s %s: a line ends in blanks: %q", test.host, test.args, line)
+			}
+		}
+	}
+	run("explain", "nobody", "--socket", p.socket("client")).errorLine(t, 1, "nobody")
+	run("clients", "--order", "beauty", "--socket", p.socket("reference")).errorLine(t, 1, "beauty")
+}
+
+func TestWatchRedrawsUntilItIsInterrupted(t *testing.T) {
+	p := running(t)
+	r := report[control.Sources]{request: control.Request{Command: control.CommandSources},
+		print: func(w2 io.Writer, s *control.Sources) error {
+			return printSources(w2, s, false)
+		}}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	var out bytes.Buffer
+	if err := r.repeat(ctx, &out, &reportFlags{socket: p.socket("client"), interval: 100 * time.Millisecond}); err != nil {
+		t.Errorf("got %v, want nil: an interrupt is no error", err)
+	}
+	if frames := strings.Count(out.String(), clearScreen); frames < 2 || strings.Count(out.String(), "SOURCE") < 2 {
+		t.Errorf("got %d frames, want some", frames)
+	}
+}
+
+func TestHeadlines(t *testing.T) {
+	for want, tracking := range map[string]control.Tracking{
+		"NOT SYNCHRONIZED: a correction of +2000s":    {PanicOffset: 2000, State: "panic"},
+		"NOT SYNCHRONIZED (unset)":                    {State: "unset"},
+		"synchronized to 192.0.2.1, stratum 3":        {Synchronized: true, Source: "192.0.2.1", Address: "192.0.2.1:123", Stratum: 3},
+		"holding over without a source, stratum 3":    {Synchronized: true, State: "holdover", Stratum: 3},
+		"serving the local clock (LOCL), stratum 10":  {Synchronized: true, State: "local", ReferenceID: "LOCL", Stratum: 10},
+		"synchronized to a.example (2001:db8::1), st": {Synchronized: true, Source: "a.example", Address: "[2001:db8::1]:123"},
+	} {
+		if got := headline(&tracking); !strings.HasPrefix(strings.ReplaceAll(got, "33m20s", "2000s"), want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+}
