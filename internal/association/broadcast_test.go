@@ -392,3 +392,42 @@ func TestInterleavedBroadcastAfterAStepIsBasic(t *testing.T) {
 		t.Errorf("origins %v and %v, want 0 and then a stamp", first.Origin, second.Origin)
 	}
 }
+
+// TestBroadcastsThatLeaveLate: the server strikes its stamp 300 µs before the packet
+// leaves. Once our frequency is known, a second volley shows it.
+func TestBroadcastsThatLeaveLate(t *testing.T) {
+	w, _, client := broadcasting(t, nil)
+	random := &seeded{4}
+	w.nudge = func(time.Duration) {
+		for i := range w.air {
+			if f := &w.air[i]; f.to == groupEnd && !f.forged {
+				f.forged = true
+				f.when += 300*time.Microsecond + time.Duration(random.Uint64()%20_000)
+			}
+		}
+	}
+	w.run(2 * time.Minute)
+	if last := client.samples[len(client.samples)-1]; offsetOf(&last.Sample) > 99710*time.Microsecond {
+		t.Fatalf("offset %v before the survey", offsetOf(&last.Sample))
+	}
+	client.synchronize(3, "REF")
+	client.state.FrequencyError = ntptime.PPM
+	client.tell()
+	w.run(4 * time.Minute)
+	if exchanges, _ := client.kinds(); exchanges != volleyCount {
+		t.Errorf("a survey with a frequency known to 1 ppm")
+	}
+	client.state.FrequencyError = 50e-9
+	client.tell()
+	w.run(8 * time.Minute)
+	client.samples = nil
+	w.run(30 * time.Minute)
+	client.wantOffsets(100*time.Millisecond, 22*time.Microsecond)
+	exchanges, broadcasts := client.kinds()
+	if exchanges != 0 || broadcasts < 160 {
+		t.Errorf("%d exchanges and %d broadcasts afterwards", exchanges, broadcasts)
+	}
+	if last := client.samples[len(client.samples)-1]; last.Delay < 800*time.Microsecond || last.Delay > 821*time.Microsecond || last.DelayError < 640*time.Microsecond {
+		t.Errorf("delay %v ± %v, want 800µs", last.Delay, last.DelayError)
+	}
+}

@@ -19,6 +19,7 @@ type listener struct {
 	delay       time.Duration // one way
 	uncertain   time.Duration // of delay
 
+	survey   survey            // how late broadcasts are, by a volley
 	line     line              // where the server's time lies on our oscillator's scale
 	newest   ntptime.Timestamp // transmit stamp of the last packet believed
 	arrival  arrived           // of that packet; zero value before the first
@@ -189,8 +190,13 @@ func (a *Association) follow(rx *model.Received, p *wire.Packet, out *Output) {
 	a.status.Unanswered = 0
 	a.status.Accepted++
 	a.shiftReach(true, rx.At, out)
-	if l.calibration == fallback && l.mayAsk(rx.At.Raw, volleyRest) {
+	a.surveyed(p, rx.At)
+	switch {
+	case l.calibration == fallback && l.mayAsk(rx.At.Raw, volleyRest):
 		l.volley.begin(rx.At.Raw) // the delay is only assumed
+	case l.calibration == measured && !l.survey.made && a.maySurvey() && l.mayAsk(rx.At.Raw, volleyMinRest):
+		l.survey.made = true
+		l.volley.begin(rx.At.Raw)
 	}
 }
 
@@ -208,14 +214,20 @@ func (a *Association) offLine(p *wire.Packet, at ntptime.Instant) (off, bound ti
 	if !l.line.valid {
 		return 0, 0
 	}
-	elapsed := max(at.Raw.Sub(l.line.at), 0)
-	expected, drift := l.line.value, frequencyTolerance
-	if a.synchronized() {
-		expected += a.system.Frequency.Over(elapsed)
-		drift = min(lineDrift+4*a.system.FrequencyError, drift)
-	}
-	bound = 2*(l.line.error+l.uncertain) + lineTolerance + drift.Over(elapsed)
+	expected, drift := a.expected(&l.line, at)
+	bound = 2*(l.line.error+l.uncertain) + lineTolerance + drift
 	return a.lineOf(p, at) - expected, bound
+}
+
+// expected is where a line leads until a moment, and how far our oscillator may have
+// drifted from it.
+func (a *Association) expected(l *line, at ntptime.Instant) (value, drift time.Duration) {
+	elapsed := max(at.Raw.Sub(l.at), 0)
+	if !a.synchronized() {
+		return l.value, frequencyTolerance.Over(elapsed)
+	}
+	rate := min(lineDrift+4*a.system.FrequencyError, frequencyTolerance)
+	return l.value + a.system.Frequency.Over(elapsed), rate.Over(elapsed)
 }
 
 // strangeBroadcast looks into packets off the line when several have come in a row

@@ -5,6 +5,7 @@ import (
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/wire"
 )
 
 // volley is the series of mode 3 exchanges by which a broadcast client learns the
@@ -15,6 +16,7 @@ type volley struct {
 	left     int         // exchanges still to make
 	answered int         // exchanges of the last volley that gave a sample
 	best     time.Duration
+	line     line // of the exchange with the shortest round trip
 }
 
 // A volley has volleyCount exchanges, the first after a random part of volleySpread
@@ -58,6 +60,7 @@ func (l *listener) recalibrate(at ntptime.Raw) {
 		return
 	}
 	l.volley.begin(at)
+	l.survey = survey{}
 	l.line, l.strange = line{}, 0
 }
 
@@ -87,6 +90,7 @@ func (l *listener) calibrated(s *model.Sample) {
 	there := s.T2.Sub(ntptime.Wall(s.T1.Raw))
 	back := s.T3.Sub(ntptime.Wall(s.T4.Raw))
 	l.line = line{valid: true, at: s.T4.Raw, value: there/2 + back/2, error: delay / 2}
+	l.volley.line = l.line
 	l.strange = 0
 }
 
@@ -97,6 +101,50 @@ func (a *Association) endVolley() {
 	a.pending = exchange{}
 	if l.volley.answered == 0 && l.calibration == uncalibrated {
 		l.calibration, l.delay, l.uncertain = fallback, a.cfg.Delay, a.cfg.Delay
+	}
+	if l.volley.answered > 0 && a.maySurvey() {
+		l.survey = survey{made: true, left: surveyCount, line: l.volley.line}
+	}
+}
+
+// survey finds out how much later broadcasts arrive than half of the volley's round
+// trip explains: their transmit stamp is struck some time before they leave. The
+// shortest lateness of a few broadcasts after a volley is always there, and added to
+// the delay.
+type survey struct {
+	made  bool // or not needed
+	left  int  // broadcasts still to look at
+	line  line // what the volley found
+	least time.Duration
+}
+
+// A survey needs an oscillator whose frequency is known so well that it drifts less
+// than surveyDrift between the volley and the last of surveyCount broadcasts.
+const (
+	surveyCount = 4
+	surveyDrift = 20 * time.Microsecond
+)
+
+func (a *Association) maySurvey() bool {
+	lasts := volleyCount*volleySpacing + (surveyCount+1)*a.listener.interval
+	return a.synchronized() && a.system.FrequencyError > 0 && a.system.FrequencyError.Over(lasts) <= surveyDrift
+}
+
+// surveyed takes one broadcast into the survey under way.
+func (a *Association) surveyed(p *wire.Packet, at ntptime.Instant) {
+	l := &a.listener
+	if l.survey.left == 0 {
+		return
+	}
+	expected, _ := a.expected(&l.survey.line, at)
+	late := expected - a.lineOf(p, at)
+	if l.survey.left == surveyCount || late < l.survey.least {
+		l.survey.least = late
+	}
+	if l.survey.left--; l.survey.left == 0 && l.survey.least > 0 {
+		l.delay += l.survey.least
+		l.uncertain += l.survey.least / 2
+		l.line.value += l.survey.least
 	}
 }
 
