@@ -342,13 +342,18 @@ func TestLinkLocalExchangeNeedsNoMoreThanTheZone(t *testing.T) {
 	inNamespace(t)
 	newPeer(t)
 	ip(t, "addr add fe80::7/64 dev near nodad")
-	for _, zone := range []string{"near", fmt.Sprint(interfaceIndex(t, "near"))} {
+	index := fmt.Sprint(interfaceIndex(t, "near"))
+	alone := netip.MustParseAddrPort("[fe80::7%near]:0")
+	for _, tt := range []struct {
+		zone   string
+		listen netip.AddrPort
+	}{{"near", netip.AddrPort{}}, {index, netip.AddrPort{}}, {"near", alone}} {
 		requests := make(collector, 10)
-		p := listenAt(t, ListenConfig{}, handlerFunc(func(rx *model.Received, reply []byte) int {
+		p := listenAt(t, ListenConfig{Address: tt.listen}, handlerFunc(func(rx *model.Received, reply []byte) int {
 			requests.Handle(rx, nil)
 			return copy(reply, rx.Data)
 		}))
-		remote := netip.AddrPortFrom(netip.MustParseAddr("fe80::7%"+zone), p.LocalAddr().Port())
+		remote := netip.AddrPortFrom(netip.MustParseAddr("fe80::7%"+tt.zone), p.LocalAddr().Port())
 		c := clientOf(t, ClientConfig{Remote: remote})
 		if _, err := c.Send(message(1)); err != nil {
 			t.Fatal(err)

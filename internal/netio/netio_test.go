@@ -146,11 +146,15 @@ func TestReplyLeavesFromTheAddressThatWasAsked(t *testing.T) {
 	drivers(t, func(t *testing.T, portable bool) {
 		p := listenAt(t, ListenConfig{Portable: portable}, echo)
 		for _, address := range []string{"127.0.0.1", "127.0.0.9", "127.77.1.2", "::1"} {
-			c := clientOf(t, ClientConfig{Remote: netip.AddrPortFrom(netip.MustParseAddr(address), p.LocalAddr().Port())})
-			if _, err := c.Send(message(1)); err != nil {
-				t.Fatal(err)
+			to := netip.AddrPortFrom(netip.MustParseAddr(address), p.LocalAddr().Port())
+			one := listenAt(t, ListenConfig{Address: netip.AddrPortFrom(to.Addr(), 0), Portable: portable}, echo)
+			for _, to := range []netip.AddrPort{to, one.LocalAddr()} {
+				c := clientOf(t, ClientConfig{Remote: to})
+				if _, err := c.Send(message(1)); err != nil {
+					t.Fatal(err)
+				}
+				readPacket(t, c) // a connected socket takes nothing from another address
 			}
-			readPacket(t, c) // a connected socket takes nothing from another address
 		}
 	})
 }

@@ -32,7 +32,8 @@ type server struct {
 	seen    *[]int         // ignored, when zones was begun
 	idle    int            // empty looks into the error queue in a row
 
-	sourceLength int // of the control message that says where a reply comes from
+	bound        bool // to one address, which is every reply's source
+	sourceLength int  // of the control message that says where a reply comes from
 	lead         leadEstimate
 	failed       syscall.Errno
 }
@@ -42,7 +43,7 @@ type server struct {
 // socket is empty.
 func (s *shard) serve(h Handler) error {
 	v := &server{shard: s, handler: h, in: newReceiveBatch(bufferSize), out: newSendBatch(),
-		errs: newReceiveBatch(errorData), zones: make(map[int]string)}
+		errs: newReceiveBatch(errorData), zones: make(map[int]string), bound: !s.local.Addr().IsUnspecified()}
 	v.sourceLength = controlHeader + pktinfo4Size
 	if s.v6 {
 		v.sourceLength = controlHeader + pktinfo6Size
@@ -216,10 +217,10 @@ func (v *server) reply(i, o, n int) bool {
 	return true
 }
 
-// replySource is the address that was asked; for a group or broadcast the routing
-// table's choice.
+// replySource is the address that was asked. For a group or broadcast it is the routing
+// table's choice, and a socket bound to one address needs not be told.
 func (v *server) replySource() netip.Addr {
-	if v.mapping.isGroup() {
+	if v.bound || v.mapping.isGroup() {
 		return netip.Addr{}
 	}
 	return v.mapping.dest
@@ -228,7 +229,7 @@ func (v *server) replySource() netip.Addr {
 // replyInterface is the interface of arrival where the address means nothing without
 // it; everything else goes by the routing table, which may well be asymmetric.
 func (v *server) replyInterface() int {
-	if v.v6 && (v.mapping.dest.IsLinkLocalUnicast() || v.rx.Remote.Addr().IsLinkLocalUnicast()) {
+	if v.v6 && !v.bound && (v.mapping.dest.IsLinkLocalUnicast() || v.rx.Remote.Addr().IsLinkLocalUnicast()) {
 		return v.mapping.ifindex
 	}
 	return 0
