@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"timeball/internal/model"
+	"timeball/internal/ntptime"
 )
 
 // inNamespace moves the test's thread into a network namespace of its own, with lo up,
@@ -250,6 +251,37 @@ func TestBroadcastIsHandledOnceAndBySubnet(t *testing.T) {
 	}
 	for p.Counters().Duplicate != 6 {
 		runtime.Gosched()
+	}
+}
+
+// Datagrams to an address that nobody has fill the send buffer while their neighbour is
+// looked for; a transmit stamp beside it is then an event of EPOLLERR alone.
+func TestAFullSendBufferDoesNotEndServing(t *testing.T) {
+	inNamespace(t)
+	_, peer := newPeer(t)
+	ip(t, "neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 nud permanent dev near")
+	got, stamped := make(collector, 100), make(chan uint32, 100)
+	p := listenAt(t, ListenConfig{Workers: 1, OnTransmitted: func(id uint32, _ ntptime.Instant, _ model.StampKind) { stamped <- id }}, got)
+	port := p.LocalAddr().Port()
+	for range 200 { // over half of the buffer: epoll then says no more that it can be written
+		_, _ = p.Send(message(0), netip.MustParseAddrPort("192.0.2.77:123"), netip.Addr{}, 0, StampRequest{})
+	}
+	for n := byte(1); n <= 20; n++ {
+		if _, err := p.Send(message(uint64(n)), netip.MustParseAddrPort("192.0.2.2:123"), netip.Addr{}, 0, StampRequest{Want: true, ID: uint32(n)}); err != nil {
+			t.Fatal(err)
+		}
+		peer.send(t, "192.0.2.2", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port), message(uint64(n)))
+		if rx := got.next(t); rx.Data[47] != n {
+			t.Fatalf("received %d, want %d", rx.Data[47], n)
+		}
+		select {
+		case id := <-stamped:
+			if id != uint32(n) {
+				t.Fatalf("stamp of %d, want %d", id, n)
+			}
+		case <-time.After(patience):
+			t.Fatalf("no stamp of %d", n)
+		}
 	}
 }
 

@@ -51,13 +51,36 @@ func (s *shard) serve(h Handler) error {
 	v.stamper, _ = h.(Stamper)
 	v.taker, _ = h.(StampTaker)
 	v.leader, _ = h.(Leader)
-	if err := s.raw.Read(v.drain); err != nil {
-		return closedOr(err, s)
+	for {
+		err := s.raw.Read(v.drain)
+		switch {
+		case s.closed.Load():
+			return net.ErrClosed
+		case err != nil:
+			err = s.raw.Control(v.drainByHand)
+		}
+		if v.failed != 0 {
+			err = v.failed
+		}
+		if err != nil {
+			return closedOr(fmt.Errorf("receive on %s: %w", s.local, err), s)
+		}
 	}
-	if s.closed.Load() {
-		return net.ErrClosed
+}
+
+// byHand is how long a socket is waited for without the runtime's poller, in ms; it
+// bounds the delay of a close.
+const byHand = 20
+
+// drainByHand waits for the socket and empties it where the runtime's poller does not.
+// While half the send buffer is taken (by datagrams to addresses that nobody has, say), a
+// transmit stamp is an event of EPOLLERR alone. The runtime takes that for a socket that
+// cannot be polled, until the next event of another kind, and Read fails.
+func (v *server) drainByHand(fd uintptr) {
+	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, byHand)
+	v.drain(fd)
+	for v.takeStamps(fd) == 0 { // also those that nobody awaits, or poll would not wait
 	}
-	return fmt.Errorf("receive on %s: %w", s.local, v.failed)
 }
 
 // closedOr says net.ErrClosed where the socket was closed on purpose.
@@ -266,23 +289,33 @@ const lostAfter = 1000
 // collectStamps delivers transmit stamps, if any are awaited.
 func (v *server) collectStamps(fd uintptr) {
 	for v.pending.waiting.Load() > 0 {
-		n, errno := v.errs.receive(fd, unix.MSG_ERRQUEUE)
-		if errno == unix.EINTR {
+		if v.takeStamps(fd) == 0 {
+			v.idle = 0
 			continue
 		}
-		if errno != 0 {
-			if v.idle++; v.idle >= lostAfter {
-				v.idle = 0
-				v.pending.clear() // these will not come any more
-			}
-			return
+		if v.idle++; v.idle >= lostAfter {
+			v.idle = 0
+			v.pending.clear() // these will not come any more
 		}
-		v.idle = 0
-		for i := range n {
-			v.deliver(v.errs.controls(i), v.errs.payload(i))
-			v.errs.reset(i)
-		}
+		return
 	}
+}
+
+// takeStamps delivers a batch from the error queue, or says why there is none.
+func (v *server) takeStamps(fd uintptr) syscall.Errno {
+	n, errno := v.errs.receive(fd, unix.MSG_ERRQUEUE)
+	switch errno {
+	case 0:
+	case unix.EINTR:
+		return 0
+	default:
+		return errno
+	}
+	for i := range n {
+		v.deliver(v.errs.controls(i), v.errs.payload(i))
+		v.errs.reset(i)
+	}
+	return 0
 }
 
 // deliver gives the stamp of a datagram that came back to whoever asked for it.
