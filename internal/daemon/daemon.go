@@ -213,17 +213,9 @@ func (d *Daemon) startParts() {
 	d.ports.start(d.group)
 	d.control.start(d.group)
 	d.metrics.Load().start(d.group)
-	d.group.Go("names", d.closeResolver)
 	d.group.Go("cards", d.followCards)
 	d.group.Go("state", d.keepState)
 	d.group.Go("supervisor", d.feedWatchdog)
-}
-
-// closeResolver is a goroutine: it ends the look-ups when the daemon stops.
-func (d *Daemon) closeResolver(ctx context.Context) error {
-	<-ctx.Done()
-	d.resolver.Close()
-	return nil
 }
 
 // waitAtMost waits for the goroutines, but not for ever: a hanging one is named by

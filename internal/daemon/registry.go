@@ -51,8 +51,9 @@ func newRegistry(d *Daemon, cfg *config.Config) *registry {
 	}
 }
 
-// run is the goroutine; it ends with ctx.
+// run is the goroutine; it ends with ctx, and the look-ups with it.
 func (g *registry) run(ctx context.Context) error {
+	defer g.d.resolver.Close()
 	ticker := time.NewTicker(g.pace.tend)
 	defer ticker.Stop()
 	g.start()

@@ -14,7 +14,8 @@ import (
 
 // R47: a second instance on the port refuses with one line, and the first is unharmed.
 func TestASecondInstanceRefuses(t *testing.T) {
-	at := freePort(t, "127.0.0.1")
+	t.Parallel()
+	at := freePort(t)
 	first := start(t, dir(t), serverConfig(at, "0s"))
 	second := launch(t, dir(t), serverConfig(at, "0s"), "")
 	if got := second.exit(); got != 1 {
@@ -27,7 +28,8 @@ func TestASecondInstanceRefuses(t *testing.T) {
 }
 
 func TestSignals(t *testing.T) {
-	at := freePort(t, "127.0.0.1")
+	t.Parallel()
+	at := freePort(t)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
 		p := start(t, dir(t), serverConfig(at, "0s"))
 		begun := time.Now()
@@ -46,7 +48,12 @@ func TestSignals(t *testing.T) {
 
 // A hangup at any moment of the start must not end the process.
 func TestHangupsAtTheStart(t *testing.T) {
-	p := launch(t, dir(t), serverConfig(freePort(t, "127.0.0.1"), "0s"), "trap '' HUP;")
+	t.Parallel()
+	p := launch(t, dir(t), serverConfig(freePort(t), "0s"), "trap '' HUP;")
+	p.until("the program instead of the shell", func() bool {
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.cmd.Process.Pid))
+		return err == nil && strings.TrimSpace(string(comm)) == "timeball"
+	})
 	p.until("it runs", func() bool { p.signal(syscall.SIGHUP); return strings.Contains(p.log.String(), "timeball runs") })
 	p.until("reloaded", func() bool { return p.said("configuration reloaded") > 0 })
 	if status, _ := p.terminate(); status != 0 {
@@ -56,7 +63,8 @@ func TestHangupsAtTheStart(t *testing.T) {
 
 // R32 and R33, from outside.
 func TestHangups(t *testing.T) {
-	at := freePort(t, "127.0.0.1")
+	t.Parallel()
+	at := freePort(t)
 	p := start(t, dir(t), serverConfig(at, "0s"))
 	before := p.descriptors()
 	p.write("sauces: []\n")
@@ -87,10 +95,11 @@ func TestHangups(t *testing.T) {
 
 // R28: kill -9 and restart under a server 2000 s off: no second free step.
 func TestAKilledDaemonHasNoSecondFreeStep(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat("/proc/sys/kernel/random/boot_id"); err != nil {
 		t.Skip("the boot cannot be told here")
 	}
-	at, state := freePort(t, "127.0.0.1"), dir(t)
+	at, state := freePort(t), dir(t)
 	start(t, dir(t), serverConfig(at, "-2000s"))
 	first := start(t, dir(t), clientConfig(at, state, ""))
 	first.until("the free step", func() bool { return first.said("\tstep\t") == 1 && first.synchronized() })
@@ -105,7 +114,8 @@ func TestAKilledDaemonHasNoSecondFreeStep(t *testing.T) {
 }
 
 func TestDriftIsWrittenAtTheStopAndUsedAgain(t *testing.T) {
-	at, state := freePort(t, "127.0.0.1"), dir(t)
+	t.Parallel()
+	at, state := freePort(t), dir(t)
 	start(t, dir(t), serverConfig(at, "0s"))
 	p := start(t, dir(t), clientConfig(at, state, ", virtual: {frequency: 50ppm}"))
 	p.until("the frequency learned", func() bool {
@@ -136,7 +146,8 @@ func TestDriftIsWrittenAtTheStopAndUsedAgain(t *testing.T) {
 
 // R36 and R35, from outside: one warning each, and the time is kept.
 func TestStateThatIsOfNoUse(t *testing.T) {
-	at := freePort(t, "127.0.0.1")
+	t.Parallel()
+	at := freePort(t)
 	start(t, dir(t), serverConfig(at, "0s"))
 	for name, spoil := range map[string]func(state string) error{
 		"a corrupt drift file": func(s string) error { return os.WriteFile(s+"/drift", []byte("frequency_ppm: NaN\n"), 0o644) },
@@ -171,6 +182,7 @@ func TestStateThatIsOfNoUse(t *testing.T) {
 
 // R35: a state directory that is full.
 func TestAFullStateDirectory(t *testing.T) {
+	t.Parallel()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to mount a small file system")
 	}
@@ -179,7 +191,7 @@ func TestAFullStateDirectory(t *testing.T) {
 		t.Skipf("cannot mount here: %s", out)
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", state).Run() })
-	at := freePort(t, "127.0.0.1")
+	at := freePort(t)
 	start(t, dir(t), serverConfig(at, "0s"))
 	_ = os.WriteFile(filepath.Join(state, "fill"), make([]byte, 16<<10), 0o644)
 	p := start(t, dir(t), clientConfig(at, state, ""))
@@ -194,7 +206,8 @@ func TestAFullStateDirectory(t *testing.T) {
 
 // R44: out of descriptors, it lives, and recovers when they are free again.
 func TestOutOfDescriptors(t *testing.T) {
-	at := freePort(t, "127.0.0.1")
+	t.Parallel()
+	at := freePort(t)
 	p := launch(t, dir(t), serverConfig(at, "0s")+"metrics: {listen: \"127.0.0.1:0\"}\n", "ulimit -n 32;")
 	p.until("it runs", func() bool { return strings.Contains(p.log.String(), "timeball runs") })
 	var held []net.Conn
@@ -219,7 +232,8 @@ func TestOutOfDescriptors(t *testing.T) {
 
 // The same for a client, which needs a descriptor for each poll.
 func TestAClientOutOfDescriptors(t *testing.T) {
-	at := freePort(t, "127.0.0.1")
+	t.Parallel()
+	at := freePort(t)
 	start(t, dir(t), serverConfig(at, "0s"))
 	p := launch(t, dir(t), clientConfig(at, dir(t), ""), "ulimit -n 24;")
 	p.until("synchronized", p.synchronized)
@@ -240,7 +254,8 @@ func TestAClientOutOfDescriptors(t *testing.T) {
 
 // R29: the server is gone for a while: reach falls, and the first answers bring it back.
 func TestAnOutage(t *testing.T) {
-	at := freePort(t, "127.0.0.1")
+	t.Parallel()
+	at := freePort(t)
 	server := start(t, dir(t), serverConfig(at, "0s"))
 	p := start(t, dir(t), clientConfig(at, dir(t), ""))
 	p.until("synchronized", p.synchronized)
@@ -264,7 +279,8 @@ func TestAnOutage(t *testing.T) {
 
 // R34: killed at any moment and started again, the state files are always readable.
 func TestKilledAtAnyMoment(t *testing.T) {
-	at, state := freePort(t, "127.0.0.1"), dir(t)
+	t.Parallel()
+	at, state := freePort(t), dir(t)
 	start(t, dir(t), serverConfig(at, "0s"))
 	for i := range 12 {
 		p := launch(t, dir(t), clientConfig(at, state, ""), "")
@@ -280,6 +296,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 }
 
 func TestABadConfigurationEndsTheStart(t *testing.T) {
+	t.Parallel()
 	p := launch(t, dir(t), "sauces: []\n", "")
 	if got := p.exit(); got != 1 {
 		t.Errorf("exit status %d, want 1", got)
@@ -291,6 +308,7 @@ func TestABadConfigurationEndsTheStart(t *testing.T) {
 
 // `make run`, shorter: exit 0 and one line that says what was shown.
 func TestTheQuickstartLab(t *testing.T) {
+	t.Parallel()
 	if testing.Short() {
 		t.Skip("takes 15 s")
 	}

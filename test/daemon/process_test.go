@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -209,10 +210,14 @@ func (p *daemon) descriptors() int {
 	return len(entries)
 }
 
-// freePort is a UDP port that is free at an address.
-func freePort(t *testing.T, addr string) netip.AddrPort {
+var taken atomic.Int32
+
+// freePort is a UDP port that is free, at an address of its own so that no other test
+// takes it meanwhile.
+func freePort(t *testing.T) netip.AddrPort {
 	t.Helper()
-	conn, err := net.ListenPacket("udp4", addr+":0")
+	n := taken.Add(1)
+	conn, err := net.ListenPacket("udp4", fmt.Sprintf("127.9.%d.%d:0", n/250, 1+n%250))
 	if err != nil {
 		t.Fatal(err)
 	}

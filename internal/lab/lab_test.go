@@ -1,0 +1,247 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"math"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"timeball/internal/simulate"
+)
+
+const patience = 30 * time.Second
+
+// scenario reads a scenario of these hosts.
+func scenario(t *testing.T, text string) *simulate.Scenario {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "scenario.yaml")
+	if err := os.WriteFile(path, []byte("duration: 60s\n"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := simulate.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// run opens and runs a lab; it ends with the test.
+func run(t *testing.T, text string) *Lab {
+	t.Helper()
+	l, err := Open(scenario(t, text), Options{Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		l.Close()
+		if _, err := os.Stat(l.scratch); err == nil {
+			t.Error("the control sockets' directory is left")
+		}
+	})
+	return l
+}
+
+// until waits for a state.
+func until(t *testing.T, l *Lab, what string, holds func(*State) bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		state := l.State()
+		if holds(&state) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not within %s: %s; %+v", patience, what, state)
+		}
+	}
+}
+
+const twoHosts = `
+hosts:
+  reference:
+    clock: {}
+    config: {local: {stratum: 1}, server: {}}
+  client:
+    clock: {offset: 100ms, frequency: 10ppm}
+    config: {sources: [{server: reference, min_poll: -4, max_poll: -3}]}
+`
+
+func TestHostsFindEachOther(t *testing.T) {
+	l := run(t, twoHosts)
+	until(t, l, "the client within a millisecond of the truth", func(s *State) bool {
+		client := s.Hosts["client"]
+		return client.Synchronized && math.Abs(client.TrueError) < 1e-3
+	})
+	state := l.State()
+	if got := state.Unsynchronized(); len(got) != 0 {
+		t.Errorf("not synchronized: got %v, want none", got)
+	}
+	client, reference := state.Hosts["client"], state.Hosts["reference"]
+	if client.Stratum != 2 || len(client.Sources) != 1 || client.Sources[0].State != "selected" {
+		t.Errorf("client: got %+v, want stratum 2 by one selected source", client)
+	}
+	if reference.Stratum != 1 || math.Abs(reference.TrueError) > 1e-6 {
+		t.Errorf("reference: got %+v, want stratum 1 without error", reference)
+	}
+}
+
+func TestTheJSONOfALab(t *testing.T) {
+	l := run(t, twoHosts)
+	text, err := json.Marshal(l.State())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var answer struct {
+		Hosts map[string]map[string]any `json:"hosts"`
+	}
+	if err := json.Unmarshal(text, &answer); err != nil {
+		t.Fatal(err)
+	}
+	for _, host := range []string{"reference", "client"} {
+		for _, key := range []string{"true_error", "offset", "stratum", "synchronized", "sources"} {
+			if _, there := answer.Hosts[host][key]; !there {
+				t.Errorf("%s lacks %s: %s", host, key, text)
+			}
+		}
+	}
+}
+
+func TestAHostWithoutASourceIsNamed(t *testing.T) {
+	l := run(t, `
+hosts:
+  alone:
+    clock: {offset: 1s}
+    config: {sources: [{server: silent}]}
+  silent:
+    clock: {}
+    config: {}
+  reference:
+    clock: {}
+    config: {local: {stratum: 1}}
+`)
+	until(t, l, "the reference synchronized", func(s *State) bool { return s.Hosts["reference"].Synchronized })
+	state := l.State()
+	if got, want := strings.Join(state.Unsynchronized(), " "), "alone silent"; got != want {
+		t.Errorf("got %q, want %q, in the scenario's order", got, want)
+	}
+	if name, worst := state.Worst(); name != "alone" || worst < 0.9 {
+		t.Errorf("worst: got %s with %v s, want alone with 1 s", name, worst)
+	}
+}
+
+func TestStopAndStart(t *testing.T) {
+	l := run(t, twoHosts+`
+events:
+  - {at: 1s, host: reference, stop: true}
+  - {at: 2s, host: reference, start: true}
+  - {at: 1s, host: client, frequency_step: 5ppm}
+`)
+	until(t, l, "the reference stopped", func(s *State) bool { return s.Hosts["reference"].Stopped })
+	state := l.State()
+	if got := state.Running(); got != 1 {
+		t.Errorf("running: got %d, want 1", got)
+	}
+	for _, name := range state.Unsynchronized() {
+		if name == "reference" {
+			t.Error("a host that an event has stopped counts as not synchronized")
+		}
+	}
+	until(t, l, "the reference back", func(s *State) bool { return s.Hosts["reference"].Synchronized })
+	until(t, l, "the client synchronized", func(s *State) bool { return s.Hosts["client"].Synchronized })
+}
+
+func TestWhichEventsAreForTheLab(t *testing.T) {
+	for _, test := range []struct {
+		event simulate.Event
+		want  bool
+	}{
+		{simulate.Event{Kind: simulate.Stop}, true},
+		{simulate.Event{Kind: simulate.Start}, true},
+		{simulate.Event{Kind: simulate.Start, Reboot: &simulate.Reboot{}}, false},
+		{simulate.Event{Kind: simulate.OffsetStep}, false},
+		{simulate.Event{Kind: simulate.FrequencyStep}, false},
+		{simulate.Event{Kind: simulate.Suspend}, false},
+	} {
+		if got := Plays(&test.event); got != test.want {
+			t.Errorf("%v: got %v, want %v", test.event.Kind, got, test.want)
+		}
+	}
+}
+
+func TestEachHostHasAnAddressOfItsOwn(t *testing.T) {
+	l := run(t, twoHosts)
+	addresses := l.Addresses()
+	if len(addresses) != 2 || addresses[0].Addr() != netip.MustParseAddr("127.0.0.2") || addresses[1].Addr() != netip.MustParseAddr("127.0.0.3") ||
+		addresses[0].Port() != addresses[1].Port() || addresses[0].Port() < 1024 {
+		t.Errorf("got %v, want 127.0.0.2 and 127.0.0.3 at one unprivileged port", addresses)
+	}
+}
+
+func TestALabThatCannotBeOpenedNamesTheHost(t *testing.T) {
+	s := scenario(t, `
+hosts:
+  a: {clock: {}, config: {local: {stratum: 1}, server: {}}}
+  b: {clock: {}, config: {metrics: {listen: "192.0.2.1:9"}}}
+`)
+	l, err := Open(s, Options{})
+	if err == nil {
+		l.Close()
+		t.Fatal("got nil, want an error")
+	}
+	if !strings.HasPrefix(err.Error(), "host b: ") {
+		t.Errorf("got %v, want that it begins with the host", err)
+	}
+}
+
+func TestTooManyHosts(t *testing.T) {
+	s := &simulate.Scenario{Hosts: make([]simulate.Host, maxHosts+1)}
+	if _, err := Open(s, Options{}); err == nil {
+		t.Error("got nil, want an error")
+	}
+}
+
+func TestALabLeavesNothingOnDisk(t *testing.T) {
+	l := run(t, twoHosts)
+	for _, h := range l.hosts {
+		if h.config.Clock.DriftFile != "" || h.config.Clock.StateDir != "" {
+			t.Errorf("%s keeps state in %q, %q; want nowhere", h.name, h.config.Clock.DriftFile, h.config.Clock.StateDir)
+		}
+	}
+}
+
+func TestWhatAScenarioStatesStays(t *testing.T) {
+	socket := filepath.Join(t.TempDir(), "s")
+	l := run(t, `
+hosts:
+  one:
+    clock: {}
+    config: {local: {stratum: 1}, control: {socket: `+socket+`}, server: {listen: ["127.0.99.1:0"]}}
+`)
+	if _, err := os.Stat(socket); err != nil {
+		t.Errorf("control socket: %v", err)
+	}
+	if got := l.hosts[0].daemon.Load().Addresses()[0].Addr().String(); got != "127.0.99.1" {
+		t.Errorf("listens at %s, want 127.0.99.1", got)
+	}
+}
+
+func TestALabOnlyKnowsItsHosts(t *testing.T) {
+	l := run(t, twoHosts)
+	if got, err := l.lookup(t.Context(), "client"); err != nil || got[0] != netip.MustParseAddr("127.0.0.3") {
+		t.Errorf("client: got %v, %v", got, err)
+	}
+	if _, err := l.lookup(t.Context(), "pool.ntp.org"); err == nil {
+		t.Error("a name outside: got an address, want an error: a lab has no network")
+	}
+}
