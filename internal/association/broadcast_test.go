@@ -396,7 +396,14 @@ func TestInterleavedBroadcastAfterAStepIsBasic(t *testing.T) {
 // TestBroadcastsThatLeaveLate: the server strikes its stamp 300 µs before the packet
 // leaves. Once our frequency is known, a second volley shows it.
 func TestBroadcastsThatLeaveLate(t *testing.T) {
+	for _, drift := range []ntptime.Frequency{0, 50 * ntptime.PPM, -20 * ntptime.PPM} {
+		t.Run(drift.String(), func(t *testing.T) { broadcastsThatLeaveLate(t, drift) })
+	}
+}
+
+func broadcastsThatLeaveLate(t *testing.T, drift ntptime.Frequency) {
 	w, _, client := broadcasting(t, nil)
+	client.clock.drift = drift
 	random := &seeded{4}
 	w.nudge = func(time.Duration) {
 		for i := range w.air {
@@ -407,11 +414,11 @@ func TestBroadcastsThatLeaveLate(t *testing.T) {
 		}
 	}
 	w.run(2 * time.Minute)
-	if last := client.samples[len(client.samples)-1]; offsetOf(&last.Sample) > 99710*time.Microsecond {
-		t.Fatalf("offset %v before the survey", offsetOf(&last.Sample))
+	if last := client.samples[len(client.samples)-1]; last.Delay > 510*time.Microsecond {
+		t.Fatalf("delay %v before the survey", last.Delay)
 	}
 	client.synchronize(3, "REF")
-	client.state.FrequencyError = ntptime.PPM
+	client.state.Frequency, client.state.FrequencyError = drift, ntptime.PPM
 	client.tell()
 	w.run(4 * time.Minute)
 	if exchanges, _ := client.kinds(); exchanges != volleyCount {
@@ -422,12 +429,14 @@ func TestBroadcastsThatLeaveLate(t *testing.T) {
 	w.run(8 * time.Minute)
 	client.samples = nil
 	w.run(30 * time.Minute)
-	client.wantOffsets(100*time.Millisecond, 22*time.Microsecond)
+	if drift == 0 {
+		client.wantOffsets(100*time.Millisecond-10*time.Microsecond, 15*time.Microsecond)
+	}
 	exchanges, broadcasts := client.kinds()
 	if exchanges != 0 || broadcasts < 160 {
 		t.Errorf("%d exchanges and %d broadcasts afterwards", exchanges, broadcasts)
 	}
-	if last := client.samples[len(client.samples)-1]; last.Delay < 800*time.Microsecond || last.Delay > 821*time.Microsecond || last.DelayError < 640*time.Microsecond {
+	if last := client.samples[len(client.samples)-1]; last.Delay < 800*time.Microsecond || last.Delay > 815*time.Microsecond || last.DelayError < 640*time.Microsecond {
 		t.Errorf("delay %v ± %v, want 800µs", last.Delay, last.DelayError)
 	}
 }

@@ -509,3 +509,14 @@ func TestPassiveSendsLittleToAStranger(t *testing.T) {
 		}
 	}
 }
+
+func TestPassiveSidePollsAsTheActiveOneDoes(t *testing.T) {
+	w, _, y := pair(t, 2, 3, false)
+	y.passive.MaxPoll = 17
+	w.run(5 * time.Minute)
+	y.assocs[0].OnHint(model.Hint{Interval: 4000 * time.Second}, y.clock.at(w.now))
+	w.run(10 * time.Minute)
+	if got := y.assocs[0].Status().Interval; got != 16*time.Second {
+		t.Errorf("interval %v, want the active side's 16s", got)
+	}
+}
