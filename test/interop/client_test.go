@@ -2,8 +2,10 @@ package interop
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"strings"
@@ -160,6 +162,7 @@ func TestSIGTERMEndsTheDaemonAndLeavesTheDrift(t *testing.T) {
 	clock := fmt.Sprintf("clock: {driver: virtual, virtual: {offset: 10ms, frequency: 20ppm}, drift_file: %s}\n", drift)
 	d := start(t, client, quickSource(server.IPv4, "")+clock)
 	d.follows(60*time.Second, server.IPv4)
+	d.knowsFrequency(90*time.Second, 20e-6)
 	took, err := d.Stop()
 	if err != nil || took > 2*time.Second {
 		t.Errorf("end on %v: got %v after %v, want a good end within 2 s", syscall.SIGTERM, err, took)
@@ -167,6 +170,28 @@ func TestSIGTERMEndsTheDaemonAndLeavesTheDrift(t *testing.T) {
 	if out, _, err := client.Run(nil, "cat", drift); err != nil || strings.TrimSpace(out) == "" {
 		t.Errorf("drift file: got %q, %v, want a frequency", out, err)
 	}
+}
+
+// knowsFrequency waits until the daemon knows its clock's frequency within 1 ppm, s/s.
+func (d *timeball) knowsFrequency(within time.Duration, want float64) {
+	d.t.Helper()
+	peers.Eventually(d.t, within, "timeball knows its frequency", func() error {
+		out, complaints, err := d.command("tracking", "--json")
+		if err != nil {
+			return fmt.Errorf("timeball tracking: %w: %s", err, complaints)
+		}
+		var answer struct {
+			Frequency float64 `json:"frequency"`
+			Error     float64 `json:"frequency_error"`
+		}
+		if err := json.Unmarshal([]byte(out), &answer); err != nil {
+			return fmt.Errorf("timeball tracking --json: %w: %q", err, out)
+		}
+		if off := math.Abs(math.Abs(answer.Frequency) - want); answer.Error <= 0 || answer.Error > 1e-6 || off > 2e-6 {
+			return fmt.Errorf("frequency %g ± %g, want a correction of %g", answer.Frequency, answer.Error, want)
+		}
+		return nil
+	})
 }
 
 func TestMetricsPassPromtool(t *testing.T) {
