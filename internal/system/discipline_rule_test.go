@@ -16,16 +16,17 @@ import (
 // one server, whose time is raw + ahead.
 type host struct {
 	*system.System
-	raw    ntptime.Raw
-	start  ntptime.Wall
-	offset time.Duration // of the clock against the raw oscillator, at raw
-	rate   ntptime.Frequency
-	ahead  func(ntptime.Raw) time.Duration
-	leap   wire.Leap
-	events []model.Event
-	steps  []time.Duration
-	gate   int // times the panic gate was used
-	worst  ntptime.Frequency
+	raw     ntptime.Raw
+	start   ntptime.Wall
+	offset  time.Duration // of the clock against the raw oscillator, at raw
+	rate    ntptime.Frequency
+	ahead   func(ntptime.Raw) time.Duration
+	leap    wire.Leap
+	stratum uint8 // of the server, 2 at least
+	events  []model.Event
+	steps   []time.Duration
+	gate    int // times the panic gate was used
+	worst   ntptime.Frequency
 }
 
 var start = ntptime.WallOf(time.Date(2026, 6, 15, 12, 0, 0, 0, time.UTC))
@@ -87,7 +88,7 @@ func (h *host) poll() {
 	t1 := h.now()
 	h.wait(2 * time.Millisecond)
 	serverTime := h.start.Add(time.Duration(t1.Raw) + h.ahead(t1.Raw) + time.Millisecond)
-	state := model.ServerState{Leap: h.leap, Stratum: 2, Precision: -20, RootDelay: 3 * time.Millisecond, RootDispersion: time.Millisecond}
+	state := model.ServerState{Leap: h.leap, Stratum: max(h.stratum, 2), Precision: -20, RootDelay: 3 * time.Millisecond, RootDispersion: time.Millisecond}
 	status := model.SourceStatus{Source: 1, Name: "server", Address: netip.MustParseAddrPort("192.0.2.7:123"),
 		Mode: wire.ModeClient, Reach: 255, Server: state, LastPacket: h.now()}
 	h.take(func(out *system.Output) { h.OnStatus(h.now(), &status, out) })

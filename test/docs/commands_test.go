@@ -191,3 +191,32 @@ func TestCommandsHasEveryJSONKeyAndNoOther(t *testing.T) {
 		}
 	}
 }
+
+// Metrics that a document names are in the reference of metrics.
+func TestDocumentsNameMetricsThatThereAre(t *testing.T) {
+	reference := read(t, "docs/metrics.md")
+	metric := regexp.MustCompile(`\bntp_[a-z_]+[a-z]\b`)
+	for _, document := range documents(t) {
+		for _, name := range metric.FindAllString(read(t, document), -1) {
+			if !strings.Contains(reference, "| `"+name+"` |") {
+				t.Errorf("%s names %s, which is no metric", document, name)
+			}
+		}
+	}
+}
+
+// Keys of the configuration that a document names by their path are in its reference.
+func TestDocumentsNameKeysThatThereAre(t *testing.T) {
+	reference := read(t, "docs/configuration.md")
+	key := regexp.MustCompile("`((?:server|symmetric|local|clock|selection|metrics|control|log)\\.[a-z_.]+)`")
+	for _, document := range documents(t) {
+		if document == "docs/simulate.md" {
+			continue // a scenario has keys of its own
+		}
+		for _, match := range key.FindAllStringSubmatch(read(t, document), -1) {
+			if !strings.Contains(reference, "| `"+match[1]+"` |") {
+				t.Errorf("%s names %s, which is no key", document, match[1])
+			}
+		}
+	}
+}
