@@ -116,8 +116,8 @@ func TestWatchRedrawsUntilItIsInterrupted(t *testing.T) {
 		print: func(w2 io.Writer, s *control.Sources) error {
 			return printSources(w2, s, false)
 		}}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer time.AfterFunc(time.Second, cancel).Stop() // as an interrupt would
 	var out bytes.Buffer
 	if err := r.repeat(ctx, &out, &reportFlags{socket: p.socket("client"), interval: 100 * time.Millisecond}); err != nil {
 		t.Errorf("got %v, want nil: an interrupt is no error", err)
