@@ -72,6 +72,46 @@ func TestEveryConfigurationInTheDocumentsIsGood(t *testing.T) {
 	}
 }
 
+// The examples are good, draw no warning, and need nothing that is not built.
+func TestEveryExampleConfigurationIsGood(t *testing.T) {
+	for _, name := range []string{"timeball.yaml", "server.yaml"} {
+		text, err := os.ReadFile(filepath.Join(root, "configs", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), name)
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		c, warnings, err := config.Load(path)
+		if err != nil || len(warnings) > 0 {
+			t.Fatalf("%s: got %v, %v, want neither problem nor warning", name, err, warnings)
+		}
+		if refused := config.NotBuilt(c); len(refused) > 0 {
+			t.Errorf("%s: got %q not built, want none", name, refused)
+		}
+	}
+}
+
+// What is commented out in the server's example is good too. Its key file is not here,
+// so a key in place stands for it.
+func TestWhatTheServerExampleCommentsOutIsGood(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "configs/server.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	commented := regexp.MustCompile(`(?m)^( *)#([a-z]+: )`)
+	whole := commented.ReplaceAllString(string(text), "$1$2")
+	whole = regexp.MustCompile(`(?m)^keys: .*$`).ReplaceAllString(whole, "keys: [{id: 10, type: aes128-cmac, hex: 2b7e151628aed2a6abf7158809cf4f3c}]")
+	c, problems := config.Parse("server.yaml", []byte(whole))
+	if c == nil {
+		t.Fatalf("got %v, want it good", problems)
+	}
+	if len(c.Server.Broadcast) != 1 || len(c.Server.Ignore) != 1 || len(c.Keys) != 1 {
+		t.Errorf("got %+v, want what was commented out in force", c.Server)
+	}
+}
+
 // commandLines finds the calls of timeball in the shell examples: the words up to a
 // comment, a pipe or the end of the line.
 func commandLines(t *testing.T) (found []block) {
