@@ -6,13 +6,14 @@ import "math"
 // gets wide, but stays true, so there is time. A shorter one makes windows that
 // contradict physics, so it is acted on at once.
 const (
-	runLength   = 12     // exchanges of a longer path, and
-	runSpan     = 1800e9 // as long (ns): twelve alone made routes of ten-minute bursts
-	runTight    = 2.0    // and their spread, in units of the jitter: congestion is loose
-	runExcess   = 0.8    // excess over the usual, in units of both scales' sum
-	runFreeze   = 4      // from here on a tight run does not change what is known of the jitter
-	shortRun    = 4      // exchanges below the base, within
-	shortWithin = 8      // as many
+	runLength   = 12         // exchanges of a longer path, and
+	runSpan     = 1800e9     // as long (ns): twelve alone made routes of ten-minute bursts
+	runForever  = 6 * 3600e9 // ns
+	runTight    = 2.0        // and their spread, in units of the jitter: congestion is loose
+	runExcess   = 0.8        // excess over the usual, in units of both scales' sum
+	runFreeze   = 4          // from here on a tight run does not change what is known of the jitter
+	shortRun    = 4          // exchanges below the base, within
+	shortWithin = 8          // as many
 	oldRoutes   = 4
 )
 
@@ -41,13 +42,14 @@ type run struct {
 	sum, min          float64 // round trip
 	forward, backward float64 // least one-way times, of the reference offset freed
 	variance          float64 // of the reference offset at the end
+	jitter            float64 // both scales' sum when it began
 }
 
-func (r *run) add(at int64, forward, backward float64, ref *Estimate) {
+func (r *run) add(at int64, forward, backward, jitter float64, ref *Estimate) {
 	f, b := forward-ref.Offset, backward+ref.Offset
 	rtt := forward + backward
 	if r.n == 0 {
-		*r = run{since: at, min: rtt, forward: f, backward: b}
+		*r = run{since: at, min: rtt, forward: f, backward: b, jitter: jitter}
 	}
 	r.n++
 	r.sum += rtt
@@ -56,8 +58,13 @@ func (r *run) add(at int64, forward, backward float64, ref *Estimate) {
 	r.variance = ref.P00
 }
 
-// established says whether the run is a route rather than congestion.
+// established says whether the run is a route rather than congestion: long, and
+// with no more spread than the path had before. If it has lasted for hours, the
+// new path may well have a jitter of its own.
 func (r *run) established(at int64, jitter float64) bool {
+	if at-r.since < runForever {
+		jitter = r.jitter
+	}
 	return r.n >= runLength && at-r.since >= runSpan && r.sum/float64(r.n)-r.min < runTight*jitter
 }
 
@@ -96,7 +103,7 @@ func (f *Filter) watch(at int64, forward, backward float64, joint, own *Estimate
 	if ref == nil {
 		return false, false
 	}
-	f.routes.run.add(at, forward, backward, ref)
+	f.routes.run.add(at, forward, backward, both, ref)
 	if !f.routes.run.established(at, both) {
 		return false, false
 	}
@@ -143,7 +150,7 @@ func (f *Filter) tooShort(at int64, forward, backward float64, joint, own *Estim
 		ref = &j
 	}
 	f.routes.gap = 0
-	f.routes.short.add(at, forward, backward, ref)
+	f.routes.short.add(at, forward, backward, 0, ref)
 	f.routes.shorter++
 	if f.routes.short.n < shortRun {
 		return true, false

@@ -40,7 +40,6 @@ const (
 	CauseCrowd              // more truechimers than are combined
 	CauseInconsistent       // its offset runs away from the others'
 	CauseUsed
-	CauseLocal // the local clock serves in its place
 )
 
 // Candidate is what selection knows of a source.

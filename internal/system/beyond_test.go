@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"timeball/internal/ntptime"
 )
 
 // Rows outside the models that the estimator was thought out for: nothing in it
@@ -162,6 +164,31 @@ func temperature() row {
 		return 2e-7 * math.Exp(-(phase-600)/120)
 	}
 	return r
+}
+
+// TestBeyondTheModels runs some of these rows with few seeds. Limits are RMS in µs
+// at 16 s and 64 s; bias4 and asym are what the servers' own errors leave.
+func TestBeyondTheModels(t *testing.T) {
+	for name, want := range map[string][2]float64{
+		"gamma4-lan": {13, 22}, "pareto-lan": {6, 15}, "gauss-lan": {12, 20}, "queue-lan": {36, 50}, "queue-wan": {300, 500},
+		"onoff-wan": {60, 150}, "noise50ns-lan": {0.5, 1.2}, "noise5us-lan": {2.5, 4.5}, "wander-change": {7, 17}, "temp-steps": {15, 33},
+		"freqstep-50ppm": {40, 150}, "slow-liar-1of4-wan": {40, 80}, "bias4-wan": {700, 700}, "near-mid-far": {8, 15}, "liars-2of5-wan": {20, 42},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			for i, poll := range []ntptime.Log2{4, 6} {
+				all := make([]figures, 3)
+				for k := range all {
+					r := beyond()[name]()
+					r.minPoll, r.maxPoll = poll, poll
+					all[k] = r.run(uint64(k + 1))
+				}
+				if got := medianOf(all).rms * 1e6; got > want[i] {
+					t.Errorf("poll %d: RMS: got %.2f µs, want at most %.2f", poll, got, want[i])
+				}
+			}
+		})
+	}
 }
 
 // TestBeyond prints these rows on demand, like TestTable (TIMEBALL_BEYOND=seeds[,name]).

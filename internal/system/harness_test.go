@@ -108,7 +108,7 @@ type row struct {
 type figures struct {
 	rms, max, freq, packets float64
 	toMilli, toHundred      float64
-	covered, bound          float64 // share of seconds within the bound; mean bound
+	covered, whole, bound   float64 // share of seconds within the bound, without and with half the base; mean bound
 	base                    float64
 	steps                   int
 	errors                  []float64
@@ -344,7 +344,7 @@ func (r *row) run(seed uint64) figures {
 	h := newHost(r, seed)
 	var f figures
 	var xx, yy, bounds float64
-	n, in, sent := 0, 0, 0
+	n, in, whole, sent := 0, 0, 0, 0
 	x := make([]float64, 0, r.duration)
 	for k := range r.duration {
 		for len(h.events) > 0 && h.events[0].at < float64(k) {
@@ -373,6 +373,9 @@ func (r *row) run(seed uint64) figures {
 			b := h.snap.ErrorBound.Seconds() + float64(h.snap.DispersionRate)*(t-h.snapAt)
 			bounds += b
 			f.base = h.snap.RootDelay.Seconds() / 2
+			if math.Abs(e) <= b {
+				whole++
+			}
 			if math.Abs(e) <= b-f.base { // path asymmetry aside, the rest must do
 				in++
 			}
@@ -381,7 +384,7 @@ func (r *row) run(seed uint64) figures {
 	f.rms, f.freq = math.Sqrt(xx/float64(n)), math.Sqrt(yy/float64(n))
 	f.packets = float64(h.sent-sent) / float64(n) * 3600
 	f.toMilli, f.toHundred = converged(x, 1e-3), converged(x, 1e-4)
-	f.covered, f.bound = float64(in)/float64(n), bounds/float64(n)
+	f.covered, f.whole, f.bound = float64(in)/float64(n), float64(whole)/float64(n), bounds/float64(n)
 	f.steps = int(h.sys.steer.steps)
 	f.errors = x
 	return f
@@ -433,7 +436,7 @@ func medianOf(all []figures) figures {
 		rms: pick(func(f *figures) float64 { return f.rms }), max: pick(func(f *figures) float64 { return f.max }),
 		freq: pick(func(f *figures) float64 { return f.freq }), packets: pick(func(f *figures) float64 { return f.packets }),
 		toMilli: pick(func(f *figures) float64 { return f.toMilli }), toHundred: pick(func(f *figures) float64 { return f.toHundred }),
-		covered: worst(func(f *figures) float64 { return f.covered }), bound: pick(func(f *figures) float64 { return f.bound }),
+		covered: worst(func(f *figures) float64 { return f.covered }), whole: pick(func(f *figures) float64 { return f.whole }), bound: pick(func(f *figures) float64 { return f.bound }),
 		base: pick(func(f *figures) float64 { return f.base }), steps: all[0].steps,
 	}
 }

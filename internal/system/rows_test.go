@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"timeball/internal/ntptime"
 )
@@ -99,6 +100,68 @@ func table() []tableRow {
 }
 
 var polls = [3][2]ntptime.Log2{{6, 10}, {4, 4}, {6, 6}}
+
+// TestRowsStayGood runs some rows with few seeds: limits are 1.3 to 1.5 times what
+// ten seeds give, so that a change for the worse shows within seconds.
+func TestRowsStayGood(t *testing.T) {
+	limits := map[string][3]float64{ // RMS in µs at default, 16 s and 64 s polling
+		"lan-quiet": {4.6, 1.6, 3.6}, "lan-busy": {14, 6.5, 14}, "wan": {62, 27, 58}, "internet-bad": {320, 140, 300},
+		"lan-quiet-wander1e-8": {9.5, 3.9, 9.5}, "freqstep-5ppm-lan": {25, 9, 25}, "lan-spikes": {17, 7, 17},
+		"asym-jitter": {19, 5, 11}, "route-change-temp": {85, 40, 65}, "falseticker-1of4-wan": {55, 18, 35}, "four-equal-wan": {55, 16, 32},
+	}
+	for _, tr := range table() {
+		want, ok := limits[tr.name]
+		if !ok {
+			continue
+		}
+		t.Run(tr.name, func(t *testing.T) {
+			t.Parallel()
+			for p := range polls {
+				r := tr.row
+				r.minPoll, r.maxPoll = polls[p][0], polls[p][1]
+				f := r.medians(1, 3)
+				if got := f.rms * 1e6; got > want[p] {
+					t.Errorf("poll %v: RMS: got %.2f µs, want at most %.2f", polls[p], got, want[p])
+				}
+				if p == 0 && f.packets > 60*float64(len(r.links)) {
+					t.Errorf("got %.0f packets an hour, want at most 60 a source", f.packets)
+				}
+				if limit := 10*f.rms + f.base; f.bound > limit {
+					t.Errorf("poll %v: mean bound: got %.2f µs, want at most %.2f", polls[p], f.bound*1e6, limit*1e6)
+				}
+				if f.whole < 0.999 {
+					t.Errorf("poll %v: the bound held in %.4f of the seconds, want 0.999", polls[p], f.whole)
+				}
+			}
+		})
+	}
+}
+
+func TestStartUpOnTheLANBySlewing(t *testing.T) {
+	for _, step := range []time.Duration{0, 10 * time.Second} {
+		r := base("start", 1e-9, lanLink())
+		r.duration, r.settle, r.x0, r.f0 = 4000, 2000, 100e-3, 100e-6
+		if step > 0 {
+			r.x0, r.step = step.Seconds(), true
+		}
+		r.minPoll, r.maxPoll = 6, 10
+		f := r.medians(1, 9)
+		if f.toMilli > 6 || f.toHundred > 60 {
+			t.Errorf("from %v: below 1 ms after %v s and below 100 µs after %v s, want 6 and 60", r.x0, f.toMilli, f.toHundred)
+		}
+		if step == 0 && f.steps != 0 {
+			t.Errorf("got %d steps, want none", f.steps)
+		}
+	}
+}
+
+func TestFrequencyStepOnTheLANStaysBelowHalfAMillisecond(t *testing.T) {
+	r := freqStep(5e-6)
+	r.minPoll, r.maxPoll = 6, 10
+	if f := r.medians(1, 5); f.max > 0.5e-3 {
+		t.Errorf("got at most %v µs, want below 500", f.max*1e6)
+	}
+}
 
 // TestTable prints the whole table. It takes minutes, so it runs on demand:
 // TIMEBALL_TABLE=seeds[,name-part] go test -run TestTable -v ./internal/system
