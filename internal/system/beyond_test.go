@@ -169,6 +169,9 @@ func temperature() row {
 // TestBeyondTheModels runs some of these rows with few seeds. Limits are RMS in µs
 // at 16 s and 64 s; bias4 and asym are what the servers' own errors leave.
 func TestBeyondTheModels(t *testing.T) {
+	if underRace || testing.Short() {
+		t.Skip("long")
+	}
 	for name, want := range map[string][2]float64{
 		"gamma4-lan": {13, 22}, "pareto-lan": {6, 15}, "gauss-lan": {12, 20}, "queue-lan": {36, 50}, "queue-wan": {300, 500},
 		"onoff-wan": {60, 150}, "noise50ns-lan": {0.5, 1.2}, "noise5us-lan": {2.5, 4.5}, "wander-change": {7, 17}, "temp-steps": {15, 33},

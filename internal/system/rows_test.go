@@ -104,6 +104,9 @@ var polls = [3][2]ntptime.Log2{{6, 10}, {4, 4}, {6, 6}}
 // TestRowsStayGood runs some rows with few seeds: limits are 1.3 to 1.5 times what
 // ten seeds give, so that a change for the worse shows within seconds.
 func TestRowsStayGood(t *testing.T) {
+	if underRace || testing.Short() {
+		t.Skip("long")
+	}
 	limits := map[string][3]float64{ // RMS in µs at default, 16 s and 64 s polling
 		"lan-quiet": {4.6, 1.6, 3.6}, "lan-busy": {14, 6.5, 14}, "wan": {62, 27, 58}, "internet-bad": {320, 140, 300},
 		"lan-quiet-wander1e-8": {9.5, 3.9, 9.5}, "freqstep-5ppm-lan": {25, 9, 25}, "lan-spikes": {17, 7, 17},
