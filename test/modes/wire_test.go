@@ -30,8 +30,9 @@ type seen struct {
 
 // tap sees every NTP datagram of a host by a packet socket (packet(7)).
 type tap struct {
-	mu   sync.Mutex
-	list []seen
+	mu    sync.Mutex
+	list  []seen
+	watch func(*seen) // called with each as it comes, if not nil
 }
 
 // listen starts to look at a host's eth0.
@@ -57,7 +58,11 @@ func listen(t testing.TB, h *peers.Host) *tap {
 			if p, ok := parseFrame(b[:n]); ok {
 				w.mu.Lock()
 				w.list = append(w.list, p)
+				watch := w.watch
 				w.mu.Unlock()
+				if watch != nil {
+					watch(&p)
+				}
 			}
 		}
 	}()
@@ -76,6 +81,13 @@ func packetSocket() (*os.File, error) {
 	}
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
 	return os.NewFile(uintptr(fd), "packets"), nil
+}
+
+// each has watch called with what passes from now on, on the tap's goroutine.
+func (w *tap) each(watch func(*seen)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.watch = watch
 }
 
 // packets are those seen so far, in their order.
