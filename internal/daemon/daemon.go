@@ -236,9 +236,6 @@ func (d *Daemon) Close() {
 	if d.ports != nil {
 		d.ports.close()
 	}
-	if d.resolver != nil {
-		d.resolver.Close()
-	}
 	d.control.close()
 	d.metrics.Load().close()
 	d.closeHardware()

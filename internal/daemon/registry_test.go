@@ -18,6 +18,7 @@ type names struct {
 	err   error
 	asked int
 	hang  bool
+	ended int // look-ups that were under way when the daemon stopped
 }
 
 func (n *names) lookup(ctx context.Context, _ string) ([]netip.Addr, error) {
@@ -27,6 +28,9 @@ func (n *names) lookup(ctx context.Context, _ string) ([]netip.Addr, error) {
 	n.mu.Unlock()
 	if hang {
 		<-ctx.Done()
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.ended++
 		return nil, ctx.Err()
 	}
 	return addrs, err
@@ -70,7 +74,14 @@ func TestADeadNameServerHoldsUpNothing(t *testing.T) {
 	if !w.served() {
 		t.Error("not served while the name server hangs")
 	}
-	w.stop() // a look-up under way must not hold up the stop
+	until(t, "a look-up under way", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.asked > 0 })
+	if err := w.stop(); err != nil {
+		t.Errorf("a look-up under way holds up the stop: %v", err)
+	}
+	if n.mu.Lock(); n.ended != 1 {
+		t.Errorf("look-ups ended by the stop: got %d, want 1", n.ended)
+	}
+	n.mu.Unlock()
 
 	n = &names{err: errors.New("no such host")}
 	w = start(t, poolText(servers[0].addr.Port(), 2), n.use)

@@ -13,6 +13,7 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/config"
+	"timeball/internal/netio"
 )
 
 // reloadState is how the last reload went.
@@ -176,11 +177,19 @@ func (d *Daemon) preparePorts(next *config.Config) (*portChange, error) {
 		l, err := d.ports.open(next, address)
 		if err != nil {
 			change.discard()
+			if errors.Is(err, netio.ErrInUse) && change.closes(address.Port()) {
+				return nil, fmt.Errorf("server.listen: %s overlaps an address listened at now; that change takes a restart", address)
+			}
 			return nil, fmt.Errorf("server.listen: %w", err)
 		}
 		change.opened = append(change.opened, l)
 	}
 	return change, nil
+}
+
+// closes reports whether a socket with this port is to be closed.
+func (c *portChange) closes(port uint16) bool {
+	return slices.ContainsFunc(c.closed, func(l *listener) bool { return l.LocalAddr().Port() == port })
 }
 
 // discard closes what was opened for a reload that does not happen.

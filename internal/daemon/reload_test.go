@@ -179,6 +179,18 @@ func TestAServerComesAndGoesByReload(t *testing.T) {
 	}
 }
 
+func TestAnAddressThatOverlapsTakesARestart(t *testing.T) {
+	f := startFile(t, quiet+"server: {listen: [\"0.0.0.0:0\"], workers: 1}\n")
+	port := f.d.Addresses()[0].Port()
+	f.reload(quiet + fmt.Sprintf("server: {listen: [\"127.0.0.1:%d\"], workers: 1}\n", port))
+	if got := f.d.reloads.problem(); !strings.Contains(got, "takes a restart") {
+		t.Errorf("got %q, want that it takes a restart", got)
+	}
+	if got := f.d.Addresses()[0].Port(); got != port {
+		t.Errorf("port: got %d, want that the sockets stay at %d", got, port)
+	}
+}
+
 func TestAccessIsTakenOverAtOnce(t *testing.T) {
 	f := startFile(t, quiet+localServer)
 	address := f.d.Addresses()[0]

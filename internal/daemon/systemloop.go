@@ -75,9 +75,8 @@ func (m newStatus) deliver(l *systemLoop, now ntptime.Instant) {
 	l.core.OnStatus(now, &m.status, &l.out)
 }
 
-// The gate may have been used since the message was written.
+// The panic gate stays as it is: it is read at the start only.
 func (m reconfigure) deliver(l *systemLoop, now ntptime.Instant) {
-	m.config.PanicGateOpen = l.gate.open()
 	l.core.Reconfigure(m.config, now)
 	l.out.Changed = true
 }

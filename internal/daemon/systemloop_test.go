@@ -197,20 +197,6 @@ func TestTheNewestHintWins(t *testing.T) {
 	}
 }
 
-// A reload carries the panic gate's state of when it was written; what counts is now.
-func TestAReloadNeverOpensTheGateAgain(t *testing.T) {
-	l := loop(t, newMoody())
-	message := reconfigure{system.Config{PanicGateOpen: true, Precision: -20}}
-	l.gate.gate.Store(false)
-	message.deliver(l, l.clock.Now())
-	if !l.out.Changed {
-		t.Error("no new snapshot after a reload")
-	}
-	if l.gate.open() {
-		t.Error("the gate is open")
-	}
-}
-
 func TestTheLoopEndsWithItsContext(t *testing.T) {
 	l := loop(t, newMoody())
 	ctx, cancel := context.WithCancel(context.Background())
