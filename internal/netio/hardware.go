@@ -182,14 +182,12 @@ func (h *Hardware) publish() {
 func (l *cardLine) follow(card int64, raw ntptime.Raw) {
 	elapsed := card - l.card
 	if l.raw == 0 || elapsed <= 0 {
-		*l = cardLine{card: card, raw: raw}
+		l.card, l.raw = card, raw // the first, or set back by somebody
 		return
 	}
 	rate := float64(int64(raw-l.raw)-elapsed) / float64(elapsed)
 	switch {
-	case rate > maxCardRate || rate < -maxCardRate: // set by somebody
-		*l = cardLine{card: card, raw: raw}
-		return
+	case rate > maxCardRate || rate < -maxCardRate: // set by somebody; its rate is as before
 	case l.rate == 0:
 		l.rate = rate
 	default:

@@ -221,6 +221,8 @@ func TestStampsOfACardAreMappedAcrossRatesAndSteps(t *testing.T) {
 	advance(0)
 	h.Measure()
 	check("after the card's clock was set", f.card, w.raw)
+	advance(second / 10)
+	check("a while after that", f.card, w.raw)
 	f.fail = unix.ENODEV
 	advance(6 * second)
 	h.Measure()

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 )
@@ -417,5 +419,33 @@ func TestUnreachableErrorsSayWhoAndWhy(t *testing.T) {
 	err := &UnreachableError{Remote: netip.MustParseAddrPort("192.0.2.1:123"), Err: syscall.ECONNREFUSED}
 	if got, want := fmt.Sprint(err), "192.0.2.1:123: connection refused"; got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestARefusalOfTheLastDatagramDoesNotCostTheNext(t *testing.T) {
+	nobody, err := Listen(loopback(false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	remote := nobody.LocalAddr()
+	if err := nobody.Close(); err != nil {
+		t.Fatal(err)
+	}
+	c := clientOf(t, ClientConfig{Remote: remote, NoTransmitStamps: true})
+	raw, err := c.conn.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(3) {
+		if _, err := c.Send(message(i)); err != nil {
+			t.Fatalf("send %d: %v", i, err)
+		}
+		// The refusal is with the socket, and nobody reads it.
+		if err := onDescriptor(raw, func(fd int) error {
+			_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(patience.Milliseconds()))
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
