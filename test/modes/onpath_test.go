@@ -49,6 +49,7 @@ func TestNoForgedReplyIsBelieved(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
+			takeSlot(t)
 			n := newNetwork(t, false)
 			forger := peers.Forge(t, n.lab.Host("attacker"))
 			var sent atomic.Int64
@@ -112,6 +113,7 @@ func TestNoReplayFromOtherAddressesMovesTheClock(t *testing.T) {
 		}
 		t.Run(m.name, func(t *testing.T) {
 			t.Parallel()
+			takeSlot(t)
 			n := newNetwork(t, m.ipv6)
 			attacker := n.lab.Host("attacker")
 			strangersBehind(t, attacker, n.subject, n.reference)
@@ -154,6 +156,7 @@ func TestNoReplayFromOtherAddressesMovesTheClock(t *testing.T) {
 // the volley. They must not outvote the true server, which does.
 func TestLateBroadcastsFromOtherAddressesDoNotMoveTheClock(t *testing.T) {
 	t.Parallel()
+	takeSlot(t)
 	const relays, late = 20, 3 * time.Second
 	n := newNetwork(t, false)
 	attacker := n.lab.Host("attacker")

@@ -110,17 +110,18 @@ func newTruth(t testing.TB, monitor *peers.Host, subject, reference netip.Addr) 
 	return &truth{newProbe(t, monitor, subject), newProbe(t, monitor, reference)}
 }
 
-// errorNow is how far the subject's clock is ahead of the reference's.
-func (g *truth) errorNow() (time.Duration, error) {
+// errorNow is how far the subject's clock is ahead of the reference's, and by how much
+// that may be wrong for the time that the packets took.
+func (g *truth) errorNow() (ahead, uncertain time.Duration, err error) {
 	right, err := g.reference.read()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	ours, err := g.subject.read()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return ours.ahead - right.ahead, nil
+	return ours.ahead - right.ahead, (ours.delay + right.delay) / 2, nil
 }
 
 // good is what every mode must reach.
@@ -152,7 +153,7 @@ func (g *truth) converges(t testing.TB, d *daemon) converged {
 	defer ticker.Stop()
 	for ; time.Since(d.begun) < limit; <-ticker.C {
 		now := time.Now()
-		offset, err := g.errorNow()
+		offset, _, err := g.errorNow()
 		switch {
 		case err != nil || offset.Abs() >= good:
 			since, c.worst = time.Time{}, 0
@@ -170,20 +171,29 @@ func (g *truth) converges(t testing.TB, d *daemon) converged {
 			t.Fatalf("the daemon has ended: %v", err)
 		}
 	}
-	offset, err := g.errorNow()
+	offset, _, err := g.errorNow()
 	t.Fatalf("true error of %s after %v: got %v, %v, want it under %v", d.Host.Name, limit, offset, err, good)
 	return c
 }
 
+// mostLost is how many looks in a row may fail for want of a reply: where the machine is
+// busy, or a flood fills a socket, one is lost now and then.
+const mostLost = 8
+
 // holds watches the true error for a while.
 func (g *truth) holds(during time.Duration) error {
+	lost := 0
 	return within(during, func() error {
-		offset, err := g.errorNow()
+		offset, uncertain, err := g.errorNow()
 		if err != nil {
-			return err
+			if lost++; lost > mostLost {
+				return err
+			}
+			return nil
 		}
-		if offset.Abs() >= good {
-			return fmt.Errorf("true error: got %v, want it under %v", offset, good)
+		lost = 0
+		if offset.Abs()-uncertain >= good {
+			return fmt.Errorf("true error: got %v ± %v, want it under %v", offset, uncertain, good)
 		}
 		return nil
 	})

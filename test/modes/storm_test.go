@@ -141,6 +141,15 @@ func replayed(list [][]byte, reversed bool) payload {
 	}
 }
 
+// slots bounds how many tests attack at once: a flood must meet daemons that have a
+// processor to run on, or their clocks are judged by the machine's load.
+var slots = make(chan struct{}, 2)
+
+func takeSlot(t *testing.T) {
+	slots <- struct{}{}
+	t.Cleanup(func() { <-slots })
+}
+
 // storm sends each of its packets ten times a second until it is ended.
 type storm struct {
 	stop chan struct{}
