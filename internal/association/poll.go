@@ -34,8 +34,8 @@ type pollProcess struct {
 	soon    bool          // next was brought forward: no new hint puts it off
 }
 
-// Quick first polls (RFC 5905 §13: iburst, BCOUNT 8 at 2 s; shared/design's estimator
-// asks by hints for its own start: 14 polls that begin 2 s apart).
+// Quick first polls (RFC 5905 §13: iburst, BCOUNT 8 at 2 s; the estimator asks by hints
+// for its own start: 14 polls that begin 2 s apart).
 const (
 	burstSpacing = 2 * time.Second
 	burstCount   = 8  // of a burst, and of a start to which nobody answers

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -44,8 +45,10 @@ func checkConfig(ctx context.Context, stdout, stderr io.Writer, path string, pro
 	for _, text := range daemon.LeapWarnings(cfg) {
 		fmt.Fprintln(stderr, "warning:", text)
 	}
-	for _, text := range config.NotBuilt(cfg) {
-		fmt.Fprintln(stderr, "warning:", text)
+	if refused := config.NotBuilt(cfg); len(refused) > 0 {
+		fmt.Fprintln(stderr, path+": valid, but `timeball run` would refuse it:")
+		fmt.Fprintln(stderr, strings.Join(refused, "\n"))
+		return errQuiet
 	}
 	fmt.Fprintf(stdout, "%s: good\n", path)
 	if !probe {

@@ -81,7 +81,7 @@ func newPolicy(cfg *config.Config, keys *mac.KeyRing) *responder.Policy {
 	case config.RequireNTS:
 		p.Require = responder.RequireNTS
 	}
-	p.AnswerActive = true
+	p.AnswerActive, p.CryptoNAK = true, true
 	p.Interleaved = s.Interleaved
 	return p
 }
@@ -144,7 +144,7 @@ func readLeapFile(cfg *config.Config) (*leapfile.List, string) {
 	}
 	data, err := readAtMost(path, longestLeapFile)
 	if os.IsNotExist(err) {
-		return nil, "" // the majority of the sources announces leap seconds too
+		return nil, fmt.Sprintf("leap second list %s does not exist; install tzdata, or leave clock.leap.file out (the sources announce leap seconds too)", path)
 	}
 	if err != nil {
 		return nil, fmt.Sprintf("leap second list not used: %v", err)

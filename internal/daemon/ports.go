@@ -2,7 +2,9 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"runtime"
 	"sync"
@@ -79,9 +81,20 @@ func (p *portSet) setList(list []*listener) { p.ports.Store(&list) }
 func (p *portSet) open(cfg *config.Config, address netip.AddrPort) (*listener, error) {
 	port, err := netio.Listen(p.listenConfig(cfg, address))
 	if err != nil {
-		return nil, fmt.Errorf("%w; is another NTP daemon running, or the right to open port %d missing (CAP_NET_BIND_SERVICE)?", err, address.Port())
+		return nil, explainListen(err)
 	}
 	return p.newListener(port, address), nil
+}
+
+// explainListen says what to do about the usual reasons.
+func explainListen(err error) error {
+	switch {
+	case errors.Is(err, netio.ErrInUse):
+		return fmt.Errorf("%w; stop the other NTP daemon, or set server.listen", err)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("%w; run timeball as its service, or give it CAP_NET_BIND_SERVICE", err)
+	}
+	return err
 }
 
 // listenAddresses are where the port is to be opened.

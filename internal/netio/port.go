@@ -59,7 +59,7 @@ func Listen(cfg ListenConfig) (*Port, error) {
 	}
 	if err != nil {
 		if isInUse(err) {
-			err = fmt.Errorf("%w by another process: %w", ErrInUse, err)
+			err = fmt.Errorf("%w by another process", ErrInUse)
 		}
 		return nil, fmt.Errorf("listen on %s: %w", listenText(cfg.Address), err)
 	}

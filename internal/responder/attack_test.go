@@ -102,7 +102,7 @@ func TestOwnRepliesDrawNothing(t *testing.T) {
 	}
 }
 
-// threats 10, 70: nothing of the request but version, poll and stamps comes back, and
+// Threats 10, RFC 8633 §5.1: nothing of the request but version, poll and stamps comes back, and
 // nothing of us but the header's own facts.
 func TestNothingOfTheRequestIsEchoedButWhatMustBe(t *testing.T) {
 	w := newWorld(t)
