@@ -239,7 +239,7 @@ func TestFrequencyErrorOfTheRawClockDoesNotDistortLongSpans(t *testing.T) {
 		s.at += s.step
 		s.offset += s.freq * seconds(s.step)
 		f, b := s.base[0]+s.jitter[0]*s.rand.ExpFloat64(), s.base[1]+s.jitter[1]*s.rand.ExpFloat64()
-		span := 60.0
+		span := 10 + 80*s.rand.Float64()
 		if i < 8 {
 			span = f + b // begun by a volley
 		}
@@ -249,6 +249,52 @@ func TestFrequencyErrorOfTheRawClockDoesNotDistortLongSpans(t *testing.T) {
 	}
 	if got := math.Abs(s.error()); got > 20e-6 {
 		t.Errorf("got error %v, want below 20 µs", got)
+	}
+	if got := s.filter.MinDelay(); math.Abs(got-200e-6) > 10e-6 {
+		t.Errorf("got least round trip %v, want 200 µs whatever the span", got)
+	}
+}
+
+func TestUnknownFrequencyBlursLongSpans(t *testing.T) {
+	var f Filter
+	e := Estimate{P11: 1e-10}
+	short := f.Window(&Exchange{Forward: 1e-3, Backward: 1e-3, Span: 1e-3}, 9, &e)
+	long := f.Window(&Exchange{Forward: 1e-3, Backward: 1e-3, Span: 60}, 9, &e)
+	if want := 1e-5 * 30; math.Abs(long.Edge-want) > 1e-6 || short.Edge > 1e-6 {
+		t.Errorf("got edges of %v and %v, want %v for the long one", short.Edge, long.Edge, want)
+	}
+}
+
+func TestWindowOlderThanTheStateIsBroughtForward(t *testing.T) {
+	s := newScene(100e-6, 10e-6)
+	s.freq = 50e-6
+	s.run(100)
+	sure := s.tracker
+	e := sure.Estimate()
+	const age = 64
+	past := e.Offset - e.Freq*age
+	w := Window{Lo: past - 1e-6, Hi: past + 1e-6, Edge: 1e-6, Scale: 1e-5, Outlier: outlierShare}
+	if out := sure.Update(s.at-age*1e9, &w, 2); out.Conflict {
+		t.Errorf("got %+v, want agreement with what the state was then", out)
+	}
+	if got := math.Abs(sure.Estimate().Offset - e.Offset); got > 5e-6 {
+		t.Errorf("the old window moved the offset by %v", got)
+	}
+	w = Window{Lo: e.Offset - 1e-6, Hi: e.Offset + 1e-6, Edge: 1e-6, Scale: 1e-5, Outlier: outlierShare}
+	if out := s.tracker.Update(s.at-age*1e9, &w, 2); !out.Conflict {
+		t.Errorf("got %+v, want a conflict: then the offset was another", out)
+	}
+}
+
+func TestMixtureHoldsTheSpreadOfItsMembers(t *testing.T) {
+	var b Bank
+	b.start(0, Window{Lo: -1e-6, Hi: 1e-6}, 0, 1e-6)
+	for i := range b.m {
+		b.m[i].lw, b.m[i].weight = 0, 1
+		b.m[i].theta = 1e-3 * float64(2*(i%2)-1)
+	}
+	if got := b.Estimate().P00; math.Abs(got-1e-6) > 0.01e-6 {
+		t.Errorf("got variance %v, want that of ±1 ms", got)
 	}
 }
 

@@ -44,7 +44,7 @@ func TestVerdicts(t *testing.T) {
 		{"two against two have no majority", policy,
 			[]Candidate{good(1, 0, 0.01), good(2, 0, 0.01), good(3, 1, 0.01), good(4, 1, 0.01)}, []model.State{fal, fal, fal, fal}, CauseNoMajority},
 		{"touching intervals agree", policy,
-			[]Candidate{good(1, 0, 0.01), good(2, 0.03, 0.02)}, []model.State{sel, com}, CauseUsed},
+			[]Candidate{good(1, 0, 0.25), good(2, 1, 0.75)}, []model.State{sel, com}, CauseUsed},
 		{"a wide interval hides no liar among narrow ones", policy,
 			[]Candidate{good(1, 0, 0.01), good(2, 0.001, 0.01), good(3, 0.2, 0.05)}, []model.State{sel, com, fal}, CauseMajority},
 		{"too distant", policy, []Candidate{good(1, 0, 0.01), with(good(2, 0, 0), far)}, []model.State{sel, model.StateDistant}, CauseDistance},

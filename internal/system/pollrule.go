@@ -117,7 +117,7 @@ func (o *source) soon(r *filter.Result) float64 {
 		o.hurry()
 	}
 	if o.bias.strikes > 0 || (o.inJoint && r.Conflict && !r.Jumped) {
-		if o.budget > 0 {
+		if o.budget >= 1 {
 			o.budget--
 			return conflictSoon
 		}
