@@ -1,0 +1,385 @@
+package system
+
+import (
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"timeball/internal/discipline"
+	"timeball/internal/filter"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
+)
+
+func TestReferenceClockMakesStratumOne(t *testing.T) {
+	b := newBench(t, 50*time.Millisecond, nil)
+	b.add(1, nil)
+	for range 20 {
+		b.sample(1, 0, func(m *model.Sample) {
+			m.Kind, m.DelayError = model.SampleReference, time.Microsecond
+			m.T4 = m.T1
+			m.T2 = b.truth().Add(-200 * time.Microsecond)
+			m.T3 = m.T2
+			m.Server = model.ServerState{Stratum: 0, ReferenceID: wire.ReferenceName("PPS")}
+		})
+		b.pass(time.Second)
+	}
+	s := b.snapshot()
+	if s.Stratum != 1 || s.ReferenceID != wire.ReferenceName("PPS") || !s.Synchronized {
+		t.Errorf("got stratum %d, reference %v, synchronized %v", s.Stratum, s.ReferenceID, s.Synchronized)
+	}
+	b.wantError(20 * time.Microsecond)
+}
+
+func TestLoopIsExcluded(t *testing.T) {
+	us := netip.AddrFrom4([4]byte{192, 0, 2, 99})
+	b := newBench(t, 0, func(c *Config) { c.Addresses = []netip.Addr{us} })
+	b.add(1, nil)
+	b.run(5, 2*time.Second, time.Second, 1)
+	b = newBench(t, 0, func(c *Config) { c.Addresses = []netip.Addr{us} })
+	b.add(1, nil)
+	for range 5 {
+		b.sample(1, 40*time.Millisecond, func(m *model.Sample) { m.Server.ReferenceID = wire.ReferenceAddress(us) })
+		b.pass(2 * time.Second)
+	}
+	s := b.snapshot()
+	if s.Synchronized || s.Sources[0].State != model.StateExcluded || !strings.Contains(s.Sources[0].Reason, "loop") {
+		t.Errorf("got synchronized %v, %v because %q", s.Synchronized, s.Sources[0].State, s.Sources[0].Reason)
+	}
+	b.wantError(0)
+}
+
+func TestFirstOfSeveralWaitsForTheOthers(t *testing.T) {
+	b := newBench(t, 0, nil)
+	for id := range model.SourceID(3) {
+		b.add(id+1, nil)
+	}
+	b.sample(1, 500*time.Millisecond, nil) // the liar is the quickest
+	if b.sys.clock.freq != 0 || b.rate != 0 || len(b.steps) != 0 {
+		t.Fatal("the first answer of three was believed alone")
+	}
+	b.sample(2, 0, nil)
+	b.sample(3, 0, nil)
+	b.run(3, 2*time.Second, 0, 2, 3)
+	b.wantError(time.Millisecond)
+	if s := b.snapshot(); s.Sources[0].State != model.StateFalseticker || !s.Synchronized {
+		t.Errorf("got %v, synchronized %v", s.Sources[0].State, s.Synchronized)
+	}
+}
+
+func TestOneOfSeveralServesWhenTheOthersAreSilent(t *testing.T) {
+	b := newBench(t, 50*time.Millisecond, nil)
+	b.add(1, nil)
+	b.add(2, nil)
+	b.sample(1, 0, nil)
+	b.pass(5 * time.Second)
+	if s := b.snapshot(); !s.Synchronized || s.SystemPeer != 1 {
+		t.Errorf("got synchronized %v, peer %d after three seconds", s.Synchronized, s.SystemPeer)
+	}
+}
+
+func TestRemovedSourceLeavesTheClockAsItIs(t *testing.T) {
+	b := newBench(t, 0, nil)
+	b.add(1, nil)
+	b.add(2, nil)
+	b.run(20, 16*time.Second, 0, 1, 2)
+	b.out.Reset()
+	b.sys.RemoveSource(b.now(), 1, &b.out)
+	b.act()
+	if s := b.snapshot(); s.SystemPeer != 2 || len(s.Sources) != 1 || !s.Synchronized {
+		t.Errorf("got peer %d of %d sources", s.SystemPeer, len(s.Sources))
+	}
+	b.out.Reset()
+	b.sys.RemoveSource(b.now(), 2, &b.out)
+	b.act()
+	b.pass(time.Minute)
+	b.wantError(time.Millisecond)
+	b.add(3, nil)
+	b.run(20, 16*time.Second, 0, 3)
+	b.wantError(time.Millisecond)
+	if s := b.snapshot(); s.SystemPeer != 3 {
+		t.Errorf("got peer %d, want the new one", s.SystemPeer)
+	}
+}
+
+func TestReconfigureKeepsTheEstimate(t *testing.T) {
+	b := newBench(t, 0, nil)
+	b.add(1, nil)
+	b.run(20, 16*time.Second, 0, 1)
+	c := defaults()
+	c.MinSources = 2
+	b.sys.Reconfigure(c, b.now())
+	b.sample(1, 0, nil)
+	s := b.snapshot()
+	if s.Sources[0].State != model.StateSurvivor || s.State != model.DisciplineHoldover {
+		t.Errorf("got %v in state %v, want a survivor that is one too few", s.Sources[0].State, s.State)
+	}
+}
+
+func TestDriftFileIsTheFirstFrequency(t *testing.T) {
+	b := newBench(t, 0, func(c *Config) { c.Frequency, c.FrequencyError = 20*ntptime.PPM, 0.1*ntptime.PPM })
+	b.add(1, nil)
+	b.sample(1, 0, nil)
+	if got := b.last.Frequency; math.Abs(float64(got-20*ntptime.PPM)) > 1e-9 {
+		t.Errorf("got %v, want the drift file's 20 ppm", got)
+	}
+}
+
+func TestFrequencyIsBounded(t *testing.T) {
+	b := newBench(t, 0, func(c *Config) { c.MaxFrequency = 10 * ntptime.PPM })
+	b.add(1, nil)
+	for i := range 40 {
+		b.sample(1, time.Duration(i)*time.Duration(50e-6*16e9), nil) // 50 ppm away
+		b.pass(16 * time.Second)
+		if got := math.Abs(float64(b.last.Frequency)); got > 10.0001e-6 {
+			t.Fatalf("got frequency %v, want at most 10 ppm", got)
+		}
+	}
+}
+
+func TestFixedOffsetOfASourceIsAdded(t *testing.T) {
+	b := newBench(t, 0, nil)
+	b.add(1, func(o *SourceOptions) { o.Offset = 3 * time.Millisecond })
+	b.run(20, 16*time.Second, 0, 1)
+	if got := b.error() - 3*time.Millisecond; got.Abs() > 20*time.Microsecond {
+		t.Errorf("got %v from the true time, want 3 ms", b.error())
+	}
+}
+
+func TestLateSlewTimerIsMadeUpFor(t *testing.T) {
+	b := newBench(t, -50*time.Millisecond, nil)
+	b.add(1, nil)
+	b.sample(1, 0, nil)
+	b.sample(1, 0, nil)
+	due := b.sys.Deadline()
+	b.raw = due.Add(20 * time.Millisecond) // the driver slept
+	b.out.Reset()
+	b.sys.OnTimer(b.now(), &b.out)
+	b.act()
+	b.pass(10 * time.Second)
+	b.wantError(300 * time.Microsecond)
+}
+
+func TestLocalClockServes(t *testing.T) {
+	b := newBench(t, 0, func(c *Config) { c.Local = &Local{Stratum: 8, Activate: time.Minute} })
+	b.add(1, nil)
+	if s := b.snapshot(); s.Synchronized {
+		t.Error("serves before activate has passed")
+	}
+	b.pass(2 * time.Minute)
+	s := b.snapshot()
+	if !s.Synchronized || s.Stratum != 8 || s.State != model.DisciplineLocal || s.ReferenceID != localReference {
+		t.Errorf("got %+v, want stratum 8 by the local clock", s)
+	}
+	if b.saw(model.EventLocal) != 1 {
+		t.Errorf("got %d events, want one", b.saw(model.EventLocal))
+	}
+	b.run(5, 2*time.Second, 0, 1)
+	if s := b.snapshot(); s.Stratum != 3 || s.State == model.DisciplineLocal {
+		t.Errorf("with a source: got stratum %d, state %v", s.Stratum, s.State)
+	}
+	b.say(1, func(s *model.SourceStatus) { s.Reach, s.Unanswered = 0, 8 })
+	b.pass(30 * time.Second)
+	if s := b.snapshot(); s.State != model.DisciplineHoldover {
+		t.Errorf("source lost: got %v, want holdover up to activate", s.State)
+	}
+	b.pass(time.Minute)
+	if s := b.snapshot(); s.State != model.DisciplineLocal {
+		t.Errorf("source lost for long: got %v, want local", s.State)
+	}
+}
+
+func TestLocalClockWithoutSourcesServesAtOnce(t *testing.T) {
+	b := newBench(t, 0, func(c *Config) { c.Local = &Local{Stratum: 1} })
+	if s := b.snapshot(); !s.Synchronized || s.Stratum != 1 {
+		t.Errorf("got synchronized %v, stratum %d", s.Synchronized, s.Stratum)
+	}
+}
+
+func TestOrphansFollowTheLowestAddress(t *testing.T) {
+	run := func(ours byte) *model.Snapshot {
+		b := newBench(t, 0, func(c *Config) {
+			c.Local = &Local{Stratum: 5, Orphan: true}
+			c.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{192, 0, 2, ours})}
+		})
+		b.add(7, nil) // 192.0.2.7
+		for range 5 {
+			b.sample(7, 30*time.Millisecond, func(m *model.Sample) {
+				m.Server = model.ServerState{Stratum: 5, ReferenceID: orphanReference}
+			})
+			b.pass(2 * time.Second)
+		}
+		return b.snapshot()
+	}
+	if s := run(3); s.Stratum != 5 || s.ReferenceID != orphanReference || s.Sources[0].State != model.StateExcluded {
+		t.Errorf("lower address: got stratum %d, source %v, want to be the one to follow", s.Stratum, s.Sources[0].State)
+	}
+	if s := run(9); s.Stratum != 6 || s.SystemPeer != 7 {
+		t.Errorf("higher address: got stratum %d, peer %d, want to follow the other", s.Stratum, s.SystemPeer)
+	}
+}
+
+func TestHintsAskForAQuickStartThenForTheInterval(t *testing.T) {
+	b := newBench(t, 0, nil)
+	b.add(1, nil)
+	b.sample(1, 0, nil)
+	if len(b.hints) != 1 || b.hints[0].Soon != 2*time.Second || b.hints[0].Interval != 64*time.Second {
+		t.Fatalf("got %+v, want 64 s and an exchange in 2 s", b.hints)
+	}
+	b.run(30, 64*time.Second, 0, 1)
+	if n := len(b.hints); n > 25 {
+		t.Errorf("got %d hints: equal ones need not be told", n)
+	}
+	if got := b.hints[len(b.hints)-1]; got.Soon != 0 || got.Interval < 64*time.Second {
+		t.Errorf("got %+v, want the interval alone", got)
+	}
+}
+
+func TestContradictionsHaveABudgetOfPackets(t *testing.T) {
+	src := source{inJoint: true, samples: 100, budget: extraBudget, volley: discipline.VolleyLength}
+	conflict, peace := filter.Result{}, filter.Result{}
+	conflict.Conflict = true
+	extra := func(r *filter.Result, n int) (count int) {
+		for range n {
+			if src.soon(r) > 0 {
+				count++
+			}
+		}
+		return count
+	}
+	if got := extra(&conflict, 100); got != extraBudget {
+		t.Errorf("got %d extra exchanges for 100 contradictions, want %v", got, extraBudget)
+	}
+	if got := extra(&peace, 2*extraRecovery); got != 0 {
+		t.Errorf("got %d extra exchanges in peace, want none", got)
+	}
+	if got := extra(&conflict, 100); got != 2 {
+		t.Errorf("got %d after as much peace as earns two", got)
+	}
+}
+
+func TestSourceThatNeverAgreesWithItselfMakesNoStorm(t *testing.T) {
+	b := newBench(t, 0, nil)
+	b.add(1, nil)
+	b.run(40, 64*time.Second, 0, 1)
+	b.hints = nil
+	for i := range 60 {
+		b.sample(1, time.Duration(i%2)*100*time.Millisecond, nil)
+		b.pass(64 * time.Second)
+	}
+	extra := 0
+	for _, h := range b.hints {
+		if h.Soon > 0 {
+			extra++
+		}
+	}
+	if extra > 20 {
+		t.Errorf("got %d extra exchanges of 60, want a few", extra)
+	}
+}
+
+func TestOrderOfSourcesDoesNotMatter(t *testing.T) {
+	var want *model.Snapshot
+	for _, order := range [][]model.SourceID{{1, 2, 3}, {3, 1, 2}, {2, 3, 1}} {
+		b := newBench(t, 5*time.Millisecond, nil)
+		for _, id := range order {
+			b.add(id, nil)
+		}
+		for i := range 30 {
+			for id := range model.SourceID(3) {
+				b.sample(id+1, time.Duration((i*int(id+1))%7)*10*time.Microsecond, nil)
+			}
+			b.pass(16 * time.Second)
+		}
+		got := b.snapshot()
+		if want == nil {
+			want = got
+		}
+		if got.Offset != want.Offset || got.Frequency != want.Frequency || got.ErrorBound != want.ErrorBound || got.SystemPeer != want.SystemPeer {
+			t.Errorf("order %v: got %v %v %v, want %v %v %v", order, got.Offset, got.Frequency, got.ErrorBound, want.Offset, want.Frequency, want.ErrorBound)
+		}
+	}
+}
+
+func TestExplainTellsReasonsAndNumbers(t *testing.T) {
+	b := newBench(t, 0, nil)
+	for id := range model.SourceID(4) {
+		b.add(id+1, nil)
+	}
+	for range 12 {
+		b.sample(1, 0, nil)
+		b.sample(2, 0, nil)
+		b.sample(3, 400*time.Millisecond, nil)
+		b.pass(4 * time.Second)
+	}
+	s := b.snapshot()
+	want := []model.State{model.StateSelected, model.StateCombined, model.StateFalseticker, model.StateWaiting}
+	for i := range want {
+		r := &s.Sources[i]
+		if r.State != want[i] || r.Reason == "" || len(r.Checks) == 0 {
+			t.Errorf("source %d: got %v because %q with %d checks, want %v", i+1, r.State, r.Reason, len(r.Checks), want[i])
+		}
+	}
+	if r := &s.Sources[2]; (r.Offset-400*time.Millisecond).Abs() > time.Millisecond || !strings.Contains(r.Reason, "0.39") {
+		t.Errorf("falseticker: got offset %v because %q", r.Offset, r.Reason)
+	}
+	if got := len(s.Sources[0].Filter); got != historyDepth {
+		t.Errorf("got %d last samples, want %d", got, historyDepth)
+	}
+}
+
+func TestClockThatRefusesIsReportedOnce(t *testing.T) {
+	b := newBench(t, 0, nil)
+	b.add(1, nil)
+	var out Output
+	for range 3 {
+		b.sys.OnApplied(model.Applied{At: b.now(), Err: "operation not permitted"}, &out)
+	}
+	if n := len(out.Events); n != 1 || out.Events[0].Kind != model.EventClockRefused {
+		t.Errorf("got events %+v, want one refusal", out.Events)
+	}
+}
+
+func TestNonsenseSamplesAreIgnored(t *testing.T) {
+	b := newBench(t, 0, nil)
+	b.add(1, nil)
+	b.run(10, 16*time.Second, 0, 1)
+	before := b.sys.joint.Estimate()
+	for _, f := range []func(m *model.Sample){
+		func(m *model.Sample) { m.Source = 42 },
+		func(m *model.Sample) { m.T4.Raw = m.T1.Raw - 1 },
+		func(m *model.Sample) { m.T4.Raw = m.T1.Raw.Add(100 * time.Hour) },
+		func(m *model.Sample) { m.T2, m.T3 = math.MaxInt64, math.MinInt64 },
+	} {
+		m := model.Sample{Source: 1, T1: b.now(), T4: b.now(), T2: b.truth(), T3: b.truth(), Server: model.ServerState{Stratum: 1}}
+		f(&m)
+		b.out.Reset()
+		b.sys.OnSample(b.now(), &m, &b.out)
+	}
+	if got := b.sys.joint.Estimate(); got != before {
+		t.Errorf("got %+v, want unchanged %+v", got, before)
+	}
+}
+
+func TestOffsetsOfYearsKeepTheirPrecision(t *testing.T) {
+	b := newBench(t, -30*365*24*time.Hour, func(c *Config) { c.Panic = 0 })
+	b.add(1, nil)
+	b.run(30, 16*time.Second, 0, 1)
+	b.wantError(5 * time.Microsecond)
+}
+
+func TestSlicesOfAnOutputAreReused(t *testing.T) {
+	var o Output
+	o.Hints, o.Events = append(o.Hints, model.Hint{}), append(o.Events, model.Event{})
+	o.Reset()
+	if len(o.Hints) != 0 || cap(o.Hints) == 0 || len(o.Events) != 0 || cap(o.Events) == 0 {
+		t.Errorf("got %+v, want empty with memory kept", o)
+	}
+	if !slices.Equal(o.Hints, nil) {
+		t.Error("hints are left over")
+	}
+}
