@@ -123,9 +123,12 @@ func (r *Resolver) Forget(name string) {
 	}
 }
 
-// Close ends all look-ups and waits for those that heed their context.
+// Close ends all look-ups and waits for those that heed their context. Resolve may be
+// called meanwhile and after; it does nothing then.
 func (r *Resolver) Close() {
+	r.mu.Lock() // a Resolve meanwhile has begun its job before the wait, or begins none
 	r.stop()
+	r.mu.Unlock()
 	r.wait.Wait()
 }
 

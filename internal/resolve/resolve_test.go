@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -248,4 +249,40 @@ func TestCloseEndsEverythingEvenWithNobodyReading(t *testing.T) {
 		r.Resolve("after.example")
 		synctest.Wait()
 	})
+}
+
+// Under the race detector: a Resolve beside Close begins its job before Close waits, or
+// not at all, and none is left running.
+func TestCloseBesideResolve(t *testing.T) {
+	for range 200 { // the window is a few instructions: looked into as well as stormed
+		var running atomic.Int32
+		r := New(func(ctx context.Context, _ string) ([]netip.Addr, error) {
+			running.Add(1)
+			defer running.Add(-1)
+			<-ctx.Done()
+			return nil, ctx.Err()
+		})
+		stop := r.stop
+		r.stop = func() {
+			if r.mu.TryLock() {
+				t.Error("the look-ups are stopped while a Resolve may be beginning one")
+				r.mu.Unlock()
+			}
+			stop()
+		}
+		begin := make(chan struct{})
+		var askers sync.WaitGroup
+		for i := range 4 {
+			askers.Go(func() {
+				<-begin
+				r.Resolve(fmt.Sprintf("n%d.example", i))
+			})
+		}
+		close(begin)
+		r.Close()
+		if n := running.Load(); n != 0 {
+			t.Fatalf("%d look-ups run on after Close", n)
+		}
+		askers.Wait()
+	}
 }
