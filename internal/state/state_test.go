@@ -113,6 +113,37 @@ func TestWhatIsNoPlainFileIsIgnored(t *testing.T) {
 	}
 }
 
+// Threats 38: what a link in the state directory points at is neither believed nor told
+// of, be it good, missing or another link.
+func TestNoReaderFollowsALink(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(WriteDrift(path("drift"), Drift{Written: someTime}), WriteGate(path("gate"), Gate{Boot: "a"}),
+		WriteTime(path("time"), someTime)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"drift", "gate", "time"} {
+		for link, target := range map[string]string{".link": name, ".dangling": "nowhere", ".chain": name + ".link"} {
+			if err := os.Symlink(path(target), path(name+link)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, link := range []string{".link", ".dangling", ".chain"} {
+		_, drift := ReadDrift(path("drift" + link))
+		open, gate := ReadGate(path("gate"+link), "a")
+		floor, last := ReadTime(path("time" + link))
+		for file, err := range map[string]error{"drift": drift, "gate": gate, "time": last} {
+			if err == nil || !strings.Contains(err.Error(), file+link+" is a symbolic link") {
+				t.Errorf("%s%s: got %v, want the link refused", file, link, err)
+			}
+		}
+		if open || floor != earliest {
+			t.Errorf("%s: got a gate open %v and the time %v, want it shut and the program's own date", link, open, floor.Time())
+		}
+	}
+}
+
 func TestWriteFollowsNoPlantedLink(t *testing.T) {
 	dir := t.TempDir()
 	victim := filepath.Join(dir, "victim")
