@@ -229,6 +229,28 @@ func TestVariablesByName(t *testing.T) {
 	}
 }
 
+// ntpq of ntpsec 1.2.2 computes 1 << hpoll and ends where that is negative.
+func TestControlShowsNoPollIntervalBelowOneSecond(t *testing.T) {
+	view := controlView(t)
+	for _, test := range []struct {
+		exponent ntptime.Log2
+		want     string
+	}{{-128, "0"}, {-6, "0"}, {-1, "0"}, {0, "0"}, {1, "1"}, {17, "17"}} {
+		r := &view.Snapshot.Sources[0]
+		r.Poll, r.RemotePoll, view.Snapshot.PollInterval = test.exponent, test.exponent, test.exponent.Duration()
+		query := controlQuery(0x16, 2, 1, "hpoll,ppoll")
+		_, _, data := assemble(t, query, responder.Control(query, view))
+		if got, want := string(data), "hpoll="+test.want+", ppoll="+test.want+"\r\n"; got != want {
+			t.Errorf("an exponent of %d: got %q, want %q", test.exponent, got, want)
+		}
+		query = controlQuery(0x16, 2, 0, "tc")
+		_, _, data = assemble(t, query, responder.Control(query, view))
+		if got, want := string(data), "tc="+test.want+"\r\n"; got != want {
+			t.Errorf("an interval of 2^%d s: got %q, want %q", test.exponent, got, want)
+		}
+	}
+}
+
 // Every error has its code, in one short datagram.
 func TestRFC9327_2_Errors(t *testing.T) {
 	view := controlView(t)

@@ -140,7 +140,7 @@ func (q *query) systemVariables() []variable {
 		{"reftime", hexWall(s.ReferenceTime)},
 		{"clock", hexStamp(q.view.Now.Timestamp())},
 		{"peer", fmt.Sprint(peer)},
-		{"tc", fmt.Sprint(int8(ntptime.Log2Of(max(s.PollInterval, time.Second))))},
+		{"tc", pollExponent(ntptime.Log2Of(s.PollInterval))},
 		{"mintc", "3"}, // what ntpq's readers expect of RFC 5905's MINPOLL
 		{"offset", millis(s.Offset, 6)},
 		{"frequency", fmt.Sprintf("%.3f", s.Frequency.PPM())},
@@ -188,8 +188,8 @@ func (q *query) sourceVariables(r *model.SourceReport) []variable {
 		{"unreach", fmt.Sprint(r.Unanswered)},
 		{"hmode", fmt.Sprint(mode)},
 		{"pmode", fmt.Sprint(uint8(r.RemoteMode))},
-		{"hpoll", fmt.Sprint(int8(r.Poll))},
-		{"ppoll", fmt.Sprint(int8(r.RemotePoll))},
+		{"hpoll", pollExponent(r.Poll)},
+		{"ppoll", pollExponent(r.RemotePoll)},
 		{"headway", "0"},
 		{"flash", fmt.Sprintf("%#x", flash(r))},
 		{"keyid", fmt.Sprint(r.KeyID)},
@@ -237,6 +237,11 @@ func millis(d time.Duration, digits int) string {
 }
 
 func hexStamp(t ntptime.Timestamp) string { return "0x" + t.String() }
+
+// pollExponent writes a poll interval's exponent, no less than 0: `ntpq -p` of ntpsec up to
+// 1.2.2 shifts 1 by it to show the interval, and ends with a Python error where it is
+// negative. ntpd itself polls no faster than 2^3 s, so that no reader expects it.
+func pollExponent(e ntptime.Log2) string { return fmt.Sprint(max(int8(e), 0)) }
 
 // hexWall writes a moment as a timestamp; zero is unknown.
 func hexWall(w ntptime.Wall) string {
