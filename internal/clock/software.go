@@ -98,11 +98,21 @@ func (s *software) Wall() ntptime.Wall { return s.Now().Wall }
 // set; it is led back to the host's oscillator, and from there to our timeline.
 func (s *software) At(realtime ntptime.Wall) ntptime.Instant {
 	real, monotonic := s.host.Realtime()
-	p := s.paired.Load()
-	if p.set(real, monotonic) {
-		p = s.pair()
+	return s.instant(s.pairingOf(real, monotonic).hostRaw(realtime, ntptime.Wall(real)))
+}
+
+// Quick implements Clock.
+func (s *software) Quick() ntptime.Instant {
+	real, monotonic := s.host.Realtime()
+	return s.instant(s.pairingOf(real, monotonic).hostRaw(ntptime.Wall(real), ntptime.Wall(real)))
+}
+
+// pairingOf is the pairing that holds at a reading of the host's clocks.
+func (s *software) pairingOf(real, monotonic int64) *pairing {
+	if p := s.paired.Load(); !p.set(real, monotonic) {
+		return p
 	}
-	return s.instant(p.hostRaw(realtime, ntptime.Wall(real)))
+	return s.pair()
 }
 
 // Rate implements Clock.

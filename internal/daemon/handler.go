@@ -90,7 +90,7 @@ type handler struct {
 func (p *portSet) newHandler(shard *atomic.Pointer[responder.Shard]) *handler {
 	return &handler{
 		shard:    shard,
-		env:      responder.Env{Now: p.d.clock.Now},
+		env:      responder.Env{Now: p.d.clock.Quick},
 		snapshot: &p.d.snapshot,
 		policy:   &p.d.policy,
 		serve:    &p.d.serves,

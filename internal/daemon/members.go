@@ -210,4 +210,4 @@ func interfaceIndex(name string) int {
 }
 
 // netClock is the daemon's clock as the sockets see it.
-func (d *Daemon) netClock() netio.Clock { return netio.Clock{Now: d.clock.Now, At: d.clock.At} }
+func (d *Daemon) netClock() netio.Clock { return netio.Clock{Now: d.clock.Quick, At: d.clock.At} }
