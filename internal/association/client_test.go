@@ -243,17 +243,23 @@ func TestReferenceTimeZeroIsAccepted(t *testing.T) {
 
 func TestDelayBounds(t *testing.T) {
 	cases := []struct {
-		name   string
-		back   time.Duration // from the server's stamps to the arrival
-		shift  time.Duration // of T3, as if the server had rested
-		sample bool
+		name      string
+		back      time.Duration // from the server's stamps to the arrival
+		shift     time.Duration // of T3, as if the server had rested
+		precision ntptime.Log2  // of the server
+		sample    bool
 	}{
-		{"an ordinary delay is taken", time.Millisecond, 0, true},
-		{"a delay over max_delay is refused", 2300 * time.Millisecond, 0, false},
-		{"a delay under max_delay is taken", 1900 * time.Millisecond, 0, true},
-		{"a delay that is negative by 10 ms is refused", time.Millisecond, 12 * time.Millisecond, false},
-		{"a delay that is negative by 100 us is refused", time.Millisecond, 1600 * time.Microsecond, false},
-		{"a delay that is negative by 1 us is what precision allows", time.Millisecond, 1501 * time.Microsecond, true},
+		{"an ordinary delay is taken", time.Millisecond, 0, -20, true},
+		{"a delay over max_delay is refused", 2300 * time.Millisecond, 0, -20, false},
+		{"a delay under max_delay is taken", 1900 * time.Millisecond, 0, -20, true},
+		{"a delay that is negative by 10 ms is refused", time.Millisecond, 12 * time.Millisecond, -20, false},
+		{"a delay that is negative by 100 us is refused", time.Millisecond, 1600 * time.Microsecond, -20, false},
+		{"a delay that is negative by 25 us is refused", time.Millisecond, 1525 * time.Microsecond, -20, false},
+		{"a delay that is negative by 18 us is the noise of stamps", time.Millisecond, 1518 * time.Microsecond, -20, true},
+		{"a delay that is negative by 1 us is what precision allows", time.Millisecond, 1501 * time.Microsecond, -20, true},
+		{"a coarse clock excuses as much as it claims", time.Millisecond, 1740 * time.Microsecond, -12, true},
+		{"a coarse clock excuses no more than it claims", time.Millisecond, 1760 * time.Microsecond, -12, false},
+		{"a clock of 1 s excuses no more than one of 16 ms", time.Millisecond, 1500*time.Microsecond + 17*time.Millisecond, 0, false},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -261,7 +267,7 @@ func TestDelayBounds(t *testing.T) {
 			cfg.MaxDelay = 2 * time.Second
 			b := newBench(t, cfg)
 			h := b.answer(b.sendNext())
-			h.Transmit = h.Receive.Add(c.shift)
+			h.Transmit, h.Precision = h.Receive.Add(c.shift), c.precision
 			b.deliver(encode(&h, nil), serverEnd, b.now+500*time.Microsecond+c.back)
 			refused := b.a.status.Rejected[model.RejectDelay] == 1
 			if b.out.HasSample != c.sample || refused == c.sample {
@@ -269,6 +275,28 @@ func TestDelayBounds(t *testing.T) {
 			}
 			if b.a.status.Reach != 1 {
 				t.Error("the server was reached all the same")
+			}
+		})
+	}
+}
+
+// TestRFC5905_8_DelayNeverBelowPrecision: a round trip that is negative within the noise
+// calibrates broadcasts with a delay and an error that are not 0.
+func TestRFC5905_8_DelayNeverBelowPrecision(t *testing.T) {
+	for _, test := range []struct {
+		name            string
+		roundTrip, want time.Duration
+	}{
+		{"a negative one is the precision", -15 * time.Microsecond, 2 * time.Microsecond},
+		{"one below the precision is the precision", time.Microsecond, 2 * time.Microsecond},
+		{"one above it is itself", 300 * time.Microsecond, 300 * time.Microsecond},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			var l listener
+			s := model.Sample{T1: instant(0), T2: epoch, T3: epoch.Add(100 * time.Microsecond), T4: instant(100*time.Microsecond + test.roundTrip)}
+			l.calibrated(&s, 2*time.Microsecond)
+			if l.delay != test.want/2 || l.uncertain != test.want/2 || l.line.error != test.want/2 {
+				t.Errorf("got a delay of %v ± %v, a line ± %v, want %v each", l.delay, l.uncertain, l.line.error, test.want/2)
 			}
 		})
 	}

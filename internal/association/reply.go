@@ -145,7 +145,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	a.last.sampled = !isInterleaved
 	out.Sample, out.HasSample = s, true
 	if a.cfg.Kind == KindBroadcastClient {
-		a.listener.calibrated(&s)
+		a.listener.calibrated(&s, a.precision(&s))
 	}
 }
 

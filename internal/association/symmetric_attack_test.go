@@ -31,14 +31,12 @@ func keyedPair(t *testing.T, key *mac.Key, bothActive bool) (*world, *host, *hos
 // barrage calls attack ten times a second.
 func (w *world) barrage(attack func(n int)) {
 	next, n := w.now, 0
-	var tick func(now time.Duration)
-	tick = func(now time.Duration) {
+	w.nudge = func(now time.Duration) {
 		for ; next <= now; next += 100 * time.Millisecond {
 			attack(n)
 			n++
 		}
 	}
-	w.nudge = tick
 	w.hosts = append(w.hosts, w.ticker())
 }
 

@@ -78,9 +78,10 @@ func (a *Association) continueVolley(now ntptime.Instant, out *Output) {
 }
 
 // calibrated takes a sample of the volley; the one with the shortest round trip met the
-// fewest queues, and half of it is the delay.
-func (l *listener) calibrated(s *model.Sample) {
-	delay := max(roundTrip(s), 0)
+// fewest queues, and half of it is the delay. No delay is below the precision
+// (RFC 5905 §8), so that none is known without an error.
+func (l *listener) calibrated(s *model.Sample, precision time.Duration) {
+	delay := max(roundTrip(s), precision)
 	l.volley.answered++
 	if l.volley.answered > 1 && delay >= l.volley.best {
 		return
