@@ -105,6 +105,7 @@ func (h *handler) Handle(rx *model.Received, reply []byte) int {
 	h.env.Snapshot, h.env.Policy = h.snapshot.Load(), h.policy.Load()
 	h.verdict = responder.Verdict{}
 	if forAssociation(rx.Data) {
+		h.shard.Load().Pass(rx)
 		h.pass(rx)
 		return 0
 	}
@@ -132,8 +133,14 @@ func forAssociation(data []byte) bool {
 	return false
 }
 
-// pass gives a copy to the registry, if it has room.
+// pass gives a copy to the registry, if it has room. In a flood it has none, and the
+// copy would be garbage: it is not made then. Several sockets may find the last place at
+// once, so that offer has the last word.
 func (h *handler) pass(rx *model.Received) {
+	if len(h.arrived) == cap(h.arrived) {
+		h.dropped.Add(1)
+		return
+	}
 	a := arrival{data: append([]byte(nil), rx.Data...), received: *rx}
 	a.received.Data = nil
 	if !offer(h.arrived, a) {

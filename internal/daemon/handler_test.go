@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"bytes"
+	"sync/atomic"
+	"testing"
+
+	"timeball/internal/model"
+	"timeball/internal/responder"
+	"timeball/internal/wire"
+)
+
+// testHandler is a handler of one shard that hands on to a queue of a length.
+func testHandler(queue int) (*handler, chan arrival) {
+	arrived := make(chan arrival, queue)
+	h := &handler{
+		shard: new(atomic.Pointer[responder.Shard]), snapshot: new(atomic.Pointer[model.Snapshot]),
+		policy: new(atomic.Pointer[responder.Policy]), serve: new(atomic.Bool), arrived: arrived, dropped: new(atomic.Uint64),
+	}
+	h.shard.Store(responder.NewShard(responder.ShardConfig{Random: 1}))
+	return h, arrived
+}
+
+// Flat memory under any flood: what is for associations costs none once the queue is full.
+func TestAFullQueueDropsWithoutAnAllocation(t *testing.T) {
+	h, arrived := testHandler(2)
+	rx := &model.Received{Data: request(wire.ModeActive)}
+	for range 2 {
+		h.Handle(rx, nil)
+	}
+	allocations := testing.AllocsPerRun(100, func() { h.Handle(rx, nil) })
+	if allocations != 0 || len(arrived) != 2 || h.dropped.Load() != 101 {
+		t.Errorf("got %v allocations a packet, %d queued, %d dropped; want 0, 2, 101", allocations, len(arrived), h.dropped.Load())
+	}
+	<-arrived
+	if h.Handle(rx, nil); len(arrived) != 2 || h.dropped.Load() != 101 {
+		t.Errorf("with room again: got %d queued, %d dropped; want 2, 101", len(arrived), h.dropped.Load())
+	}
+}
+
+// What is handed on is a copy, for the socket's buffer is used again, and it is counted.
+func TestWhatIsForAnAssociationIsCopiedAndCounted(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		mode wire.Mode
+		want int
+	}{
+		{"mode 1", wire.ModeActive, 1},
+		{"mode 2", wire.ModePassive, 1},
+		{"mode 3 is the responder's", wire.ModeClient, 0},
+		{"mode 4", wire.ModeServer, 1},
+		{"mode 5", wire.ModeBroadcast, 1},
+		{"mode 7 is nobody's", wire.ModePrivate, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			h, arrived := testHandler(4)
+			data := request(test.mode)
+			want := bytes.Clone(data)
+			if n := h.Handle(&model.Received{Data: data}, make([]byte, 48)); n != 0 {
+				t.Errorf("got a reply of %d octets, want none", n)
+			}
+			clear(data)
+			counted := h.shard.Load().Counters()
+			if got := counted.Packets[responder.Passed][4][test.mode]; got != uint64(test.want) || len(arrived) != test.want {
+				t.Fatalf("got %d counted, %d queued, want %d", got, len(arrived), test.want)
+			}
+			if test.want == 0 {
+				return
+			}
+			if a := <-arrived; !bytes.Equal(a.data, want) || a.received.Data != nil {
+				t.Errorf("got %x, want %x", a.data, want)
+			}
+		})
+	}
+}
