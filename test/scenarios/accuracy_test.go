@@ -5,6 +5,7 @@ package scenarios
 import (
 	"context"
 	"fmt"
+	"math"
 	"os"
 	"testing"
 	"text/tabwriter"
@@ -80,4 +81,35 @@ func printChains(t *testing.T) {
 	if err := table.Flush(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func (r *row) toChrony() float64 {
+	if r.chrony == nil {
+		return math.NaN()
+	}
+	return r.figures.RMSError / r.chrony.rms
+}
+
+func at(name string) func(*row) bool { return func(r *row) bool { return r.polling.name == name } }
+
+// microseconds, ratio and seconds print a number for the table, "-" for none.
+func microseconds(seconds float64) string {
+	if math.IsInf(seconds, 1) {
+		return "never"
+	}
+	return fmt.Sprintf("%.2f", seconds*1e6)
+}
+
+func ratio(value float64) string {
+	if math.IsNaN(value) {
+		return "-"
+	}
+	return fmt.Sprintf("%.2f", value)
+}
+
+func seconds(value float64) string {
+	if math.IsInf(value, 1) {
+		return "never"
+	}
+	return fmt.Sprintf("%.0f", value)
 }

@@ -2,7 +2,6 @@ package scenarios
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"path/filepath"
 	"sort"
@@ -97,13 +96,6 @@ func (r *row) toBest() float64 {
 	return r.figures.RMSError / r.best.rms
 }
 
-func (r *row) toChrony() float64 {
-	if r.chrony == nil {
-		return math.NaN()
-	}
-	return r.figures.RMSError / r.chrony.rms
-}
-
 func (r *row) frequencyToChrony() float64 {
 	if r.chrony == nil {
 		return math.NaN()
@@ -138,27 +130,3 @@ func geometric(all []row, ratio func(*row) float64, which func(*row) bool) (mean
 }
 
 func everyRow(*row) bool { return true }
-
-func at(name string) func(*row) bool { return func(r *row) bool { return r.polling.name == name } }
-
-// microseconds and ratio print a number for the table, "-" for none.
-func microseconds(seconds float64) string {
-	if math.IsInf(seconds, 1) {
-		return "never"
-	}
-	return fmt.Sprintf("%.2f", seconds*1e6)
-}
-
-func ratio(value float64) string {
-	if math.IsNaN(value) {
-		return "-"
-	}
-	return fmt.Sprintf("%.2f", value)
-}
-
-func seconds(value float64) string {
-	if math.IsInf(value, 1) {
-		return "never"
-	}
-	return fmt.Sprintf("%.0f", value)
-}
