@@ -26,6 +26,9 @@ type Clock interface {
 	// Quick is Now without a system call: CLOCK_REALTIME, led to both scales as a kernel
 	// stamp is. It is for servers, whose receive stamps come the same way.
 	Quick() ntptime.Instant
+	// AtLatest is At by what the latest Quick has made sure of, and reads nothing: for
+	// the stamps of a batch after one Quick.
+	AtLatest(realtime ntptime.Wall) ntptime.Instant
 	// Wall reads the disciplined time alone: the cheapest reading, for transmit stamps.
 	Wall() ntptime.Wall
 	// At puts a CLOCK_REALTIME stamp of the kernel, at most some seconds old, on both scales.

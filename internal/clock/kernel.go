@@ -105,6 +105,9 @@ func (k *Kernel) Now() ntptime.Instant {
 	return at
 }
 
+// AtLatest implements Clock.
+func (k *Kernel) AtLatest(realtime ntptime.Wall) ntptime.Instant { return k.At(realtime) }
+
 // Quick implements Clock.
 func (k *Kernel) Quick() ntptime.Instant { return k.At(k.Wall()) }
 

@@ -58,7 +58,7 @@ func TestReadingsDoNotAllocate(t *testing.T) {
 	for _, c := range []Clock{k, NewVirtual(VirtualConfig{Frequency: 1e-5}), NewObserve()} {
 		stamp := ntptime.Wall(time.Now().UnixNano())
 		for what, read := range map[string]func(){
-			"Now": func() { c.Now() }, "Wall": func() { c.Wall() }, "At": func() { c.At(stamp) }, "Quick": func() { c.Quick() }, "Until": func() { c.Until(5) },
+			"Now": func() { c.Now() }, "Wall": func() { c.Wall() }, "At": func() { c.At(stamp) }, "Quick": func() { c.Quick() }, "AtLatest": func() { c.AtLatest(stamp) }, "Until": func() { c.Until(5) },
 		} {
 			if n := testing.AllocsPerRun(100, read); n != 0 {
 				t.Errorf("%T.%s: got %v allocations, want 0", c, what, n)

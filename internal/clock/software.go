@@ -101,6 +101,11 @@ func (s *software) At(realtime ntptime.Wall) ntptime.Instant {
 	return s.instant(s.pairingOf(real, monotonic).hostRaw(realtime, ntptime.Wall(real)))
 }
 
+// AtLatest implements Clock.
+func (s *software) AtLatest(realtime ntptime.Wall) ntptime.Instant {
+	return s.instant(s.paired.Load().hostRaw(realtime, realtime))
+}
+
 // Quick implements Clock.
 func (s *software) Quick() ntptime.Instant {
 	real, monotonic := s.host.Realtime()

@@ -210,4 +210,6 @@ func interfaceIndex(name string) int {
 }
 
 // netClock is the daemon's clock as the sockets see it.
-func (d *Daemon) netClock() netio.Clock { return netio.Clock{Now: d.clock.Quick, At: d.clock.At} }
+func (d *Daemon) netClock() netio.Clock {
+	return netio.Clock{Now: d.clock.Quick, At: d.clock.At, AtLatest: d.clock.AtLatest}
+}

@@ -39,6 +39,8 @@ func (m *moody) Now() ntptime.Instant {
 
 func (m *moody) Wall() ntptime.Wall { return m.Now().Wall }
 
+func (m *moody) AtLatest(realtime ntptime.Wall) ntptime.Instant { return m.At(realtime) }
+
 func (m *moody) Quick() ntptime.Instant { return m.Now() }
 
 func (m *moody) At(realtime ntptime.Wall) ntptime.Instant {

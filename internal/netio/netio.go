@@ -93,6 +93,8 @@ type Clock struct {
 	Now func() ntptime.Instant
 	// At maps a CLOCK_REALTIME stamp of the kernel, at most seconds old.
 	At func(ntptime.Wall) ntptime.Instant
+	// AtLatest is At for the stamps of a batch, right after Now was read; nil: At.
+	AtLatest func(ntptime.Wall) ntptime.Instant
 }
 
 // ListenConfig says where and how a Port listens. Clock may be left out: then the

@@ -121,9 +121,7 @@ func (v *server) drain(fd uintptr) bool {
 
 // answer hands the n datagrams of a batch to the handler and sends its replies.
 func (v *server) answer(fd uintptr, n int) {
-	if n == batchSize {
-		v.now = v.cfg.Clock.Now() // under load: to tell stale requests
-	}
+	v.now = v.cfg.Clock.Now() // to map the stamps, and under load to tell stale requests
 	replies := 0
 	for i := range n {
 		if v.accept(fd, i, n) && v.reply(i, replies, n) {
@@ -180,10 +178,10 @@ func (v *server) stamp(c *control) {
 		}
 	}
 	if c.software != 0 {
-		rx.At, rx.Stamp = v.cfg.Clock.At(ntptime.Wall(c.software)), model.StampKernel
+		rx.At, rx.Stamp = v.cfg.Clock.AtLatest(ntptime.Wall(c.software)), model.StampKernel
 		return
 	}
-	rx.At, rx.Stamp = v.cfg.Clock.Now(), model.StampDaemon
+	rx.At, rx.Stamp = v.now, model.StampDaemon
 }
 
 func (v *server) isIgnored(ifindex int) bool {

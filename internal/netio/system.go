@@ -22,6 +22,9 @@ func (c Clock) orSystem() Clock {
 			return ntptime.Instant{Wall: at.Wall.Add(-age), Raw: at.Raw.Add(-age)}
 		}
 	}
+	if c.AtLatest == nil {
+		c.AtLatest = c.At
+	}
 	return c
 }
 
