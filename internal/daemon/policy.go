@@ -193,6 +193,7 @@ func leapConfig(cfg *config.Config, log *zap.Logger) system.LeapConfig {
 	}
 	c := system.LeapConfig{Mode: leapModes[cfg.Clock.Leap.Mode]}
 	if list != nil {
+		c.Expires = list.Expires
 		for _, entry := range list.Entries {
 			c.Table = append(c.Table, system.LeapEntry{At: entry.At, TAI: entry.TAI})
 		}

@@ -30,6 +30,9 @@ type LeapEntry struct {
 type LeapConfig struct {
 	Mode  LeapMode
 	Table []LeapEntry // in order of time
+	// Expires is until when the table tells of every leap second there is; 0: it does
+	// not say, and the sources are asked where it has no entry.
+	Expires ntptime.Wall
 }
 
 // leapState is the leap second to come.
@@ -83,7 +86,7 @@ func (s *System) leapVote(now ntptime.Instant, out *Output) {
 	sign, known := s.leapListed(end)
 	if !known {
 		sign = 0
-		if end.Sub(now.Wall) <= leapWindow && s.summary.Usable {
+		if end.Sub(now.Wall) <= leapWindow && leapMonth(now.Wall) && s.summary.Usable {
 			sign = s.leapMajority()
 		}
 	}
@@ -108,7 +111,7 @@ func (s *System) leapVote(now ntptime.Instant, out *Output) {
 }
 
 // leapListed looks the end of the month up in the list. known is false when the
-// list does not reach so far.
+// list does not reach so far: only then the sources may say otherwise.
 func (s *System) leapListed(end ntptime.Wall) (sign int, known bool) {
 	table := s.cfg.Leap.Table
 	s.leap.tai = 0
@@ -120,7 +123,14 @@ func (s *System) leapListed(end ntptime.Wall) (sign int, known bool) {
 			return table[i].TAI - table[i-1].TAI, true
 		}
 	}
-	return 0, false
+	return 0, len(table) > 0 && end <= s.cfg.Leap.Expires
+}
+
+// leapMonth says whether sources are believed that announce a leap second in this
+// month: all there ever were came at the end of June or December (threats 49).
+func leapMonth(now ntptime.Wall) bool {
+	month := now.Time().Month()
+	return month == time.June || month == time.December
 }
 
 func (s *System) leapMajority() int {

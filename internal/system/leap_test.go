@@ -151,3 +151,43 @@ func TestNoExchangeStraddlesTheLeap(t *testing.T) {
 		}
 	}
 }
+
+func TestAListThatReachesSoFarDeniesWhatSourcesAnnounce(t *testing.T) {
+	table := []LeapEntry{{newMonth.Add(-time.Hour * 24 * 365), 37}}
+	for _, test := range []struct {
+		name    string
+		expires ntptime.Wall
+		want    wire.Leap
+	}{
+		{"the list is valid beyond the end of the month", newMonth.Add(time.Hour), wire.LeapNone},
+		{"the list ends before the month does", newMonth.Add(-time.Hour), wire.LeapInsert},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := eve(t, func(c *Config) { c.Leap.Table, c.Leap.Expires = table, test.expires })
+			b.add(1, nil)
+			for range 3 {
+				b.sample(1, 0, announced(wire.LeapInsert))
+				b.pass(16 * time.Second)
+			}
+			if got := b.snapshot().Leap; got != test.want {
+				t.Errorf("got leap %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+func TestSourcesAreBelievedInJuneAndDecemberOnly(t *testing.T) {
+	for month, want := range map[time.Month]wire.Leap{time.March: wire.LeapNone, time.June: wire.LeapInsert, time.December: wire.LeapInsert} {
+		b := eve(t, nil)
+		b.utc = ntptime.WallOf(time.Date(2030, month+1, 1, 0, 0, 0, 0, time.UTC)).Add(-time.Hour)
+		b.sys = New(defaults(), b.now())
+		b.add(1, nil)
+		for range 3 {
+			b.sample(1, 0, announced(wire.LeapInsert))
+			b.pass(16 * time.Second)
+		}
+		if got := b.snapshot().Leap; got != want {
+			t.Errorf("end of %v: got leap %v, want %v", month, got, want)
+		}
+	}
+}
