@@ -60,7 +60,7 @@ func formatTime(seconds float64) string {
 	case seconds < 1e-6:
 		return fmt.Sprintf("%.0f ns", seconds*1e9)
 	case seconds < 1e-3:
-		return fmt.Sprintf("%.2f us", seconds*1e6)
+		return fmt.Sprintf("%.2f µs", seconds*1e6)
 	case seconds < 1:
 		return fmt.Sprintf("%.3f ms", seconds*1e3)
 	case seconds < 1000:
@@ -82,4 +82,20 @@ func formatAge(seconds float64) string {
 		return fmt.Sprintf("%dh%02dm", int(seconds)/3600, int(seconds)/60%60)
 	}
 	return fmt.Sprintf("%dd%02dh", int(seconds)/86400, int(seconds)/3600%24)
+}
+
+// formatInterval prints a poll interval; those below a second in a fitting unit.
+func formatInterval(seconds float64) string {
+	if seconds > 0 && seconds < 1 {
+		return fmt.Sprintf("%.0fms", seconds*1e3)
+	}
+	return formatAge(seconds)
+}
+
+// plural is "1 poll", "2 polls".
+func plural(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }

@@ -11,7 +11,7 @@ func TestSecondsInFittingUnits(t *testing.T) {
 		seconds float64
 		want    string
 	}{
-		{0, "0 ns"}, {1e-9, "1 ns"}, {999e-9, "999 ns"}, {1.5e-6, "1.50 us"}, {1.5e-3, "1.500 ms"}, {1.5, "1.500 s"},
+		{0, "0 ns"}, {1e-9, "1 ns"}, {999e-9, "999 ns"}, {1.5e-6, "1.50 µs"}, {1.5e-3, "1.500 ms"}, {1.5, "1.500 s"},
 		{999, "999.000 s"}, {-0.25, "-250.000 ms"}, {math.NaN(), "?"}, {math.Inf(1), "?"}, {3600, "1h0m0s"},
 	} {
 		if got := formatTime(test.seconds); got != test.want {

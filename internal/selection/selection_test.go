@@ -3,7 +3,6 @@ package selection
 import (
 	"math"
 	"math/rand/v2"
-	"strings"
 	"testing"
 
 	"timeball/internal/model"
@@ -235,42 +234,6 @@ func TestNoMinorityOfLiarsEverWins(t *testing.T) {
 				// An honest interval holds 0, and so does the majority's.
 				t.Fatalf("%d liars of %d: honest source %d was not: %+v", liars, n, i+1, cs[i].Verdict)
 			}
-		}
-	}
-}
-
-func TestExplainGivesTheNumbersUpToTheDecidingTest(t *testing.T) {
-	v := Verdict{State: model.StateDistant, Cause: CauseDistance, Value: 2.25, Limit: 1.5}
-	reason, checks := Explain(&v, Facts{Unanswered: 1, Stratum: 3, Samples: 9})
-	last := checks[len(checks)-1]
-	if last.Name != "distance" || last.Passed || last.Value != 2.25 || last.Limit != 1.5 || last.Unit != "s" {
-		t.Errorf("got last check %+v", last)
-	}
-	for _, c := range checks[:len(checks)-1] {
-		if !c.Passed {
-			t.Errorf("%s: got failed, want passed on the way", c.Name)
-		}
-	}
-	if !strings.Contains(reason, "2.25") {
-		t.Errorf("got reason %q, want its number", reason)
-	}
-	v = Verdict{State: model.StateSelected, Cause: CauseUsed}
-	if _, checks := Explain(&v, Facts{}); len(checks) != len(tests) {
-		t.Errorf("selected: got %d checks, want all %d", len(checks), len(tests))
-	}
-}
-
-func TestEveryCauseHasItsWordsAndItsTest(t *testing.T) {
-	for c := CausePolicy; c < CauseUsed; c++ {
-		if reasons[c] == "" {
-			t.Errorf("cause %d has no reason in words", c)
-		}
-		found := false
-		for i := range tests {
-			found = found || tests[i].causes[0] == c || tests[i].causes[1] == c
-		}
-		if !found {
-			t.Errorf("cause %d belongs to no test", c)
 		}
 	}
 }

@@ -324,7 +324,7 @@ func TestExplainTellsReasonsAndNumbers(t *testing.T) {
 			t.Errorf("source %d: got %v because %q with %d checks, want %v", i+1, r.State, r.Reason, len(r.Checks), want[i])
 		}
 	}
-	if r := &s.Sources[2]; (r.Offset-400*time.Millisecond).Abs() > time.Millisecond || !strings.Contains(r.Reason, "0.39") {
+	if r := &s.Sources[2]; (r.Offset-400*time.Millisecond).Abs() > time.Millisecond || !strings.Contains(r.Reason, "+39") {
 		t.Errorf("falseticker: got offset %v because %q", r.Offset, r.Reason)
 	}
 	if got := len(s.Sources[0].Filter); got != historyDepth {
