@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 
 	"timeball/internal/control"
@@ -14,7 +15,7 @@ import (
 const longestChain = 15
 
 // trace walks from the system peer up to the primary reference, asking each server
-// whom it follows. An IPv6 server's reference id is a digest, so there the walk ends.
+// whom it follows. It ends where a reference id is no address that may be asked.
 func (d *Daemon) trace(ctx context.Context, snapshot *model.Snapshot) (control.Trace, error) {
 	trace := control.Trace{Steps: []control.TraceStep{}}
 	next, name, key := d.peerAddress(snapshot)
@@ -36,7 +37,11 @@ func (d *Daemon) trace(ctx context.Context, snapshot *model.Snapshot) (control.T
 		step.Offset, step.Delay = Offset(m).Seconds(), Delay(m).Seconds()
 		step.RootDelay, step.RootDispersion = m.Server.RootDelay.Seconds(), m.Server.RootDispersion.Seconds()
 		trace.Steps = append(trace.Steps, step)
-		next, name, key = netip.AddrPortFrom(upstream(m.Server), next.Port()), "", nil
+		above, why := upstream(m.Server, next.Addr())
+		if why != "" {
+			trace.Steps = append(trace.Steps, control.TraceStep{Stratum: wire.MaxStratum, Error: why})
+		}
+		next, name, key = netip.AddrPortFrom(above, next.Port()), "", nil
 		if seen[next.Addr()] {
 			break
 		}
@@ -58,19 +63,40 @@ func (d *Daemon) peerAddress(s *model.Snapshot) (addr netip.AddrPort, name strin
 	return addr, name, key
 }
 
-// upstream is the address that a reference id of stratum 2 and more stands for;
-// invalid for a primary server, for the local clock and for what is no unicast address.
-func upstream(s model.ServerState) netip.Addr {
+// upstream is the address that the reference id of a server asked at from stands for. It
+// is invalid for a server that follows nobody, and where nobody may be asked: why then
+// says so.
+func upstream(s model.ServerState, from netip.Addr) (addr netip.Addr, why string) {
 	if s.Stratum <= wire.StratumPrimary || s.Stratum >= wire.MaxStratum {
-		return netip.Addr{}
+		return netip.Addr{}, ""
 	}
 	id := s.ReferenceID
-	addr := netip.AddrFrom4([4]byte{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)})
-	if addr.IsUnspecified() || addr.IsMulticast() || localReference.Contains(addr) {
-		return netip.Addr{}
+	addr = netip.AddrFrom4([4]byte{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)})
+	if from = from.Unmap(); from.Is6() {
+		// RFC 5905 §7.3: of an IPv6 source it is the start of a digest, which looks like
+		// the IPv4 address of a stranger.
+		return netip.Addr{}, fmt.Sprintf("its reference id %s may be the digest of an IPv6 address, so nobody is asked", addr)
 	}
-	return addr
+	switch {
+	case localReference.Contains(addr):
+		why = "names a reference clock of its own"
+	case addr.IsLoopback() && !from.IsLoopback():
+		why = "is a loopback address of its own host"
+	case addr.IsMulticast():
+		why = "is a multicast group"
+	case thisNetwork.Contains(addr), reserved.Contains(addr):
+		why = "is no address of a host"
+	default:
+		return addr, ""
+	}
+	return netip.Addr{}, fmt.Sprintf("its reference id %s %s, so nobody is asked", addr, why)
 }
 
-// localReference holds the pseudo addresses of reference clocks, 127.127.t.u.
-var localReference = netip.MustParsePrefix("127.127.0.0/16")
+var (
+	// localReference holds the pseudo addresses of reference clocks, 127.127.t.u.
+	localReference = netip.MustParsePrefix("127.127.0.0/16")
+	// thisNetwork and reserved are addresses that no host has (RFC 6890 §2.2.2); the
+	// second holds the limited broadcast too.
+	thisNetwork = netip.MustParsePrefix("0.0.0.0/8")
+	reserved    = netip.MustParsePrefix("240.0.0.0/4")
+)
