@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -13,39 +14,79 @@ import (
 )
 
 func newAssociations() *cobra.Command {
+	verbose := false
 	return report[control.Associations]{
-		use:     "associations",
-		short:   "Every association with its mode, state and counters",
+		use:   "associations",
+		short: "Every association with its mode, state and counters",
+		long: "Every association, static or mobilized by operation, with the modes of both sides, the\nverdict, polls, key and counters. REFUSED counts packets by reason, and kiss codes." +
+			" A broadcast\nserver only sends, so nothing is judged.",
 		request: control.Request{Command: control.CommandAssociations},
-		print:   printAssociations,
+		flags: func(cmd *cobra.Command, _ *control.Request) {
+			cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "also each one's poll interval, counters and eight filter samples")
+		},
+		print: func(w io.Writer, r *control.Associations) error { return printAssociations(w, r, verbose) },
 	}.command()
 }
 
-func printAssociations(w io.Writer, r *control.Associations) error {
+func printAssociations(w io.Writer, r *control.Associations, verbose bool) error {
 	var t table
-	t.row("ID", "NAME", "ADDRESS", "MODE", "PEER MODE", "KIND", "VERSION", "POLL", "PEER POLL", "REACH", "KEY", "SENT", "ACCEPTED", "REFUSED", "INTERFACE")
+	t.row("ID", "NAME", "ADDRESS", "MODE", "PEER MODE", "STATE", "KIND", "VERSION", "POLL", "PEER POLL", "REACH", "KEY", "SENT", "ACCEPTED", "REFUSED", "INTERFACE")
 	for i := range r.Associations {
-		a := &r.Associations[i]
-		kind := "static"
-		if a.Dynamic {
-			kind = "dynamic"
-		}
-		remoteMode, remotePoll, reach := a.RemoteMode, fmt.Sprint(a.RemotePoll), reachBits(a.Reach)
-		if a.LastPacketAge == nil { // nobody has been heard, or nobody can be
-			remoteMode, remotePoll = "-", "-"
-		}
-		if a.Mode == broadcastMode {
-			reach = "-"
-		}
-		t.row(fmt.Sprint(a.ID), bareName(a.Name, a.Address), a.Address, a.Mode, remoteMode, kind, fmt.Sprint(a.Version),
-			fmt.Sprint(a.Poll), remotePoll, reach, keyName(a.Key), fmt.Sprint(a.Sent), fmt.Sprint(a.Accepted),
-			counts(a.Rejected, a.Kisses), a.Interface)
+		t.row(associationRow(&r.Associations[i])...)
 	}
 	if err := t.print(w); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(w, "%d associations\n", len(r.Associations))
-	return err
+	if _, err := fmt.Fprintf(w, "%s\n", plural(len(r.Associations), "association")); err != nil || !verbose {
+		return err
+	}
+	for i := range r.Associations {
+		if err := printAssociation(w, &r.Associations[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func associationRow(a *control.Association) []string {
+	remoteMode, remotePoll, reach := a.RemoteMode, fmt.Sprint(a.RemotePoll), reachBits(a.Reach)
+	if a.LastPacketAge == nil { // nobody has been heard, or nobody can be
+		remoteMode, remotePoll = "-", "-"
+	}
+	if a.Mode == broadcastMode {
+		reach = "-"
+	}
+	return []string{fmt.Sprint(a.ID), bareName(a.Name, a.Address), a.Address, a.Mode, remoteMode, a.State, kind(a), fmt.Sprint(a.Version),
+		fmt.Sprint(a.Poll), remotePoll, reach, keyName(a.Key), fmt.Sprint(a.Sent), fmt.Sprint(a.Accepted),
+		counts(a.Rejected, a.Kisses), a.Interface}
+}
+
+func kind(a *control.Association) string {
+	if a.Dynamic {
+		return "dynamic"
+	}
+	return "static"
+}
+
+// printAssociation prints what does not fit into a row.
+func printAssociation(w io.Writer, a *control.Association) error {
+	fmt.Fprintf(w, "\n%s: %s, %s, %s\n", nameAt(a.Name, a.Address), a.Mode, kind(a), a.State)
+	if a.Mode == broadcastMode {
+		_, err := fmt.Fprintf(w, "  packets: %d sent, one every %s\n", a.Sent, formatInterval(a.Interval))
+		return err
+	}
+	last := "none yet"
+	if a.LastPacketAge != nil {
+		last = formatAge(*a.LastPacketAge) + " ago"
+	}
+	fmt.Fprintf(w, "  packets: %d sent, %d accepted, the last %s; polled every %s, %s unanswered since\n",
+		a.Sent, a.Accepted, last, formatInterval(a.Interval), plural(a.Unanswered, "poll"))
+	fmt.Fprintf(w, "  refused: %s; kiss codes: %s", counts(a.Rejected), counts(a.Kisses))
+	if a.Denied {
+		fmt.Fprint(w, "; it wants no packets, none are sent")
+	}
+	fmt.Fprintln(w)
+	return printFilter(w, a.Filter)
 }
 
 // broadcastMode is the mode of what only sends.
@@ -58,6 +99,9 @@ func keyName(id uint32) string {
 	return fmt.Sprint(id)
 }
 
+// none stands for nothing counted.
+const none = "-"
+
 // counts prints what was counted, by name.
 func counts(maplist ...map[string]uint64) string {
 	var parts []string
@@ -67,7 +111,7 @@ func counts(maplist ...map[string]uint64) string {
 		}
 	}
 	if len(parts) == 0 {
-		return "-"
+		return none
 	}
 	return strings.Join(parts, ", ")
 }
@@ -90,7 +134,7 @@ func printTrace(w io.Writer, r *control.Trace) error {
 	t.row("SERVER", "STRATUM", "OFFSET", "DELAY", "SYNC DISTANCE", "REFERENCE")
 	for _, s := range r.Steps {
 		if s.Error != "" {
-			t.row(s.Address, "?", s.Error)
+			t.row(cmp.Or(s.Address, "?"), "?", s.Error)
 			continue
 		}
 		distance := (s.RootDelay+s.Delay)/2 + s.RootDispersion

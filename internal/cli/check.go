@@ -67,11 +67,26 @@ func probeSources(ctx context.Context, stdout, stderr io.Writer, cfg *config.Con
 		return err
 	}
 	report := control.SourcesReport(snapshot, snapshot.At)
-	if err := printSources(stdout, &report, false); err != nil {
+	if err := printProbed(stdout, &report); err != nil {
 		return err
 	}
 	if snapshot.SystemPeer == 0 {
 		return errors.New("no source would be selected")
 	}
 	return nil
+}
+
+// printProbed prints what is known after one exchange: no poll interval, no reach.
+func printProbed(w io.Writer, s *control.Sources) error {
+	var t table
+	t.row("  SOURCE", "STATE", "OFFSET", "ERROR", "DELAY", "REASON")
+	for i := range s.Sources {
+		r := &s.Sources[i]
+		row := []string{stateMarks[r.State] + " " + label(r), r.State, "-", "-", "-", r.Reason}
+		if r.Samples > 0 {
+			row[2], row[3], row[4] = formatOffset(r.Offset), "± "+formatTime(r.Error), formatTime(r.Delay)
+		}
+		t.row(row...)
+	}
+	return t.print(w)
 }

@@ -85,6 +85,9 @@ func TestCheckAsksTheSources(t *testing.T) {
 	if o.status != 0 || !strings.Contains(o.stdout, "selected") {
 		t.Errorf("got status %d, stdout %q, stderr %q; want the reference selected", o.status, o.stdout, o.stderr)
 	}
+	if strings.Contains(o.stdout, "REACH") || strings.Contains(o.stdout, "POLL") || !strings.Contains(o.stdout, "system peer") {
+		t.Errorf("got %q, want the reason, and no column that one exchange cannot fill", o.stdout)
+	}
 	silent := write(t, "silent.yaml", fmt.Sprintf("sources: [{server: \"%s\"}]\nclock: {driver: observe}\n", deaf(t)))
 	o = run("check", "--probe", "--config", silent)
 	if o.status != 1 || !strings.Contains(o.stderr, "no answer") || !strings.Contains(o.stderr, "no source would be selected") {

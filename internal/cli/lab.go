@@ -74,7 +74,7 @@ func runLab(ctx context.Context, stdout, stderr io.Writer, path string, o *labOp
 	if err = errors.Join(err, <-failed); err != nil {
 		return err
 	}
-	return concludeLab(stdout, state, o)
+	return concludeLab(newScreen(stdout, o.asJSON), state, o)
 }
 
 // notPlayed says what of a scenario the lab leaves out; "" if nothing.
@@ -104,6 +104,9 @@ func watchLab(ctx context.Context, w io.Writer, l *lab.Lab, failed chan error, o
 		case <-ctx.Done():
 			return l.State(), nil // before the daemons have stopped
 		case <-ticker.C:
+			if ends(ctx, screen.interval/2) {
+				continue // the last table comes anyway
+			}
 			if err := screen.draw(l.State()); err != nil {
 				return lab.State{}, err
 			}
@@ -111,21 +114,27 @@ func watchLab(ctx context.Context, w io.Writer, l *lab.Lab, failed chan error, o
 	}
 }
 
-// concludeLab prints how it ended.
-func concludeLab(w io.Writer, state lab.State, o *labOptions) error {
+// ends says whether ctx has ended or will do so within d.
+func ends(ctx context.Context, d time.Duration) bool {
+	deadline, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && time.Until(deadline) < d
+}
+
+// concludeLab shows how it ended.
+func concludeLab(s *screen, state lab.State, o *labOptions) error {
 	missing := state.Unsynchronized()
 	if o.asJSON {
-		if err := printJSON(w, state); err != nil {
+		if err := printJSON(s.w, state); err != nil {
 			return err
 		}
-	} else if err := printLab(w, state); err != nil {
+	} else if err := s.draw(state); err != nil {
 		return err
 	}
 	if len(missing) > 0 {
 		return fmt.Errorf("not synchronized at the end: %s", strings.Join(missing, ", "))
 	}
 	if name, worst := state.Worst(); !o.asJSON && name != "" {
-		_, err := fmt.Fprintf(w, "all %d hosts synchronized; largest true error %s (%s)\n", state.Running(), formatTime(worst), name)
+		_, err := fmt.Fprintf(s.w, "all %d hosts synchronized; largest true error %s (%s)\n", state.Running(), formatTime(worst), name)
 		return err
 	}
 	return nil

@@ -77,6 +77,23 @@ func exampleState(t *testing.T) lab.State {
 	return running(t).l.State()
 }
 
+// A table that is due within half an interval of the end is left to the end.
+func TestTheLastTableIsPrintedOnce(t *testing.T) {
+	soon, cancel := context.WithTimeout(t.Context(), time.Hour)
+	defer cancel()
+	if ends(t.Context(), time.Hour) || ends(soon, time.Minute) || !ends(soon, 2*time.Hour) {
+		t.Error("want an end only where there is a deadline, and it is near")
+	}
+	cancel()
+	if !ends(soon, 0) {
+		t.Error("interrupted: want an end")
+	}
+	o := run("lab", write(t, "lab.yaml", goodLab), "--duration", "6s")
+	if tables := strings.Count(o.stdout, "HOST "); o.status != 0 || tables != 1 {
+		t.Errorf("got status %d and %d tables, want 0 and one: the one at 5 s is next to the end", o.status, tables)
+	}
+}
+
 // A file is no terminal: a table now and then, nothing redrawn.
 func TestAScreenThatIsNoTerminal(t *testing.T) {
 	var out bytes.Buffer

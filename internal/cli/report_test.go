@@ -43,6 +43,7 @@ func TestTheJSONOfReportsKeepsItsKeys(t *testing.T) {
 			"sources[].checks[].passed:bool", "sources[].checks[].text:string"}},
 		{"client", "associations", under("associations[].", []string{"id:number", "name:string", "address:string", "mode:string", "remote_mode:string",
 			"dynamic:bool", "version:number", "reach:number", "poll:number", "remote_poll:number", "interval:number", "unanswered:number",
+			"state:string", "filter[].age:number", "filter[].offset:number",
 			"stratum:number", "last_packet_age:number", "sent:number", "accepted:number", "denied:bool"})},
 		{"reference", "associations", []string{"associations[].interface:string", "associations[].sent:number"}},
 		{"client", "trace", under("steps[].", []string{"address:string", "name:string", "stratum:number", "reference_id:string", "leap:string",
@@ -77,9 +78,11 @@ func TestReportsForPeople(t *testing.T) {
 		{"client", "sources", []string{"SOURCE", "* " + name, "client", "selected"}},
 		{"client", "sources -v", []string{"reference id LOCL", "AGE"}},
 		{"client", "tracking", []string{"Stratum", "Error bound", "TAI", "Frequency"}[:2]},
-		{"client", "explain", []string{name + ": selected", "ok"}},
+		{"client", "explain", []string{name + ": selected", "    ok  synchronized  stratum 1, not synchronized from 16 on\n", "limit 1.5 s\n"}},
 		{"client", "explain " + p.address, []string{name}},
-		{"client", "associations", []string{"reference ", "static", "1 associations"}},
+		{"client", "associations", []string{"reference ", "STATE", "selected", "static", "1 association\n"}},
+		{"client", "associations -v", []string{"client, static, selected\n", "packets: ", "refused: ", "kiss codes: ", "AGE  OFFSET"}},
+		{"reference", "associations -v", []string{"broadcast, static, sending\n", "one every 1s"}},
 		{"reference", "associations", []string{"broadcast 127.255.255.255 lo", " lo\n"}},
 		{"client", "trace", []string{p.address}},
 		{"reference", "serverstats", []string{"ADDRESS", "RECEIVED", p.address, "client"}},
@@ -139,5 +142,58 @@ func TestHeadlines(t *testing.T) {
 		if got := headline(&tracking); !strings.HasPrefix(strings.ReplaceAll(got, "33m20s", "2000s"), want) {
 			t.Errorf("got %q, want %q", got, want)
 		}
+	}
+}
+
+func TestASourceWithoutASampleShowsNoZeros(t *testing.T) {
+	var out bytes.Buffer
+	silent := control.Source{Name: "a.example", Address: "192.0.2.1:123", State: "waiting", Stratum: 16, Reason: "waiting for its first answer: 3 polls unanswered"}
+	if err := printSource(&out, &silent); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := out.String(), "\na.example (192.0.2.1): not measured yet: waiting for its first answer: 3 polls unanswered\n"; got != want {
+		t.Errorf("never heard: got %q, want %q", got, want)
+	}
+	out.Reset()
+	heard := control.Source{Name: "192.0.2.1", Address: "192.0.2.1:123", State: "excluded", Stratum: 3, Reason: "a loop", ReferenceID: "192.0.2.9", Leap: "none", RootDelay: 0.001}
+	if err := printSource(&out, &heard); err != nil {
+		t.Fatal(err)
+	}
+	want := "\n192.0.2.1: not measured yet: a loop\n  reference id 192.0.2.9, leap none, root delay 1.000 ms, root dispersion 0 ns\n"
+	if got := out.String(); got != want {
+		t.Errorf("heard, but not measured: got %q, want %q", got, want)
+	}
+}
+
+func TestAnAssociationInDetail(t *testing.T) {
+	var out bytes.Buffer
+	age := 3.0
+	err := printAssociations(&out, &control.Associations{Associations: []control.Association{{
+		Name: "a.example", Address: "192.0.2.1:123", Mode: "client", State: "falseticker", Interval: 0.125, Unanswered: 1, LastPacketAge: &age,
+		Sent: 9, Accepted: 7, Rejected: map[string]uint64{"loop": 2, "bogus": 1}, Kisses: map[string]uint64{"DENY": 1}, Denied: true,
+		Filter: []control.FilterSample{{Age: 3, Offset: -0.25, Delay: 0.002, Error: 0.001}},
+	}}}, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, got, _ := strings.Cut(out.String(), "\n\n")
+	want := `a.example (192.0.2.1): client, static, falseticker
+  packets: 9 sent, 7 accepted, the last 3s ago; polled every 125ms, 1 poll unanswered since
+  refused: bogus 1, loop 2; kiss codes: DENY 1; it wants no packets, none are sent
+  AGE  OFFSET       ERROR       DELAY
+  3s   -250.000 ms  ± 1.000 ms  2.000 ms
+`
+	if got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
+
+func TestAChainThatEndsEarlySaysWhy(t *testing.T) {
+	var out bytes.Buffer
+	if err := printTrace(&out, &control.Trace{Steps: []control.TraceStep{{Stratum: 16, Error: "a digest"}}}); err != nil {
+		t.Fatal(err)
+	}
+	if lines := strings.Split(out.String(), "\n"); !slices.Equal(strings.Fields(lines[1]), []string{"?", "?", "a", "digest"}) {
+		t.Errorf("got %q, want a step without an address", lines[1])
 	}
 }

@@ -55,7 +55,7 @@ func printSources(w io.Writer, s *control.Sources, verbose bool) error {
 }
 
 func sourceRow(s *control.Source) []string {
-	row := []string{stateMarks[s.State] + " " + label(s), s.Mode, s.State, "-", formatAge(s.Interval), reachBits(s.Reach), "-", "-", "-", "-", "-"}
+	row := []string{stateMarks[s.State] + " " + label(s), s.Mode, s.State, "-", formatInterval(s.Interval), reachBits(s.Reach), "-", "-", "-", "-", "-"}
 	if s.Stratum < 16 {
 		row[3] = fmt.Sprint(s.Stratum)
 	}
@@ -126,12 +126,30 @@ func reachBits(reach int) string {
 
 // printSource prints what does not fit into a row.
 func printSource(w io.Writer, s *control.Source) error {
-	fmt.Fprintf(w, "\n%s: %s\n", label(s), s.Reason)
-	fmt.Fprintf(w, "  reference id %s, leap %s, root delay %s, root dispersion %s, shortest delay %s, weight %.0f %%\n",
-		s.ReferenceID, s.Leap, formatTime(s.RootDelay), formatTime(s.RootDispersion), formatTime(s.MinDelay), 100*s.Weight)
+	if s.Samples == 0 {
+		fmt.Fprintf(w, "\n%s: not measured yet: %s\n", label(s), s.Reason)
+		if s.ReferenceID == "" {
+			return nil
+		}
+	} else {
+		fmt.Fprintf(w, "\n%s: %s\n", label(s), s.Reason)
+	}
+	fmt.Fprintf(w, "  reference id %s, leap %s, root delay %s, root dispersion %s", s.ReferenceID, s.Leap, formatTime(s.RootDelay), formatTime(s.RootDispersion))
+	if s.Samples > 0 {
+		fmt.Fprintf(w, ", shortest delay %s, weight %.0f %%", formatTime(s.MinDelay), 100*s.Weight)
+	}
+	fmt.Fprintln(w)
+	return printFilter(w, s.Filter)
+}
+
+// printFilter prints the last samples of a source, the newest first.
+func printFilter(w io.Writer, samples []control.FilterSample) error {
+	if len(samples) == 0 {
+		return nil
+	}
 	var t table
 	t.row("  AGE", "OFFSET", "ERROR", "DELAY")
-	for _, f := range s.Filter {
+	for _, f := range samples {
 		t.row("  "+formatAge(f.Age), formatOffset(f.Offset), "± "+formatTime(f.Error), formatTime(f.Delay))
 	}
 	return t.print(w)

@@ -35,7 +35,7 @@ func printTracking(w io.Writer, t *control.Tracking) error {
 	out.row("Root delay", formatTime(t.RootDelay))
 	out.row("Root dispersion", formatTime(t.RootDispersion))
 	out.row("Reference time", civil(t.ReferenceTime))
-	out.row("Poll interval", formatAge(t.PollInterval))
+	out.row("Poll interval", formatInterval(t.PollInterval))
 	out.row("Last update", ago(t.LastUpdateAge))
 	out.row("Updates", fmt.Sprint(t.Updates))
 	out.row("Steps", fmt.Sprintf("%d, %s in all, the last %s", t.Steps, formatTime(t.StepsTotal), ago(t.LastStepAge)))

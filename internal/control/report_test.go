@@ -166,8 +166,15 @@ func TestAssociationsCountWhatHappened(t *testing.T) {
 	if len(got) != 2 || len(got[0].Rejected) != 1 || got[0].Rejected["bogus"] != 2 || got[0].Kisses["RATE"] != 1 || *got[0].LastPacketAge != 110 {
 		t.Errorf("got %+v", got)
 	}
-	if got[1].LastPacketAge != nil || got[1].Mode != "active" {
+	if got[1].LastPacketAge != nil || got[1].Mode != "active" || got[1].State != "waiting" || got[1].Filter != nil {
 		t.Errorf("peer: got %+v", got[1])
+	}
+	if f := got[0].Filter; got[0].State != "selected" || len(f) != 1 || f[0] != (FilterSample{Age: 110, Offset: -0.002, Delay: 0.01, Error: 1e-6}) {
+		t.Errorf("server: got %+v, want its verdict and its sample, aged since the snapshot", got[0])
+	}
+	s.Sources[1].Mode = wire.ModeBroadcast
+	if got := AssociationsReport(s, now).Associations[1].State; got != "sending" {
+		t.Errorf("broadcast server: got state %q, want no verdict", got)
 	}
 	s.Sources[1].Broadcast = true
 	if got := AssociationsReport(s, now).Associations[1].Mode; got != "broadcast-client" {
@@ -217,8 +224,8 @@ func TestKeysOfTheReportsAreStable(t *testing.T) {
 	}{
 		"sources": {SourcesReport(s, now), "sources", source},
 		"explain": {explain, "sources", "address checks checks.limit checks.name checks.passed checks.text checks.unit checks.value name reason state"},
-		"associations": {AssociationsReport(s, now), "associations", "accepted address denied dynamic id interface interval key kisses kisses.RATE " +
-			"last_packet_age mode name nts poll reach rejected rejected.bogus remote_mode remote_poll sent stratum unanswered version"},
+		"associations": {AssociationsReport(s, now), "associations", "accepted address denied dynamic filter filter.age filter.delay filter.error filter.offset id interface interval key kisses kisses.RATE " +
+			"last_packet_age mode name nts poll reach rejected rejected.bogus remote_mode remote_poll sent state stratum unanswered version"},
 		"clients": {ClientsReport([]responder.ClientReport{{}}, responder.ClientTotals{}, true), "clients",
 			"address drops hits interleaved interval last_seen mode poll signed version"},
 		"serverstats": {ServerStats{Listeners: []Listener{{}}}, "listeners", "accepted address denied dropped ignored interleaved nts_accepted nts_denied " +

@@ -82,13 +82,19 @@ func sourceOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Sou
 		RootDelay: r.Server.RootDelay.Seconds(), RootDispersion: r.Server.RootDispersion.Seconds(),
 		Key: r.KeyID, NTS: r.NTS, Dynamic: r.Dynamic,
 	}
+	out.Filter = filterOf(r, s, now)
+	return out
+}
+
+// filterOf are the last samples of a source, with their ages at now.
+func filterOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) (list []FilterSample) {
 	since := now.Raw.Sub(s.At.Raw)
 	for _, f := range r.Filter {
-		out.Filter = append(out.Filter, FilterSample{
+		list = append(list, FilterSample{
 			Age: (f.Age + since).Seconds(), Offset: f.Offset.Seconds(), Delay: f.Delay.Seconds(), Error: f.Error.Seconds(),
 		})
 	}
-	return out
+	return list
 }
 
 // Explain is the report of `timeball explain`: why each source is or is not used.
@@ -105,7 +111,8 @@ type Explained struct {
 	Checks  []Check `json:"checks"`
 }
 
-// Check is one test: the number found and its limit, in Unit.
+// Check is one test: the number found and its limit, in Unit, and both in words; where it
+// failed, the words also say what would change the verdict.
 type Check struct {
 	Name   string  `json:"name"`
 	Value  float64 `json:"value"`
@@ -147,6 +154,7 @@ type Association struct {
 	Name          string            `json:"name"`
 	Address       string            `json:"address"`
 	Mode          string            `json:"mode"`
+	State         string            `json:"state"` // the verdict; "sending" for a broadcast server
 	RemoteMode    string            `json:"remote_mode"`
 	Dynamic       bool              `json:"dynamic"` // mobilized by operation, not by configuration
 	Version       int               `json:"version"`
@@ -162,27 +170,33 @@ type Association struct {
 	LastPacketAge *float64          `json:"last_packet_age"`
 	Sent          uint64            `json:"sent"`
 	Accepted      uint64            `json:"accepted"`
-	Rejected      map[string]uint64 `json:"rejected"` // by reason, those that happened
-	Kisses        map[string]uint64 `json:"kisses"`   // by code, those that came
-	Denied        bool              `json:"denied"`   // a DENY or RSTR ended polling
+	Rejected      map[string]uint64 `json:"rejected"`         // by reason, those that happened
+	Kisses        map[string]uint64 `json:"kisses"`           // by code, those that came
+	Denied        bool              `json:"denied"`           // a DENY or RSTR ended polling
+	Filter        []FilterSample    `json:"filter,omitempty"` // the last eight samples, newest first
 }
 
 // AssociationsReport is the report of all associations at now.
 func AssociationsReport(s *model.Snapshot, now ntptime.Instant) Associations {
 	report := Associations{Associations: make([]Association, 0, len(s.Sources))}
 	for i := range s.Sources {
-		report.Associations = append(report.Associations, associationOf(&s.Sources[i].SourceStatus, now))
+		report.Associations = append(report.Associations, associationOf(&s.Sources[i], s, now))
 	}
 	return report
 }
 
-func associationOf(a *model.SourceStatus, now ntptime.Instant) Association {
+func associationOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Association {
+	a := &r.SourceStatus
 	out := Association{
-		ID: uint32(a.Source), Name: a.Name, Address: address(a.Address), Mode: modeName(a), RemoteMode: a.RemoteMode.String(),
+		ID: uint32(a.Source), Name: a.Name, Address: address(a.Address), Mode: modeName(a), State: r.State.String(), RemoteMode: a.RemoteMode.String(),
 		Dynamic: a.Dynamic, Version: int(a.Version), Reach: int(a.Reach), Poll: int(a.Poll), RemotePoll: int(a.RemotePoll),
 		Interval: a.Interval.Seconds(), Unanswered: a.Unanswered, Stratum: int(a.Server.Stratum), Key: a.KeyID, NTS: a.NTS,
 		Interface: a.Interface, LastPacketAge: age(a.LastPacket, now), Sent: a.Sent, Accepted: a.Accepted,
 		Rejected: make(map[string]uint64), Kisses: make(map[string]uint64), Denied: a.Denied,
+		Filter: filterOf(r, s, now),
+	}
+	if a.Mode == wire.ModeBroadcast && !a.Broadcast {
+		out.State = stateSending
 	}
 	for reason, n := range a.Rejected {
 		if n > 0 {
@@ -196,6 +210,9 @@ func associationOf(a *model.SourceStatus, now ntptime.Instant) Association {
 	}
 	return out
 }
+
+// stateSending stands for the verdict on what only sends: nobody judges it.
+const stateSending = "sending"
 
 // modeName is our mode in the words of RFC 5905; what listens to mode 5 says so.
 func modeName(a *model.SourceStatus) string {
