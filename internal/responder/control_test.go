@@ -229,7 +229,7 @@ func TestVariablesByName(t *testing.T) {
 	}
 }
 
-// ntpq of ntpsec 1.2.2 computes 1 << hpoll and ends where that is negative.
+// ntpq of ntpsec 1.2.2 ends with an error where hpoll or ppoll is negative.
 func TestControlShowsNoPollIntervalBelowOneSecond(t *testing.T) {
 	view := controlView(t)
 	for _, test := range []struct {

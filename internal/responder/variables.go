@@ -238,9 +238,9 @@ func millis(d time.Duration, digits int) string {
 
 func hexStamp(t ntptime.Timestamp) string { return "0x" + t.String() }
 
-// pollExponent writes a poll interval's exponent, no less than 0: `ntpq -p` of ntpsec up to
-// 1.2.2 shifts 1 by it to show the interval, and ends with a Python error where it is
-// negative. ntpd itself polls no faster than 2^3 s, so that no reader expects it.
+// pollExponent writes a poll interval's exponent, no less than 0: `ntpq -p` of ntpsec 1.2.2
+// means to replace a negative one by a constant that its library does not define, and ends
+// with a Python error. ntpd itself polls no faster than 2^3 s, so that no reader expects it.
 func pollExponent(e ntptime.Log2) string { return fmt.Sprint(max(int8(e), 0)) }
 
 // hexWall writes a moment as a timestamp; zero is unknown.
