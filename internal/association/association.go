@@ -73,6 +73,9 @@ type Config struct {
 	Delay          time.Duration // KindBroadcastClient: one-way delay while the server answers no exchange; default 4 ms
 	Dynamic        bool          // mobilized by operation: ends when the other end is silent
 	Group          bool          // KindBroadcastClient: follows a multicast group
+	// MustAnswer ends a KindBroadcastClient whose server answers no volley, in place of
+	// the fallback delay: for servers that turn up beside one that does answer (threat 20).
+	MustAnswer bool
 
 	// Addresses are our own: a peer that follows one of them would make a loop.
 	Addresses []netip.Addr

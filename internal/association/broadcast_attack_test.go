@@ -232,3 +232,33 @@ func TestNoBroadcastIsBelievedBetweenAStepAndTheNewVolley(t *testing.T) {
 		t.Errorf("%d samples, rejected %v", len(client.samples)-samples, a.status.Rejected)
 	}
 }
+
+// TestThreat20_AServerThatAnswersNothing: true packets, sent again from addresses where
+// nobody answers, may not tell another time than a synchronized clock, and end where
+// the server must answer.
+func TestThreat20_AServerThatAnswersNothing(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		stratum uint8 // of the client: 0, it has no time yet
+		behind  time.Duration
+		must    bool
+		want    bool // samples are believed
+	}{
+		{"a client without time takes what there is", 0, 100 * time.Millisecond, false, true},
+		{"a synchronized client takes what agrees", 3, 0, false, true},
+		{"a synchronized client refuses what is 100 ms off", 3, 100 * time.Millisecond, false, false},
+		{"beside one that answers nothing is believed", 3, 0, true, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			w, server, _ := broadcasting(t, nil)
+			server.serves = false
+			client := w.add("192.0.2.3", test.behind, test.stratum)
+			client.follows = false
+			client.listens = &Config{Name: "group", Kind: KindBroadcastClient, Version: 4, MaxDelay: 3 * time.Second, Group: true, MustAnswer: test.must, Dynamic: true}
+			w.run(5 * time.Minute)
+			if _, broadcasts := client.kinds(); (broadcasts > 0) != test.want {
+				t.Errorf("got %d samples, want some: %v", broadcasts, test.want)
+			}
+		})
+	}
+}

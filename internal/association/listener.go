@@ -131,6 +131,10 @@ func (a *Association) onBroadcast(rx *model.Received, p *wire.Packet, out *Outpu
 		a.reject(model.RejectUncalibrated) // the volley tells first what to think of it
 		return
 	}
+	if a.contradictsUs(p, rx.At) {
+		a.reject(model.RejectReplay)
+		return
+	}
 	if off, bound := a.offLine(p, rx.At); off > bound || off < -bound {
 		a.reject(model.RejectDelay)
 		a.strangeBroadcast(-off, rx.At)
@@ -138,6 +142,18 @@ func (a *Association) onBroadcast(rx *model.Received, p *wire.Packet, out *Outpu
 	}
 	out.Sample, out.HasSample = a.broadcastSample(rx, p)
 	a.follow(rx, p, out)
+}
+
+// contradictsUs says whether a server that nobody could ask tells another time than our
+// clock, while that is synchronized: its packets may be another server's, sent again
+// (threat 20). It may agree with the others, but not outvote them.
+func (a *Association) contradictsUs(p *wire.Packet, at ntptime.Instant) bool {
+	l := &a.listener
+	if l.calibration != fallback || !a.synchronized() {
+		return false
+	}
+	off := p.Transmit.Wall(a.pivot(at.Wall)).Add(l.delay).Sub(at.Wall)
+	return off.Abs() > l.uncertain+a.system.ErrorBound+lineTolerance
 }
 
 // testBroadcast makes the packet tests that mean something without an exchange

@@ -146,6 +146,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	out.Sample, out.HasSample = s, true
 	if a.cfg.Kind == KindBroadcastClient {
 		a.listener.calibrated(&s, a.precision(&s))
+		a.status.Calibrated = true
 	}
 }
 

@@ -68,6 +68,10 @@ func (l *listener) recalibrate(at ntptime.Raw) {
 func (a *Association) continueVolley(now ntptime.Instant, out *Output) {
 	l := &a.listener
 	if l.volley.left == 0 {
+		if a.cfg.MustAnswer && l.volley.answered == 0 && l.calibration == uncalibrated {
+			a.demobilize(now, "the server answers nothing, and another one here does", out)
+			return
+		}
 		a.endVolley()
 		out.StatusChanged = true
 		return

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -26,10 +27,38 @@ type listenEntry struct {
 	// yesterday's packets are not to be believed again today (threats 20).
 	newest map[netip.AddrPort]ntptime.Timestamp
 	active map[netip.AddrPort]*runner
+	// silent are the servers that answered no volley while another one did: until when
+	// they are not listened to again.
+	silent map[netip.AddrPort]ntptime.Raw
 }
 
 func newListenEntry(source config.Source) *listenEntry {
-	return &listenEntry{source: source, newest: map[netip.AddrPort]ntptime.Timestamp{}, active: map[netip.AddrPort]*runner{}}
+	return &listenEntry{source: source, newest: map[netip.AddrPort]ntptime.Timestamp{},
+		active: map[netip.AddrPort]*runner{}, silent: map[netip.AddrPort]ntptime.Raw{}}
+}
+
+// answered reports whether a server of this line has answered its volley. From then on
+// others must, too: packets of the true server, sent again from addresses where nobody
+// answers, must not outvote it (threats 20).
+func (l *listenEntry) answered() bool {
+	for _, r := range l.active { //order: one is enough
+		if status := r.latest.Load(); status != nil && status.Calibrated {
+			return true
+		}
+	}
+	return false
+}
+
+// silentFor is how long a server that answers nothing, beside one that does, is not
+// listened to again: nobody's address is to be asked for ever on a forger's word.
+const silentFor = time.Hour
+
+// silence stops listening to a server for a while.
+func (l *listenEntry) silence(remote netip.AddrPort, now ntptime.Raw) {
+	if len(l.silent) >= maxRemembered {
+		clear(l.silent)
+	}
+	l.silent[remote] = now.Add(silentFor)
 }
 
 // hears reports whether a mode 5 packet is meant for this line: it came to its group
@@ -141,6 +170,9 @@ func (g *registry) onBroadcast(a *arrival) {
 		if !l.hears(a) {
 			continue
 		}
+		if g.d.clock.Now().Raw < l.silent[a.received.Remote] {
+			return
+		}
 		s := &l.source
 		var wanted []uint32
 		if s.Key != 0 {
@@ -182,6 +214,7 @@ func (g *registry) follow(l *listenEntry, a *arrival, key *mac.Key) {
 		Dynamic:      true,
 		Group:        s.Kind == config.MulticastClient,
 		LastTransmit: l.newest[remote],
+		MustAnswer:   l.answered(),
 	})
 	r.onEnd = func() { l.remember(r) }
 	l.active[remote] = r
@@ -258,6 +291,9 @@ func (l *listenEntry) remember(r *runner) {
 		clear(l.newest)
 	}
 	l.newest[r.remote] = ntptime.Timestamp(r.lastTransmit.Load())
+	if status := r.latest.Load(); status != nil && status.Gone && !status.Calibrated && l.answered() {
+		l.silence(r.remote, r.clock.Now().Raw)
+	}
 }
 
 // maxRemembered bounds the memory of servers gone.

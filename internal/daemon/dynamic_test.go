@@ -9,6 +9,7 @@ import (
 	"timeball/internal/association"
 	"timeball/internal/clock"
 	"timeball/internal/mac"
+	"timeball/internal/model"
 	"timeball/internal/wire"
 )
 
@@ -271,3 +272,29 @@ func (w *world) senderRunner() (r *runner) {
 }
 
 var _ clock.Clock = (*clock.Virtual)(nil)
+
+// Threats 20: beside a server that answers, one that does not is not listened to again.
+func TestASilentServerBesideOneThatAnswersIsShutOut(t *testing.T) {
+	l := newListenEntry(settings(t, "sources: [{broadcast_client: {interface: lo}, unauthenticated: true}]").Sources[0])
+	silent, answering := member(netip.MustParseAddr("192.0.2.1")), member(netip.MustParseAddr("192.0.2.2"))
+	silent.clock = clock.NewVirtual(clock.VirtualConfig{})
+	silent.latest.Store(&model.SourceStatus{Gone: true})
+	if l.remember(silent); len(l.silent) != 0 {
+		t.Error("a silent server that is alone was shut out")
+	}
+	answering.latest.Store(&model.SourceStatus{Calibrated: true})
+	l.active[answering.remote] = answering
+	if !l.answered() {
+		t.Error("the line has a server that answers, and does not know")
+	}
+	l.remember(silent)
+	if until := l.silent[silent.remote]; until <= silent.clock.Now().Raw {
+		t.Errorf("got %v, want a time to come", until)
+	}
+	for i := range maxRemembered + 10 {
+		l.silence(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 123), silent.clock.Now().Raw)
+	}
+	if got := len(l.silent); got > maxRemembered {
+		t.Errorf("shut out: got %d, want at most %d", got, maxRemembered)
+	}
+}

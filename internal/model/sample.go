@@ -81,6 +81,7 @@ type SourceStatus struct {
 	Mode       wire.Mode // our mode: client, active, passive, broadcast (server), ...
 	Dynamic    bool      // mobilized by operation, not by configuration
 	Broadcast  bool      // follows mode 5 packets (broadcast or multicast client)
+	Calibrated bool      // Broadcast: the server has answered the volley that finds the delay
 	RemoteMode wire.Mode // mode of the last packet accepted
 	Version    uint8
 	Reach      uint8 // one bit a poll, newest lowest (RFC 5905 §13)
