@@ -32,7 +32,7 @@ func NewLogger(cfg config.Log) (*zap.Logger, *zap.AtomicLevel, error) {
 		return nil, nil, fmt.Errorf("log level: %w", err)
 	}
 	settings.Level = zap.NewAtomicLevelAt(level)
-	log, err := settings.Build()
+	log, err := settings.Build(zap.WrapCore(limitLog))
 	return log, &settings.Level, err
 }
 
