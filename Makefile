@@ -10,7 +10,7 @@ LDFLAGS     := -s -w -X timeball/internal/cli.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Tests against other programs and whole scenarios have targets of their own.
-LONG        := timeball/test/(peers|interop|modes|scenarios|bench)
+LONG        := timeball/test/(peers|interop|modes|scenarios|bench|soak)
 PACKAGES     = $$($(GO) list ./... | grep -Ev '^$(LONG)(/|$$)')
 
 RACE        := $(if $(shell command -v $(or $(CC),cc) gcc 2>/dev/null),-race)

@@ -66,7 +66,7 @@ func TestAShortSoakPasses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes some seconds")
 	}
-	s := settings{scenario: "../../configs/quickstart.yaml", duration: 12 * time.Second, warm: 6 * time.Second,
+	s := settings{scenario: "../../configs/quickstart.yaml", duration: 20 * time.Second, warm: 12 * time.Second,
 		every: 500 * time.Millisecond, rate: 300, seeds: 3}
 	if err := soak(context.Background(), &s); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		t.Error(err)
