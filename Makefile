@@ -89,7 +89,7 @@ accuracy: ## the whole table of accuracy, ten seeds a row, beside other daemons'
 
 .PHONY: e2e
 e2e: ## every mode, and chrony, ntpsec, openntpd, timesyncd, in network namespaces (root; skips with a reason)
-	$(GO) test -count=1 -timeout 15m -parallel 16 -v $$($(GO) list ./test/... | grep -E '/(peers|modes|interop)$$') | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
+	$(GO) test -count=1 -timeout 15m -parallel 16 -v $$($(GO) list ./test/... | grep -E '/(peers|modes|interop|soak)$$') | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
 
 .PHONY: bench
 bench: ## the benchmarks

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -55,15 +56,18 @@ func watch(ctx context.Context, s *settings, written *counter, flood *flood) rec
 	}
 }
 
-// resident is the memory of this process that is in use (VmRSS), 0 if unknown.
+// resident is the memory of this process itself that is in use (RssAnon), 0 if unknown.
+// Pages of the executable are left out, as they come and go with what is run, and so
+// is garbage: it is collected and given back first.
 func resident() int64 {
+	debug.FreeOSMemory()
 	file, err := os.Open("/proc/self/status")
 	if err != nil {
 		return 0
 	}
 	defer file.Close()
 	for lines := bufio.NewScanner(file); lines.Scan(); {
-		if rest, found := strings.CutPrefix(lines.Text(), "VmRSS:"); found {
+		if rest, found := strings.CutPrefix(lines.Text(), "RssAnon:"); found {
 			kilo, _ := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
 			return kilo << 10
 		}
