@@ -15,6 +15,9 @@ PACKAGES     = $$($(GO) list ./... | grep -Ev '^$(LONG)(/|$$)')
 
 RACE        := $(if $(shell command -v $(or $(CC),cc) gcc 2>/dev/null),-race)
 
+# What is left of a verbose test's output: results and reasons.
+BRIEF       := grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
+
 FUZZTIME    ?= 60s
 FUZZTOTAL   ?= 75s
 BENCHTIME   ?= 1s
@@ -89,7 +92,8 @@ accuracy: ## the whole table of accuracy, ten seeds a row, beside other daemons'
 
 .PHONY: e2e
 e2e: ## every mode, and chrony, ntpsec, openntpd, timesyncd, in network namespaces (root; skips with a reason)
-	$(GO) test -count=1 -timeout 15m -parallel 16 -v $$($(GO) list ./test/... | grep -E '/(peers|modes|interop|soak)$$') | grep -Ev '^=== (RUN|PAUSE|CONT|NAME)'
+	$(GO) test -count=1 -p 1 -timeout 15m -parallel 12 -v ./test/peers ./test/interop ./test/soak | $(BRIEF)
+	$(GO) test -count=1 -timeout 15m -parallel 6 -v ./test/modes | $(BRIEF)
 
 .PHONY: bench
 bench: ## the benchmarks
