@@ -99,8 +99,12 @@ e2e: ## every mode, and chrony, ntpsec, openntpd, timesyncd, in network namespac
 bench: ## the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -benchtime $(BENCHTIME) -timeout 60m ./... | grep -v 'no test files'
 
+# Installing takes the binary that was built before, so that root needs no Go.
+$(BIN)/timeball:
+	$(MAKE) build
+
 .PHONY: install
-install: build ## binary, units, example configuration (DESTDIR, PREFIX); never over an existing configuration
+install: $(BIN)/timeball ## binary, units, example configuration (DESTDIR, PREFIX); never over an existing configuration
 	install -D -m 0755 $(BIN)/timeball $(DESTDIR)$(BINDIR)/timeball
 	install -D -m 0644 configs/timeball.yaml $(DESTDIR)$(DATADIR)/timeball.yaml
 	install -D -m 0644 configs/refclock.conf $(DESTDIR)$(DATADIR)/refclock.conf
