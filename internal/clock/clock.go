@@ -80,7 +80,7 @@ func (l *line) rawAt(w ntptime.Wall) ntptime.Raw {
 
 // scale returns d·f, rounded to the nanosecond.
 func scale(d time.Duration, f ntptime.Frequency) time.Duration {
-	return time.Duration(math.Round(float64(d) * float64(f)))
+	return time.Duration(math.RoundToEven(float64(d) * float64(f)))
 }
 
 // unscale returns d / (1+f), rounded to the nanosecond.

@@ -120,6 +120,9 @@ func (h *handler) Handle(rx *model.Received, reply []byte) int {
 	return n
 }
 
+// Expect has the shard look at what it knows of the senders of a batch.
+func (h *handler) Expect(remotes []netip.AddrPort) { h.shard.Load().Expect(remotes) }
+
 // forAssociation reports whether a packet's mode is one that associations take from
 // the port: 1, 2, 4 and 5, in versions that have a mode.
 func forAssociation(data []byte) bool {

@@ -23,8 +23,11 @@ type server struct {
 	stamper Stamper    // nil, or handler
 	taker   StampTaker // nil, or handler
 	leader  Leader     // nil, or handler
+	foresee Foreseer   // nil, or handler
 	in, out *batch
-	errs    *batch // from the error queue
+	errs    *batch                    // from the error queue
+	remotes [batchSize]netip.AddrPort // of the datagrams in in, without zones
+	scopes  [batchSize]int            // of those that are link-local
 	rx      model.Received
 	now     ntptime.Instant
 	mapping control
@@ -51,6 +54,7 @@ func (s *shard) serve(h Handler) error {
 	v.stamper, _ = h.(Stamper)
 	v.taker, _ = h.(StampTaker)
 	v.leader, _ = h.(Leader)
+	v.foresee, _ = h.(Foreseer)
 	for {
 		err := s.raw.Read(v.drain)
 		switch {
@@ -122,6 +126,7 @@ func (v *server) drain(fd uintptr) bool {
 // answer hands the n datagrams of a batch to the handler and sends its replies.
 func (v *server) answer(fd uintptr, n int) {
 	v.now = v.cfg.Clock.Now() // to map the stamps, and under load to tell stale requests
+	v.announce(n)
 	replies := 0
 	for i := range n {
 		if v.accept(fd, i, n) && v.reply(i, replies, n) {
@@ -131,6 +136,17 @@ func (v *server) answer(fd uintptr, n int) {
 	}
 	if replies > 0 {
 		v.flush(fd, replies)
+	}
+}
+
+// announce reads who sent the n datagrams of a batch, and tells the handler if they
+// are several.
+func (v *server) announce(n int) {
+	for i := range n {
+		v.remotes[i], v.scopes[i] = v.in.remote(i)
+	}
+	if v.foresee != nil && n > 1 {
+		v.foresee.Expect(v.remotes[:n])
 	}
 }
 
@@ -154,7 +170,7 @@ func (v *server) accept(fd uintptr, i, n int) bool {
 	}
 	rx := &v.rx
 	rx.Data = v.in.payload(i)
-	remote, scope := v.in.remote(i)
+	remote, scope := v.remotes[i], v.scopes[i]
 	rx.Remote, rx.Local, rx.Interface = remote, c.dest, c.ifindex
 	if scope != 0 && remote.Addr().IsLinkLocalUnicast() {
 		rx.Remote = netip.AddrPortFrom(remote.Addr().WithZone(v.zone(fd, scope)), remote.Port())

@@ -18,11 +18,13 @@ func BenchmarkRespond(b *testing.B) {
 	for _, bench := range []struct {
 		name    string
 		clients int
+		batch   int // requests that are announced together
 		key     mac.Type
 		limited bool
 	}{
 		{name: "plain, one client", clients: 1},
 		{name: "plain, 65536 clients", clients: 65536},
+		{name: "plain, 65536 clients in batches", clients: 65536, batch: 16},
 		{name: "aes128-cmac, one client", clients: 1, key: mac.AES128},
 		{name: "sha1, one client", clients: 1, key: mac.SHA1},
 		{name: "over the limit, one client", clients: 1, limited: true},
@@ -52,7 +54,10 @@ func BenchmarkRespond(b *testing.B) {
 			i := 0
 			b.ReportAllocs()
 			for b.Loop() {
-				rx.Remote = remotes[i%len(remotes)]
+				at := i % len(remotes)
+				if rx.Remote = remotes[at]; bench.batch > 0 && i%bench.batch == 0 {
+					w.shard.Expect(remotes[at : at+bench.batch])
+				}
 				i++
 				w.pass(1000)
 				rx.At = w.now

@@ -2,16 +2,16 @@ package responder
 
 import (
 	"encoding/binary"
+	"math/bits"
 	"net/netip"
-	"slices"
-	"time"
+	"sync/atomic"
 
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 )
 
-// clientWays is the number of places a client can have: eight keys fill a cache line.
-const clientWays = 8
+// clientWays is the number of places a client can have: two words of tags.
+const clientWays = 16
 
 // Clients is the log of who asks us, with the state of the rate limit: a table of
 // fixed size without pointers, keyed by IPv4 address or IPv6 /56. The client that was
@@ -20,16 +20,22 @@ type Clients struct {
 	seed    Seed
 	private bool
 	sets    uint64
-	keys    []clientKey // sets × clientWays; 0 is free
-	records []client    // beside the keys
+	tags    []tags        // of each set, so few that they stay in the processor's cache
+	records []record      // sets × clientWays
+	due     []ntptime.Raw // of the records' budgets; memory that a server without a rate limit never touches
 	gates   gates
 }
 
-// client is what is remembered of one client: 32 octets, so that none lies across two
-// cache lines.
+// record is a client with its key: 32 octets, so that none lies across two cache lines
+// and a request costs one look into memory.
+type record struct {
+	key clientKey // 0: free; written atomically, because expect reads it at any time
+	client
+}
+
+// client is what is remembered of one client.
 type client struct {
 	last     ntptime.Raw // when it asked last
-	due      ntptime.Raw // of its budget
 	interval float32     // average seconds between its requests; 0 after the first
 	hits     uint32      // requests; they stay at the greatest value
 	drops    uint32      // of these over the rate limit
@@ -54,9 +60,41 @@ func NewClients(size int, seed Seed, private bool) *Clients {
 	}
 	sets := setsFor(size, clientWays)
 	return &Clients{
-		seed: seed, private: private, sets: uint64(sets),
-		keys: make([]clientKey, sets*clientWays), records: make([]client, sets*clientWays),
+		seed: seed, private: private, sets: sets, tags: make([]tags, sets),
+		records: make([]record, sets*clientWays), due: make([]ntptime.Raw, sets*clientWays),
 	}
+}
+
+// tags are an octet of the hash of each client of a set, 0 for a free place: one look
+// at a word tells which of eight records may be a client's.
+type tags [clientWays / 8]atomic.Uint64
+
+const (
+	lowBits  = 0x0101010101010101
+	highBits = 0x8080808080808080
+)
+
+// matches has the highest bit of each octet of word that is tag; octets above one
+// that is may be marked wrongly.
+func matches(word uint64, tag uint8) uint64 {
+	differ := word ^ uint64(tag)*lowBits
+	return (differ - lowBits) &^ differ & highBits
+}
+
+// put writes the tag of a place.
+func (t *tags) put(way uint64, tag uint8) {
+	word, shift := &t[way/8], way%8*8
+	word.Store(word.Load()&^(0xff<<shift) | uint64(tag)<<shift)
+}
+
+// free returns the first free place.
+func (t *tags) free() (way uint64, found bool) {
+	for i := range t {
+		if m := matches(t[i].Load(), 0); m != 0 {
+			return uint64(8*i + bits.TrailingZeros64(m)/8), true
+		}
+	}
+	return 0, false
 }
 
 // clientKey is the address of a client, cut to what counts, never 0.
@@ -87,10 +125,41 @@ func (k clientKey) prefix() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(b), 56)
 }
 
+// where is the set in which a client has its place, and its tag there.
+func (c *Clients) where(key clientKey) (set uint64, tag uint8) {
+	hash := c.seed.mix(uint64(key), 0)
+	return within(hash, c.sets), max(uint8(hash), 1)
+}
+
 // place is where a client's record is, for what is learnt of it later.
 type place struct {
 	key   clientKey
 	index uint64
+}
+
+// expected is how many clients are expected at once.
+const expected = 16
+
+// expect fetches the records of clients that are about to be admitted: waiting for
+// memory for all of them together takes little longer than for one. What it returns
+// says nothing, but has to go somewhere, or nothing would be fetched. It enters no gate.
+func (c *Clients) expect(remotes []netip.AddrPort) (fetched uint64) {
+	var found [expected]struct{ first, low, high uint64 }
+	n := min(len(remotes), expected)
+	for i := range n { // the tags of all of them first: no load waits for another one's
+		set, tag := c.where(keyOf(remotes[i].Addr()))
+		t, f := &c.tags[set], &found[i]
+		f.first, f.low, f.high = set*clientWays, matches(t[0].Load(), tag), matches(t[1].Load(), tag)
+	}
+	for i := range n {
+		f := &found[i]
+		way := bits.TrailingZeros64(f.low) / 8
+		if way == 8 {
+			way = 8 + bits.TrailingZeros64(f.high)/8%8
+		}
+		fetched ^= atomic.LoadUint64((*uint64)(&c.records[f.first+uint64(way)].key))
+	}
+	return fetched
 }
 
 // admit logs a request and applies the limit to it. If the table is busy for the
@@ -100,15 +169,18 @@ func (c *Clients) admit(addr netip.Addr, h *wire.Header, now ntptime.Raw, limit 
 		return admitted, place{}
 	}
 	key := keyOf(addr)
-	set := c.seed.mix(uint64(key), 0) & (c.sets - 1)
+	set, tag := c.where(key)
 	if !c.gates.enter(set) {
 		return admitted, place{}
 	}
-	index := c.find(set, key, now)
-	r := &c.records[index]
-	b := budget{r.due, r.kissed}
-	verdict := b.admit(limit, now, chance)
-	r.due, r.kissed = b.due, b.kissed
+	index := c.find(set, tag, key)
+	r := &c.records[index].client
+	verdict := admitted
+	if limit != nil {
+		b := budget{c.due[index], r.kissed}
+		verdict = b.admit(limit, now, chance)
+		c.due[index], r.kissed = b.due, b.kissed
+	}
 	r.note(h, now, verdict)
 	c.gates.leave(set)
 	return verdict, place{key, index}
@@ -116,28 +188,40 @@ func (c *Clients) admit(addr netip.Addr, h *wire.Header, now ntptime.Raw, limit 
 
 // find gives the index of the record of key, in the place of the one silent longest
 // if it has none.
-func (c *Clients) find(set uint64, key clientKey, now ntptime.Raw) uint64 {
+func (c *Clients) find(set uint64, tag uint8, key clientKey) uint64 {
 	first := set * clientWays
-	keys := c.keys[first : first+clientWays]
-	for i, k := range keys {
-		if k == key {
-			return first + uint64(i)
+	t := &c.tags[set]
+	for i := range t {
+		for m := matches(t[i].Load(), tag); m != 0; m &= m - 1 {
+			at := first + uint64(8*i+bits.TrailingZeros64(m)/8)
+			if c.records[at].key == key {
+				return at
+			}
 		}
 	}
-	oldest := first
-	for i := range keys {
-		at := first + uint64(i)
-		if keys[i] == 0 {
-			oldest = at
-			break
-		}
-		if c.records[at].last < c.records[oldest].last {
-			oldest = at
+	way, found := t.free()
+	if !found {
+		way = silentLongest(c.records[first : first+clientWays])
+	}
+	at := first + way
+	t.put(way, tag)
+	atomic.StoreUint64((*uint64)(&c.records[at].key), uint64(key))
+	c.records[at].client = client{}
+	if c.due[at] != 0 {
+		c.due[at] = 0 // of the one that was here
+	}
+	return at
+}
+
+// silentLongest is the place of the record that was written least lately.
+func silentLongest(records []record) uint64 {
+	oldest := 0
+	for i := range records {
+		if records[i].last < records[oldest].last {
+			oldest = i
 		}
 	}
-	c.keys[oldest] = key
-	c.records[oldest] = client{due: now}
-	return oldest
+	return uint64(oldest)
 }
 
 // note writes a request down.
@@ -170,148 +254,8 @@ func (c *Clients) mark(at place, flags clientFlags) {
 	if !c.gates.enter(set) {
 		return
 	}
-	if c.keys[at.index] == at.key {
+	if c.records[at.index].key == at.key {
 		c.records[at.index].flags |= flags
 	}
 	c.gates.leave(set)
-}
-
-// ClientReport is one client as reports show it.
-type ClientReport struct {
-	Prefix      netip.Prefix  // its IPv4 address, or its IPv6 /56
-	LastSeen    time.Duration // ago
-	Interval    time.Duration // average between requests; 0 after the first one
-	Hits        uint32        // requests since it is remembered
-	Drops       uint32        // of these not answered because of the rate limit
-	Version     uint8         // of its last request, as the following
-	Mode        wire.Mode
-	Poll        ntptime.Log2
-	Signed      bool // with a key that we know
-	Interleaved bool // answered in interleaved mode
-}
-
-// Order says which clients come first.
-type Order uint8
-
-// The orders.
-const (
-	ByRate   Order = iota // shortest interval first, among those heard twice
-	ByHits                // most requests first
-	ByDrops               // most requests over the limit first
-	ByRecent              // last heard first
-)
-
-func (o Order) before(a, b *ClientReport) bool {
-	switch {
-	case o == ByRate && a.Interval != b.Interval:
-		return b.Interval == 0 || a.Interval != 0 && a.Interval < b.Interval
-	case o == ByHits && a.Hits != b.Hits:
-		return a.Hits > b.Hits
-	case o == ByDrops && a.Drops != b.Drops:
-		return a.Drops > b.Drops
-	case a.LastSeen != b.LastSeen:
-		return a.LastSeen < b.LastSeen
-	}
-	return a.Prefix.Addr().Less(b.Prefix.Addr())
-}
-
-// Top returns the first n clients in that order; none where privacy is asked for.
-func (c *Clients) Top(n int, by Order, now ntptime.Raw) []ClientReport {
-	if c == nil || c.private || n <= 0 {
-		return nil
-	}
-	var top []ClientReport
-	c.each(func(key clientKey, r *client) {
-		report := r.report(key, now)
-		if len(top) == n {
-			if !by.before(&report, &top[n-1]) {
-				return
-			}
-			top = top[:n-1]
-		}
-		at, _ := slices.BinarySearchFunc(top, report, func(a, b ClientReport) int {
-			if by.before(&a, &b) {
-				return -1
-			}
-			return 1
-		})
-		top = slices.Insert(top, at, report)
-	})
-	return top
-}
-
-func (r *client) report(key clientKey, now ntptime.Raw) ClientReport {
-	return ClientReport{
-		Prefix: key.prefix(), LastSeen: now.Sub(r.last),
-		Interval: time.Duration(float64(r.interval) * float64(time.Second)),
-		Hits:     r.hits, Drops: r.drops, Version: r.kind >> 3, Mode: wire.Mode(r.kind & 7), Poll: r.poll,
-		Signed: r.flags&clientSigned != 0, Interleaved: r.flags&clientInterleaved != 0,
-	}
-}
-
-// each gives every client to visit, in the order of the table. The gates are shut a
-// stripe at a time, for some microseconds.
-func (c *Clients) each(visit func(clientKey, *client)) {
-	batch := make([]struct {
-		key clientKey
-		client
-	}, 0, clientWays)
-	for set := range c.sets {
-		batch = batch[:0]
-		c.gates.enterPatiently(set)
-		for i := set * clientWays; i < (set+1)*clientWays; i++ {
-			if c.keys[i] != 0 {
-				batch = append(batch, struct {
-					key clientKey
-					client
-				}{c.keys[i], c.records[i]})
-			}
-		}
-		c.gates.leave(set)
-		for i := range batch {
-			visit(batch[i].key, &batch[i].client)
-		}
-	}
-}
-
-// The histogram of the clients' average intervals: bin i holds those of up to
-// 2^(i+FirstInterval) seconds, the last one all longer ones too.
-const (
-	FirstInterval = -4
-	IntervalBins  = 22
-)
-
-// ClientTotals counts the clients without naming any.
-type ClientTotals struct {
-	Clients   int                  // heard within the time asked about
-	Limited   int                  // of these, some request was over the limit
-	Signed    int                  // of these, the last request was signed
-	Intervals [IntervalBins]uint64 // of these heard twice, by average interval
-	Versions  [8]uint64            // by the version of the last request
-}
-
-// Totals counts the clients heard within that time before now.
-func (c *Clients) Totals(within time.Duration, now ntptime.Raw) ClientTotals {
-	var t ClientTotals
-	if c == nil {
-		return t
-	}
-	c.each(func(_ clientKey, r *client) {
-		if now.Sub(r.last) > within {
-			return
-		}
-		t.Clients++
-		t.Versions[r.kind>>3&7]++
-		if r.drops > 0 {
-			t.Limited++
-		}
-		if r.flags&clientSigned != 0 {
-			t.Signed++
-		}
-		if r.hits > 1 {
-			exponent := int(ntptime.Log2Of(time.Duration(float64(r.interval) * float64(time.Second))))
-			t.Intervals[min(max(exponent-FirstInterval, 0), IntervalBins-1)]++
-		}
-	})
-	return t
 }

@@ -3,7 +3,9 @@ package responder_test
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -348,10 +350,10 @@ func TestNoTableLimitsNobody(t *testing.T) {
 // The client that was silent longest makes room.
 func TestSilentLongestMakesRoom(t *testing.T) {
 	w := newWorld(t)
-	w.clients = responder.NewClients(1, seed, false) // one set of eight
+	w.clients = responder.NewClients(1, seed, false) // one set of sixteen
 	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients})
 	h := request(4)
-	for _, i := range []int{1, 2, 3, 4, 5, 6, 7, 8, 1, 9} {
+	for _, i := range []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 1, 17} {
 		w.askFrom(numbered(i), h.Append(nil))
 		w.pass(time.Second)
 	}
@@ -359,7 +361,8 @@ func TestSilentLongestMakesRoom(t *testing.T) {
 	for _, c := range w.clients.Top(20, responder.ByRecent, w.now.Raw) {
 		got = append(got, c.Prefix.Addr().String())
 	}
-	want := "10.0.0.9 10.0.0.1 10.0.0.8 10.0.0.7 10.0.0.6 10.0.0.5 10.0.0.4 10.0.0.3"
+	want := "10.0.0.17 10.0.0.1 10.0.0.16 10.0.0.15 10.0.0.14 10.0.0.13 10.0.0.12 10.0.0.11" +
+		" 10.0.0.10 10.0.0.9 10.0.0.8 10.0.0.7 10.0.0.6 10.0.0.5 10.0.0.4 10.0.0.3"
 	if strings.Join(got, " ") != want {
 		t.Errorf("got %v, want %s", got, want)
 	}
@@ -389,5 +392,52 @@ func TestPlacesDependOnTheSeed(t *testing.T) {
 	}
 	if other := held(responder.Seed{5, 6}); other == first {
 		t.Error("two seeds: got one outcome")
+	}
+}
+
+// Expect is a hint: whoever is announced, and however many, nothing comes of it but speed.
+func TestExpectingChangesNothing(t *testing.T) {
+	w := newWorld(t)
+	h := request(4)
+	remotes := []netip.AddrPort{clientAt, {}, netip.MustParseAddrPort("[2001:db8::1]:123"), netip.MustParseAddrPort("[::ffff:192.0.2.7]:1")}
+	for i := range 40 {
+		remotes = append(remotes, numbered(i))
+	}
+	w.ask(h.Append(nil))
+	before := w.clients.Top(100, responder.ByRecent, w.now.Raw)
+	if n := testing.AllocsPerRun(10, func() {
+		for n := range len(remotes) + 1 {
+			w.shard.Expect(remotes[:n])
+		}
+	}); n != 0 {
+		t.Errorf("got %v allocations, want 0", n)
+	}
+	if after := w.clients.Top(100, responder.ByRecent, w.now.Raw); !slices.Equal(before, after) {
+		t.Errorf("got clients %v, want %v as before", after, before)
+	}
+	responder.NewShard(responder.ShardConfig{}).Expect(remotes) // without a table
+}
+
+// Shards share the table, and each expects its clients while another one writes theirs.
+func TestShardsExpectClientsSideBySide(t *testing.T) {
+	w := newWorld(t)
+	h := request(4)
+	data := h.Append(nil)
+	var shards sync.WaitGroup
+	for range 4 {
+		shards.Go(func() {
+			shard, env, reply := responder.NewShard(responder.ShardConfig{Clients: w.clients}), w.env, make([]byte, 64)
+			for i := range 2000 {
+				remotes := []netip.AddrPort{numbered(i), numbered(i + 1)}
+				shard.Expect(remotes)
+				for _, remote := range remotes {
+					shard.Respond(reply, &model.Received{Data: data, Remote: remote, Local: serverAt, At: w.now}, &env)
+				}
+			}
+		})
+	}
+	shards.Wait()
+	if got := w.clients.Totals(time.Hour, w.now.Raw).Clients; got != 2001 {
+		t.Errorf("got %d clients, want 2001", got)
 	}
 }

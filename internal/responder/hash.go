@@ -71,12 +71,15 @@ func (g *gates) enterPatiently(set uint64) {
 	}
 }
 
-// setsFor returns the number of sets, a power of two, that hold size entries in sets
-// of ways with few sets overflowing: at least half as many ways again as entries.
-func setsFor(size, ways int) int {
-	sets := 1
-	for sets*ways < size+size/2 {
-		sets *= 2
-	}
-	return sets
+// setsFor returns the number of sets that hold size entries in sets of ways with few
+// sets overflowing: two thirds as many ways again as entries. In sets of sixteen, one
+// entry in 250 finds its set full.
+func setsFor(size, ways int) uint64 {
+	return uint64((size + size*2/3 + ways - 1) / ways)
+}
+
+// within spreads a hash over the numbers below n, by its high bits.
+func within(hash, n uint64) uint64 {
+	hi, _ := bits.Mul64(hash, n)
+	return hi
 }

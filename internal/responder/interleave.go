@@ -26,12 +26,28 @@ type Stamps struct {
 }
 
 type stamp struct {
-	client    uint64 // hash of the whole address; 0: free
-	receive   ntptime.Timestamp
-	transmit  ntptime.Timestamp // 0: the reply has not left
-	used      uint32            // seconds of raw time
-	confirmed bool
+	receive  ntptime.Timestamp
+	transmit ntptime.Timestamp // 0: the reply has not left
+	client   uint32            // of the hash of the whole address, beside what tells the set; 0: free
+	used     usage
 }
+
+// usage is when an entry was last used, in seconds of raw time, and whether it has been
+// confirmed: that is the lowest bit.
+type usage uint32
+
+func usageOf(now ntptime.Raw, confirmed bool) usage {
+	u := usage(now/1_000_000_000) << 1
+	if confirmed {
+		u |= 1
+	}
+	return u
+}
+
+func (u usage) confirmed() bool { return u&1 != 0 }
+
+// since is the time from u to v, in seconds; it is right over the wrap after 68 years.
+func (u usage) since(v usage) uint32 { return uint32(u&^1-v&^1) >> 1 }
 
 // NewStamps makes a table for about size clients; nil, which has every reply in basic
 // mode, for size 0 or less.
@@ -40,7 +56,7 @@ func NewStamps(size int, seed Seed) *Stamps {
 		return nil
 	}
 	sets := setsFor(size, stampWays)
-	return &Stamps{seed: seed, sets: uint64(sets), entries: make([]stamp, sets*stampWays)}
+	return &Stamps{seed: seed, sets: sets, entries: make([]stamp, sets*stampWays)}
 }
 
 // slot is where the stamps of a reply are; the zero value is nowhere.
@@ -54,13 +70,12 @@ type slot struct {
 // returns when that reply left, and true: the reply may be interleaved. The slot is
 // for the new reply's stamps.
 func (t *Stamps) exchange(addr netip.Addr, origin, receive ntptime.Timestamp, now ntptime.Raw) (transmit ntptime.Timestamp, at slot, interleaved bool) {
-	client := max(t.seed.address(addr), 1)
-	set := client & (t.sets - 1)
+	hash := t.seed.address(addr)
+	client, set := max(uint32(hash), 1), within(hash, t.sets)
 	if !t.gates.enter(set) {
 		return 0, slot{}, false
 	}
 	defer t.gates.leave(set)
-	seconds := uint32(now / 1_000_000_000)
 	entries := t.entries[set*stampWays:][:stampWays]
 	place := -1
 	for i := range entries {
@@ -72,14 +87,14 @@ func (t *Stamps) exchange(addr netip.Addr, origin, receive ntptime.Timestamp, no
 	if interleaved {
 		forget(entries, client)
 	} else {
-		place = roomFor(entries, client, seconds)
+		place = roomFor(entries, client, usageOf(now, false))
 	}
-	entries[place] = stamp{client: client, receive: receive, used: seconds, confirmed: interleaved}
+	entries[place] = stamp{client: client, receive: receive, used: usageOf(now, interleaved)}
 	return transmit, slot{set*stampWays + uint64(place) + 1, receive}, interleaved
 }
 
 // forget drops all that is known of a client.
-func forget(entries []stamp, client uint64) {
+func forget(entries []stamp, client uint32) {
 	for i := range entries {
 		if entries[i].client == client {
 			entries[i] = stamp{}
@@ -89,22 +104,22 @@ func forget(entries []stamp, client uint64) {
 
 // roomFor finds the place of a tentative entry: the client's own, a free one, the
 // oldest tentative one, the oldest of all, in this order.
-func roomFor(entries []stamp, client uint64, now uint32) int {
+func roomFor(entries []stamp, client uint32, now usage) int {
 	best, rank := 0, -1
 	age := uint32(0)
 	for i := range entries {
 		e := &entries[i]
 		r := 0
 		switch {
-		case e.client == client && !e.confirmed:
+		case e.client == client && !e.used.confirmed():
 			return i
 		case e.client == 0:
 			r = 2
-		case !e.confirmed:
+		case !e.used.confirmed():
 			r = 1
 		}
-		if r > rank || r == rank && now-e.used > age {
-			best, rank, age = i, r, now-e.used
+		if silent := now.since(e.used); r > rank || r == rank && silent > age {
+			best, rank, age = i, r, silent
 		}
 	}
 	return best
@@ -136,7 +151,7 @@ func (t *Stamps) Held() (interleaved, tentative int) {
 		t.gates.enterPatiently(set)
 		for _, e := range t.entries[set*stampWays:][:stampWays] {
 			switch {
-			case e.confirmed:
+			case e.used.confirmed():
 				interleaved++
 			case e.client != 0:
 				tentative++

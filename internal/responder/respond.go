@@ -153,6 +153,9 @@ func (s *Shard) unsigned(policy *Policy) Verdict {
 	if policy.Require != RequireNone {
 		return Verdict{What: Denied, Why: WhyUnsigned}
 	}
+	if len(s.packet.Fields) == 0 {
+		return Verdict{What: Answered}
+	}
 	for c := s.packet.Cursor(); c.Next(); {
 		if c.Field.Type == wire.FieldCookie {
 			return Verdict{What: Denied, Why: WhyNTS}

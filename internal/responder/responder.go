@@ -7,6 +7,7 @@
 package responder
 
 import (
+	"net/netip"
 	"time"
 
 	"timeball/internal/mac"
@@ -80,6 +81,7 @@ type Shard struct {
 	latest  ntptime.Timestamp // receive timestamp last given out
 	pending [pendingStamps]slot
 	stampID uint32
+	fetched uint64 // means nothing: what Expect read ends here
 }
 
 // NewShard makes a shard.
@@ -96,6 +98,14 @@ func (s *Shard) Counters() Counters {
 
 // AddCounters adds the shard's counts to c. Any goroutine may call it.
 func (s *Shard) AddCounters(c *Counters) { s.tally.addTo(c) }
+
+// Expect fetches what is known of clients whose requests wait, so that looks into a
+// large table cost them together little more than one.
+func (s *Shard) Expect(remotes []netip.AddrPort) {
+	if s.clients != nil {
+		s.fetched = s.clients.expect(remotes)
+	}
+}
 
 // Pass counts a datagram that goes to an association instead of Respond (modes 1, 2,
 // 4 and 5), so that the counts tell of all that came in by the socket.
