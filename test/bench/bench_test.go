@@ -14,7 +14,8 @@ import (
 
 var (
 	rounds  = flag.Int("rounds", 5, "rounds of the comparison of servers; medians are given")
-	stretch = flag.Duration("stretch", time.Second, "how long each measurement lasts")
+	stretch = flag.Duration("stretch", time.Second, "how long each measurement lasts, in all")
+	turns   = flag.Int("turns", 4, "pieces of each measurement, between which all others that it is compared with have their turn")
 )
 
 func TestMain(m *testing.M) {
@@ -95,9 +96,7 @@ func BenchmarkServers(b *testing.B) {
 	b.ResetTimer()
 	for range b.N {
 		for range *rounds {
-			for _, s := range servers {
-				compare(b, h, s, f)
-			}
+			compare(b, h, servers, f)
 			limits(b, h, limiting, f)
 		}
 	}
@@ -111,29 +110,56 @@ func BenchmarkServers(b *testing.B) {
 	report(b, f)
 }
 
-// compare takes every measurement of one server once.
-func compare(b *testing.B, h *peers.Host, s *contender, f figures) {
+// trial is a load whose results are kept under a name.
+type trial struct {
+	what string
+	load Load
+}
+
+// compare takes every measurement of every server once.
+func compare(b *testing.B, h *peers.Host, servers []*contender, f figures) {
 	b.Helper()
-	plain := apply(b, h, s, closed(KindPlain, 0))
-	f.add(s.name, "closed", plain.Rate())
-	f.add(s.name, "cpu saturated", plain.perMillion)
-	f.add(s.name, "invalid", float64(plain.Invalid))
-	f.add(s.name, "over", apply(b, h, s, open(700_000)).Rate())
-	f.add(s.name, "lossless", lossless(b, h, s, plain.Rate()))
-	fifty := apply(b, h, s, open(50_000))
-	f.add(s.name, "cpu 50k", fifty.perMillion)
-	ten := apply(b, h, s, open(10_000))
-	f.add(s.name, "cpu 10k", ten.perMillion)
-	f.add(s.name, "p50", ten.P50.Seconds()*1e6)
-	f.add(s.name, "p99", ten.P99.Seconds()*1e6)
-	f.add(s.name, "one", apply(b, h, s, closed(KindPlain, 256)).Rate())
-	f.add(s.name, "many", apply(b, h, s, closed(KindPlain, 65536)).Rate())
-	if s.name != "reference" {
-		f.add(s.name, "keyed", apply(b, h, s, closed(KindKeyed, 0)).Rate())
+	alternate(b, h, servers, f, []trial{
+		{"closed", closed(KindPlain, 0)}, {"keyed", closed(KindKeyed, 0)},
+		{"one", closed(KindPlain, 256)}, {"many", closed(KindPlain, 65536)},
+	})
+	alternate(b, h, servers, f, []trial{{"over", open(700_000)}, {"50k", open(50_000)}, {"10k", open(10_000)}})
+	for _, s := range servers {
+		f.add(s.name, "lossless", lossless(b, h, s, f.last(s.name, "closed")))
+	}
+}
+
+// alternate applies some loads to some servers, a slice of each in turn: what disturbs one
+// of them disturbs all.
+func alternate(b *testing.B, h *peers.Host, servers []*contender, f figures, trials []trial) {
+	b.Helper()
+	type of struct{ server, what string }
+	sums, latencies := make(map[of]measured), make(figures)
+	for range *turns {
+		for _, t := range trials {
+			for _, s := range servers {
+				if t.load.Kind == KindKeyed && s.name == "reference" {
+					continue // has no keys
+				}
+				t.load.Duration = *stretch / time.Duration(*turns)
+				m := apply(b, h, s, t.load)
+				sums[of{s.name, t.what}] = sums[of{s.name, t.what}].plus(m)
+				latencies.add(s.name, t.what+" p50", m.P50.Seconds()*1e6)
+				latencies.add(s.name, t.what+" p99", m.P99.Seconds()*1e6)
+			}
+		}
+	}
+	for who, m := range sums {
+		f.add(who.server, who.what, m.Rate())
+		f.add(who.server, who.what+" cpu", m.perMillion())
+		for _, p := range []string{" p50", " p99"} {
+			f.add(who.server, who.what+p, latencies.median(who.server, who.what+p))
+		}
 	}
 }
 
 // lossless searches the highest rate at which under 1 % of the requests are lost, to 3 %.
+// A rate has two tries: a pause of the whole machine is no server's limit.
 func lossless(b *testing.B, h *peers.Host, s *contender, capacity float64) float64 {
 	b.Helper()
 	low, high := 0.2*capacity, 1.3*capacity
@@ -141,7 +167,7 @@ func lossless(b *testing.B, h *peers.Host, s *contender, capacity float64) float
 		rate := (low + high) / 2
 		load := open(rate)
 		load.Duration /= 2
-		if apply(b, h, s, load).Loss() < 0.01 {
+		if apply(b, h, s, load).Loss() < 0.01 || apply(b, h, s, load).Loss() < 0.01 {
 			low = rate
 		} else {
 			high = rate
@@ -157,8 +183,7 @@ func limits(b *testing.B, h *peers.Host, s *contender, f figures) {
 	load := open(500_000)
 	load.Burst = 16
 	m := apply(b, h, s, load)
-	spent := m.perMillion * float64(m.Received) // µs
-	f.add(s.name, "refused cost", (spent-f.last("timeball", "cpu saturated")*float64(m.Received))/(15*float64(m.Received)))
+	f.add(s.name, "refused cost", (m.perMillion()-f.last("timeball", "closed cpu"))/15)
 	f.add(s.name, "refused share", 1-float64(m.Received)/float64(m.Sent))
 }
 
@@ -214,7 +239,7 @@ func report(b *testing.B, f figures) {
 	for _, name := range []string{"reference", "chronyd", "timeball"} {
 		m := func(what string) float64 { return f.median(name, what) }
 		fmt.Fprintf(&w, "%-10s %9.0f %9.0f %9.0f | %8.2f %8.2f %8.2f | %7.1f %7.1f | %9.0f %9.0f | %6.1f\n", name, m("closed"), m("over"), m("lossless"),
-			m("cpu saturated"), m("cpu 50k"), m("cpu 10k"), m("p50"), m("p99"), m("many"), m("keyed"), m("rss"))
+			m("closed cpu"), m("50k cpu"), m("10k cpu"), m("10k p50"), m("10k p99"), m("many"), m("keyed"), m("rss"))
 	}
 	w.WriteByte('\n')
 	bar := func(name string, got float64, relation string, want float64) {
@@ -227,20 +252,22 @@ func report(b *testing.B, f figures) {
 	}
 	bar("timeball to chronyd: closed loop", f.ratio("timeball", "closed", "chronyd", "closed"), ">=", 1.10)
 	bar("timeball to chronyd: under 1 % loss", f.ratio("timeball", "lossless", "chronyd", "lossless"), ">=", 1.30)
-	bar("timeball to chronyd: cpu a reply, saturated", f.ratio("timeball", "cpu saturated", "chronyd", "cpu saturated"), "<=", 0.90)
-	bar("timeball to chronyd: cpu a reply, 10,000 a second", f.ratio("timeball", "cpu 10k", "chronyd", "cpu 10k"), "<=", 1.10)
-	bar("timeball to chronyd: median latency", f.ratio("timeball", "p50", "chronyd", "p50"), "<=", 1.05)
+	bar("timeball to chronyd: cpu a reply, saturated", f.ratio("timeball", "closed cpu", "chronyd", "closed cpu"), "<=", 0.90)
+	bar("timeball to chronyd: cpu a reply, 10,000 a second", f.ratio("timeball", "10k cpu", "chronyd", "10k cpu"), "<=", 1.10)
+	bar("timeball to chronyd: median latency", f.ratio("timeball", "10k p50", "chronyd", "10k p50"), "<=", 1.05)
 	bar("timeball to reference: closed loop", f.ratio("timeball", "closed", "reference", "closed"), ">=", 0.85)
 	bar("timeball: keyed to plain", f.ratio("timeball", "keyed", "timeball", "closed"), ">=", 0.90)
 	bar("timeball: 65,536 clients to 256", f.ratio("timeball", "many", "timeball", "one"), ">=", 0.95)
 	bar("timeball: resident memory, MiB", f.median("timeball", "rss"), "<=", 20)
-	bar("timeball: a refused request to an answered one", f.ratio("limiting", "refused cost", "timeball", "cpu saturated"), "<=", 0.50)
+	bar("timeball: a refused request to an answered one", f.ratio("limiting", "refused cost", "timeball", "closed cpu"), "<=", 0.50)
 	bar("timeball: interleaved replies to 16,000 clients", f.median("timeball", "interleaved"), ">=", 0.99)
 	fmt.Fprintf(&w, "\nchronyd: interleaved replies to 16,000 clients %.2f, of its requests lost %.2f (timeball %.2f); refused by timeball %.2f\n",
 		f.median("chronyd", "interleaved"), f.median("chronyd", "interleaved loss"), f.median("timeball", "interleaved loss"), f.median("limiting", "refused share"))
-	fmt.Fprintf(&w, "65,536 clients to 256, as far as the sockets go: reference %.2f, chronyd %.2f\n", f.ratio("reference", "many", "reference", "one"), f.ratio("chronyd", "many", "chronyd", "one"))
+	fmt.Fprintf(&w, "65,536 clients to 256, as far as the sockets go: reference %.2f, chronyd %.2f; cpu a reply: timeball %.2f, reference %.2f\n",
+		f.ratio("reference", "many", "reference", "one"), f.ratio("chronyd", "many", "chronyd", "one"),
+		f.ratio("timeball", "many cpu", "timeball", "one cpu"), f.ratio("reference", "many cpu", "reference", "one cpu"))
 	fmt.Fprintf(&w, "chronyd to reference: closed %.2f; timeball to reference: over %.2f, <1 %% %.2f; timeball to chronyd: over %.2f, cpu at 50,000 %.2f\n",
 		f.ratio("chronyd", "closed", "reference", "closed"), f.ratio("timeball", "over", "reference", "over"),
-		f.ratio("timeball", "lossless", "reference", "lossless"), f.ratio("timeball", "over", "chronyd", "over"), f.ratio("timeball", "cpu 50k", "chronyd", "cpu 50k"))
+		f.ratio("timeball", "lossless", "reference", "lossless"), f.ratio("timeball", "over", "chronyd", "over"), f.ratio("timeball", "50k cpu", "chronyd", "50k cpu"))
 	fmt.Print(w.String())
 }

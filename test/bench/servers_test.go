@@ -172,8 +172,20 @@ func (c *contender) rss(b testing.TB) float64 {
 // measured is a Result with what it cost the server.
 type measured struct {
 	Result
-	perMillion float64 // CPU seconds for a million replies
-	perRequest float64 // CPU seconds for a million requests sent
+	spent time.Duration // of the server's CPU
+}
+
+// perMillion is CPU seconds for a million replies.
+func (m measured) perMillion() float64 { return m.spent.Seconds() / float64(max(m.Received, 1)) * 1e6 }
+
+// plus is the sum of two measurements; percentiles are not kept.
+func (m measured) plus(n measured) measured {
+	m.Sent += n.Sent
+	m.Received += n.Received
+	m.Invalid += n.Invalid
+	m.Seconds += n.Seconds
+	m.spent += n.spent
+	return m
 }
 
 // apply runs a load against a server, from the generator's core.
@@ -195,13 +207,10 @@ func apply(b testing.TB, h *peers.Host, c *contender, load Load) measured {
 	if err != nil {
 		b.Fatalf("generator: %v: %s", err, complaints.String())
 	}
-	spent := (c.cpu(b) - before).Seconds()
-	var m measured
+	m := measured{spent: c.cpu(b) - before}
 	if err := json.Unmarshal(out.Bytes(), &m.Result); err != nil {
 		b.Fatalf("generator: %v: %s", err, out.String())
 	}
-	m.perMillion = spent / float64(max(m.Received, 1)) * 1e6
-	m.perRequest = spent / float64(max(m.Sent, 1)) * 1e6
 	return m
 }
 
