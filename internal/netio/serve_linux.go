@@ -38,12 +38,14 @@ type server struct {
 	bound        bool // to one address, which is every reply's source
 	sourceLength int  // of the control message that says where a reply comes from
 	lead         leadEstimate
+	flushes      uint
+	end          bool // no more draining
 	failed       syscall.Errno
 }
 
 // serve receives and answers until the socket is closed. It is a single RawConn.Read:
-// the runtime's poller wakes it when something has come in, and it goes on until the
-// socket is empty.
+// the runtime's poller wakes it when something has come in (see inbox), and it goes on
+// until the socket is empty.
 func (s *shard) serve(h Handler) error {
 	v := &server{shard: s, handler: h, in: newReceiveBatch(bufferSize), out: newSendBatch(),
 		errs: newReceiveBatch(errorData), zones: make(map[int]string), bound: !s.local.Addr().IsUnspecified()}
@@ -55,35 +57,21 @@ func (s *shard) serve(h Handler) error {
 	v.taker, _ = h.(StampTaker)
 	v.leader, _ = h.(Leader)
 	v.foresee, _ = h.(Foreseer)
-	for {
-		err := s.raw.Read(v.drain)
-		switch {
-		case s.closed.Load():
-			return net.ErrClosed
-		case err != nil:
-			err = s.raw.Control(v.drainByHand)
-		}
-		if v.failed != 0 {
-			err = v.failed
-		}
-		if err != nil {
-			return closedOr(fmt.Errorf("receive on %s: %w", s.local, err), s)
-		}
+	err := s.inbox.ready.Read(v.readable())
+	if v.failed != 0 {
+		err = v.failed
 	}
+	if err == nil {
+		err = net.ErrClosed
+	}
+	return closedOr(fmt.Errorf("receive on %s: %w", s.local, err), s)
 }
 
-// byHand is how long a socket is waited for without the runtime's poller, in ms; it
-// bounds the delay of a close.
-const byHand = 20
-
-// drainByHand waits for the socket and empties it where the runtime's poller does not.
-// While half the send buffer is taken (by datagrams to addresses that nobody has, say), a
-// transmit stamp is an event of EPOLLERR alone. The runtime takes that for a socket that
-// cannot be polled, until the next event of another kind, and Read fails.
-func (v *server) drainByHand(fd uintptr) {
-	_, _ = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, byHand)
-	v.drain(fd)
-	for v.takeStamps(fd) == 0 { // also those that nobody awaits, or poll would not wait
+// readable is what to do whenever the socket can be read; it returns true to end.
+func (v *server) readable() func(uintptr) bool {
+	drain := func(fd uintptr) { v.end = v.drain(fd) }
+	return func(uintptr) bool {
+		return v.inbox.socket.Control(drain) != nil || v.end
 	}
 }
 
@@ -272,10 +260,16 @@ func (v *server) replyInterface() int {
 	return 0
 }
 
+// timeOneIn is how many batches there are for each one whose sending is timed: what a
+// reply costs does not change from one to the next.
+const timeOneIn = 4
+
 // flush sends the replies. One that the kernel refuses does not hold up the others.
 func (v *server) flush(fd uintptr, n int) {
 	var before ntptime.Instant
-	if v.leader != nil {
+	v.flushes++
+	timed := v.leader != nil && v.flushes%timeOneIn == 0
+	if timed {
 		before = v.cfg.Clock.Now()
 	}
 	for from := 0; from < n; {
@@ -291,7 +285,7 @@ func (v *server) flush(fd uintptr, n int) {
 			from += sent
 		}
 	}
-	if v.leader != nil {
+	if timed {
 		v.lead.sent(n, v.cfg.Clock.Now().Raw.Sub(before.Raw))
 	}
 }

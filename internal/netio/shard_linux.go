@@ -13,8 +13,7 @@ import (
 
 // shard is one socket of a port with the arrays of its Serve.
 type shard struct {
-	conn    *net.UDPConn
-	raw     syscall.RawConn
+	inbox   *inbox
 	local   netip.AddrPort
 	v6      bool
 	primary bool           // the one socket of its family that keeps broadcasts
@@ -65,12 +64,12 @@ func newShard(cfg *ListenConfig, addr netip.AddrPort, more []option) (*shard, er
 
 // shardOn makes a shard of a socket that is bound and set up.
 func shardOn(cfg *ListenConfig, conn *net.UDPConn) (*shard, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
 	local := boundTo(conn)
-	s := &shard{conn: conn, raw: raw, v6: local.Addr().Is6(), cfg: cfg, local: local}
+	in, err := newInbox(conn)
+	if err != nil {
+		return nil, err
+	}
+	s := &shard{inbox: in, v6: local.Addr().Is6(), cfg: cfg, local: local}
 	s.ignored.Store(new([]int))
 	return s, nil
 }
@@ -82,7 +81,7 @@ func boundTo(conn *net.UDPConn) netip.AddrPort {
 }
 
 // control runs f on the descriptor, which stays open meanwhile.
-func (s *shard) control(f func(fd int) error) error { return onDescriptor(s.raw, f) }
+func (s *shard) control(f func(fd int) error) error { return onDescriptor(s.inbox.socket, f) }
 
 func onDescriptor(raw syscall.RawConn, f func(fd int) error) error {
 	var err error
@@ -102,7 +101,7 @@ func (s *shard) close() error {
 	for _, g := range s.guards {
 		guards = errors.Join(guards, g.Close())
 	}
-	return errors.Join(s.conn.Close(), guards)
+	return errors.Join(s.inbox.Close(), guards)
 }
 
 func (s *shard) join(group netip.Addr, ifindex int) error { return s.membership(group, ifindex, true) }
