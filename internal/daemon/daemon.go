@@ -195,8 +195,8 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.group = newGroup(ctx)
 	d.startParts()
 	close(d.running)
-	if err := dropStartPages(); err != nil {
-		d.log.Debug("pages of the start not given back", zap.Error(err))
+	if err := settle(); err != nil {
+		d.log.Debug("memory of the start not given back", zap.Error(err))
 	}
 	d.notify("READY=1")
 	d.log.Info("timeball runs", zap.String("version", d.opts.Version), zap.String("clock", string(d.driver)))

@@ -159,7 +159,6 @@ func alternate(b *testing.B, h *peers.Host, servers []*contender, f figures, tri
 }
 
 // lossless searches the highest rate at which under 1 % of the requests are lost, to 3 %.
-// A rate has two tries: a pause of the whole machine is no server's limit.
 func lossless(b *testing.B, h *peers.Host, s *contender, capacity float64) float64 {
 	b.Helper()
 	low, high := 0.2*capacity, 1.3*capacity
@@ -167,7 +166,7 @@ func lossless(b *testing.B, h *peers.Host, s *contender, capacity float64) float
 		rate := (low + high) / 2
 		load := open(rate)
 		load.Duration /= 2
-		if apply(b, h, s, load).Loss() < 0.01 || apply(b, h, s, load).Loss() < 0.01 {
+		if apply(b, h, s, load).Loss() < 0.01 {
 			low = rate
 		} else {
 			high = rate
