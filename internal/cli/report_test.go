@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -49,7 +50,8 @@ func TestTheJSONOfReportsKeepsItsKeys(t *testing.T) {
 		{"client", "trace", under("steps[].", []string{"address:string", "name:string", "stratum:number", "reference_id:string", "leap:string",
 			"offset:number", "delay:number", "root_delay:number", "root_dispersion:number"})},
 		{"reference", "serverstats", slices.Concat(under("listeners[].", []string{"address:string", "received:number", "accepted:number", "denied:number",
-			"ignored:number", "rate_limited:number", "send_errors:number", "interleaved:number", "dropped:number"}),
+			"ignored:number", "rate_limited:number", "send_errors:number", "interleaved:number", "dropped:number",
+			"drops.overflow:number", "drops.stale:number", "drops.truncated:number", "drops.ignored_interface:number", "drops.overlong:number"}), []string{"association_drops:number"},
 			under("packets[].", []string{"mode:string", "version:number", "result:string", "count:number"}))},
 		{"reference", "clients", slices.Concat([]string{"total:number", "limited:number", "signed:number", "private:bool"},
 			under("clients[].", []string{"address:string", "last_seen:number", "interval:number", "hits:number", "drops:number", "version:number",
@@ -187,6 +189,35 @@ func TestAnAssociationInDetail(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
+
+func TestServerStatsListWhatWasDropped(t *testing.T) {
+	var out bytes.Buffer
+	s := control.ServerStats{Listeners: []control.Listener{{Address: "192.0.2.1:123"}, {Address: "192.0.2.2:123"}}}
+	if err := printServerStats(&out, &s); err != nil || strings.Contains(out.String(), "REASON") {
+		t.Errorf("nothing dropped: got %v and\n%s\nwant no table of it", err, out.String())
+	}
+	out.Reset()
+	s.Listeners[1].Drops = control.Drops{Overflow: 1, Stale: 2, Truncated: 3, IgnoredInterface: 4, Overlong: 5}
+	s.AssociationDrops = 6
+	if err := printServerStats(&out, &s); err != nil {
+		t.Fatal(err)
+	}
+	want := `
+DROPPED AT     REASON             PACKETS
+192.0.2.2:123  overflow           1
+192.0.2.2:123  stale              2
+192.0.2.2:123  truncated          3
+192.0.2.2:123  ignored interface  4
+192.0.2.2:123  overlong           5
+associations   no room            6
+`
+	if got := out.String(); !strings.Contains(squeeze(got), squeeze(want)) {
+		t.Errorf("got\n%s\nwant in it%s", got, want)
+	}
+}
+
+// squeeze makes one blank of each run of them: columns are as wide as the whole table needs.
+func squeeze(text string) string { return regexp.MustCompile(` +`).ReplaceAllString(text, " ") }
 
 func TestAChainThatEndsEarlySaysWhy(t *testing.T) {
 	var out bytes.Buffer

@@ -30,12 +30,33 @@ func printServerStats(w io.Writer, s *control.ServerStats) error {
 		t.row(l.Address, number(l.Received), number(l.Accepted), number(l.Interleaved), number(l.Denied), number(l.Ignored),
 			number(l.RateLimited), number(l.SendErrors), number(l.Dropped))
 	}
+	printDrops(&t, s)
 	t.row("")
 	t.row("MODE", "VERSION", "RESULT", "PACKETS")
 	for _, p := range s.Packets {
 		t.row(p.Mode, strconv.Itoa(p.Version), p.Result, number(p.Count))
 	}
 	return t.print(w)
+}
+
+// printDrops lists what was given up, if anything was.
+func printDrops(t *table, s *control.ServerStats) {
+	var rows [][]string
+	for i := range s.Listeners {
+		for _, d := range s.Listeners[i].Drops.Reasons() {
+			if d.Count > 0 {
+				rows = append(rows, []string{s.Listeners[i].Address, d.Reason, number(d.Count)})
+			}
+		}
+	}
+	if s.AssociationDrops > 0 {
+		rows = append(rows, []string{"associations", "no room", number(s.AssociationDrops)})
+	}
+	if rows != nil {
+		t.row("")
+		t.row("DROPPED AT", "REASON", "PACKETS")
+		t.rows = append(t.rows, rows...)
+	}
 }
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }

@@ -92,6 +92,8 @@ func StatusReport(s *model.Snapshot, now ntptime.Instant, d Daemon) Status {
 type ServerStats struct {
 	Listeners []Listener    `json:"listeners"`
 	Packets   []PacketCount `json:"packets"`
+	// AssociationDrops are packets for associations that came faster than they were read.
+	AssociationDrops uint64 `json:"association_drops"`
 }
 
 // Listener counts the packets of one address we listen at. Every packet received is
@@ -110,7 +112,32 @@ type Listener struct {
 	NTSDenied      uint64 `json:"nts_denied"`
 	NTSRateLimited uint64 `json:"nts_rate_limited"`
 	NTSNAK         uint64 `json:"nts_nak"`
-	Dropped        uint64 `json:"dropped"` // by the kernel, for want of buffer
+	Dropped        uint64 `json:"dropped"` // unread, for want of room: overflow and stale
+	Drops          Drops  `json:"drops"`
+}
+
+// Drops are what the sockets of an address gave up before or after the handler: none of
+// it is among the packets received.
+type Drops struct {
+	Overflow         uint64 `json:"overflow"`          // by the kernel: the receive buffer was full
+	Stale            uint64 `json:"stale"`             // too old when their turn came, and more were waiting
+	Truncated        uint64 `json:"truncated"`         // longer than any NTP message
+	IgnoredInterface uint64 `json:"ignored_interface"` // came in by one of server.interfaces.ignore
+	Overlong         uint64 `json:"overlong"`          // replies refused: longer than their request
+}
+
+// Reasons are the drops by name, in a fixed order.
+func (d *Drops) Reasons() []DropCount {
+	return []DropCount{
+		{"overflow", d.Overflow}, {"stale", d.Stale}, {"truncated", d.Truncated},
+		{"ignored interface", d.IgnoredInterface}, {"overlong", d.Overlong},
+	}
+}
+
+// DropCount is how much was dropped for one reason.
+type DropCount struct {
+	Reason string
+	Count  uint64
 }
 
 // PacketCount counts the packets of one kind, over all addresses.

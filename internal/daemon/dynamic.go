@@ -88,7 +88,7 @@ func (g *registry) route(a arrival) {
 	}
 	key := dynamicKey{a.received.Remote, g.packet.Mode == wire.ModeBroadcast}
 	if r := g.associationFor(key, g.packet.Mode); r != nil {
-		offer(r.packets, a)
+		r.take(a)
 		return
 	}
 	switch g.packet.Mode {
@@ -144,7 +144,7 @@ func (g *registry) onStranger(a *arrival) {
 	})
 	g.dynamic[dynamicKey{remote: r.remote}] = r
 	g.launch(r, system.SourceOptions{Name: r.name, MinPoll: passiveMinPoll, MaxPoll: passiveMaxPoll})
-	offer(r.packets, *a)
+	r.take(*a)
 }
 
 // A passive association follows the poll of the active side, within these.
@@ -220,7 +220,7 @@ func (g *registry) follow(l *listenEntry, a *arrival, key *mac.Key) {
 	l.active[remote] = r
 	g.dynamic[dynamicKey{remote, true}] = r
 	g.launch(r, sourceOptions(s))
-	offer(r.packets, *a)
+	r.take(*a)
 }
 
 // verified returns the key that signed a packet, if it is one of those wanted and the

@@ -93,7 +93,7 @@ func (s metricsSource) Process() metrics.Process {
 	at, good := d.reloads.succeeded()
 	return metrics.Process{
 		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started),
-		LastReload: ntptime.WallOf(at), ReloadFailed: !good,
+		LastReload: ntptime.WallOf(at), ReloadFailed: !good, AssociationDrops: d.ports.dropped.Load(),
 	}
 }
 
@@ -107,7 +107,8 @@ func (s metricsSource) Server() *metrics.Server {
 		sockets := l.Counters()
 		server.Listeners = append(server.Listeners, metrics.Listener{
 			Address: l.LocalAddr().String(), Counters: l.counters(),
-			SendErrors: sockets.SendErrors, Dropped: sockets.Overflow + sockets.Stale,
+			SendErrors: sockets.SendErrors, Overflow: sockets.Overflow, Stale: sockets.Stale, Truncated: sockets.Truncated,
+			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong,
 		})
 	}
 	if clients := p.clients(); clients != nil {

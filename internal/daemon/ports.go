@@ -28,7 +28,7 @@ type portSet struct {
 	ports    atomic.Pointer[[]*listener]
 	tables   atomic.Pointer[tables] // nil until there is a server section
 	stranger *stranger
-	dropped  atomic.Uint64 // arrivals that the registry had no room for
+	dropped  atomic.Uint64 // packets that the registry or an association had no room for
 
 	mu      sync.Mutex
 	groups  map[groupKey]*listener // heard by sockets of their own (lab)

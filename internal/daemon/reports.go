@@ -118,7 +118,7 @@ func (p *portSet) counters() (sum responder.Counters) {
 
 // serverStats reports what has been done with requests.
 func (p *portSet) serverStats() control.ServerStats {
-	var stats control.ServerStats
+	stats := control.ServerStats{AssociationDrops: p.dropped.Load()}
 	counted := p.counters()
 	for _, l := range p.list() {
 		stats.Listeners = append(stats.Listeners, l.report())
@@ -181,6 +181,10 @@ func (l *listener) report() control.Listener {
 		NTSReceived: counted.Whys[responder.WhyNTS],
 		NTSDenied:   counted.Whys[responder.WhyNTS],
 		Dropped:     sockets.Overflow + sockets.Stale,
+		Drops: control.Drops{
+			Overflow: sockets.Overflow, Stale: sockets.Stale, Truncated: sockets.Truncated,
+			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong,
+		},
 	}
 }
 

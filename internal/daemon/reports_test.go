@@ -162,6 +162,31 @@ func TestTheMetricsUnderSlowClients(t *testing.T) {
 	}
 }
 
+// An operator sees every packet that was given up, and why.
+func TestDropsAreReported(t *testing.T) {
+	w := start(t, localServer)
+	conn := dial(t, w.d.Addresses()[0])
+	defer conn.Close()
+	if _, err := conn.Write(make([]byte, 3000)); err != nil {
+		t.Fatal(err)
+	}
+	r := &runner{packets: make(chan arrival, 1), port: w.d.ports}
+	for range 3 {
+		r.take(arrival{})
+	}
+	until(t, "the long datagram is counted", func() bool {
+		got := call[control.ServerStats](w, control.Request{Command: control.CommandServerStats})
+		return got.Listeners[0].Drops.Truncated == 1 && got.AssociationDrops == 2
+	})
+	source := metricsSource{w.d}
+	if got := source.Server().Listeners[0].Truncated; got != 1 {
+		t.Errorf("metrics: got %d truncated, want 1", got)
+	}
+	if got := source.Process().AssociationDrops; got != 2 {
+		t.Errorf("metrics: got %d dropped for associations, want 2", got)
+	}
+}
+
 func TestTheMetricsShowWhatTheDaemonDoes(t *testing.T) {
 	s := serve(t, "127.0.0.1", 0)
 	w := start(t, sourceText(s.addr)+serverText)

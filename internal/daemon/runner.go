@@ -37,7 +37,7 @@ type runner struct {
 	clock        clock.Clock
 	snapshot     *atomic.Pointer[model.Snapshot]
 	steering     steering
-	packets      chan arrival         // full: dropped
+	packets      chan arrival         // full: dropped and counted
 	stamps       chan transmitted     // full: dropped; the daemon's own stamp then stays
 	system       chan<- systemMessage // nil: this one is no source (a broadcast sender)
 	port         *portSet             // sends from the NTP port; nil: there is none
@@ -241,8 +241,15 @@ func (r *runner) readReplies(ctx context.Context, socket *netio.Client, id uint3
 			offer(r.stamps, transmitted{id: id, at: a.received.At, kind: a.received.Stamp})
 		default:
 			a.data = a.received.Data
-			offer(r.packets, a)
+			r.take(a)
 		}
+	}
+}
+
+// take queues a datagram for the association, or counts that there was no room.
+func (r *runner) take(a arrival) {
+	if !offer(r.packets, a) && r.port != nil {
+		r.port.dropped.Add(1)
 	}
 }
 

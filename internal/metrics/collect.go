@@ -63,6 +63,7 @@ func (out sink) process(p Process) {
 	out.put(buildInfo, 1, p.Version, p.Revision, runtime.Version())
 	out.put(reloadTime, unix(p.LastReload))
 	out.put(reloadStatus, truth(!p.ReloadFailed))
+	out.put(associationDrops, float64(p.AssociationDrops))
 }
 
 func (out sink) system(s *model.Snapshot, now ntptime.Instant) {
@@ -187,7 +188,16 @@ func (out sink) listener(l *Listener) {
 	put(serverNTSDenied, l.NTS.Denied)
 	put(serverNTSRateLimited, l.NTS.RateLimited)
 	put(serverNTSNAK, l.NTS.NAK)
-	put(serverDropped, l.Dropped)
+	put(serverDropped, l.Overflow+l.Stale)
+	for _, d := range []struct {
+		reason string
+		n      uint64
+	}{
+		{"overflow", l.Overflow}, {"stale", l.Stale}, {"truncated", l.Truncated},
+		{"ignored_interface", l.IgnoredInterface}, {"overlong", l.Overlong},
+	} {
+		out.put(serverDiscarded, float64(d.n), l.Address, d.reason)
+	}
 }
 
 // packets gives the counts over all addresses, of what has occurred at least once.

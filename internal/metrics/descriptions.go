@@ -95,6 +95,9 @@ var (
 	sourceKisses         = defineSource(counter, "ntp_source_kod_total", "Kiss-o'-death packets believed, by code.", "code")
 )
 
+// associationDrops is of all associations: a flood names none.
+var associationDrops = define(counter, "ntp_association_dropped_packets_total", "Packets for associations that came faster than they were read.")
+
 // Serving.
 var (
 	serverReceived       = define(counter, "ntp_server_received_packets_total", "Packets received.", "listen_address")
@@ -109,6 +112,7 @@ var (
 	serverNTSRateLimited = define(counter, "ntp_server_nts_rate_limited_packets_total", "NTS packets over the rate limit.", "listen_address")
 	serverNTSNAK         = define(counter, "ntp_server_nts_nak_packets_total", "NTS packets answered by NTSN: their cookie could not be opened.", "listen_address")
 	serverDropped        = define(counter, "ntp_server_dropped_packets_total", "Packets lost before they were read, for want of room.", "listen_address")
+	serverDiscarded      = define(counter, "ntp_server_discarded_packets_total", "What the sockets gave up, by reason; not among the packets received.", "listen_address", "reason")
 	serverPackets        = define(counter, "ntp_server_packets_total", "Packets received, by mode, version, and what was done; combinations that have occurred.", "mode", "version", "result")
 	serverRefused        = define(counter, "ntp_server_refused_total", "Packets not answered with the time, by reason.", "reason")
 	serverClients        = define(gauge, "ntp_server_clients", "Clients heard within the last hour, as far as the client log remembers.")

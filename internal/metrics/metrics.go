@@ -39,6 +39,8 @@ type Process struct {
 	LastReload ntptime.Wall
 	// ReloadFailed says that a later one was refused; the old one is in force.
 	ReloadFailed bool
+	// AssociationDrops are packets for associations that came faster than they were read.
+	AssociationDrops uint64
 }
 
 // Server is what has been served.
@@ -55,8 +57,11 @@ type Listener struct {
 	Address    string
 	Counters   responder.Counters
 	SendErrors uint64
-	Dropped    uint64 // by the kernel or by us, unread for want of room
-	NTS        NTSPackets
+	// What the sockets gave up: by the kernel for want of buffer, by us as too old, as
+	// longer than any NTP message, and as come in by an interface that is ignored; and
+	// replies refused as longer than their request.
+	Overflow, Stale, Truncated, IgnoredInterface, Overlong uint64
+	NTS                                                    NTSPackets
 }
 
 // NTSPackets counts the packets that ask for NTS; they are in the other counters too.

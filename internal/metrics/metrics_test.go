@@ -57,7 +57,7 @@ func someSource() model.SourceReport {
 func someDaemon() *fakeDaemon {
 	f := &fakeDaemon{
 		now:     ntptime.Instant{Wall: start.Wall.Add(100 * time.Second), Raw: start.Raw.Add(100 * time.Second)},
-		process: Process{Version: "1.2.3", Revision: "abcdef", CommitDate: "2026-01-01", Uptime: time.Hour, LastReload: start.Wall},
+		process: Process{Version: "1.2.3", Revision: "abcdef", CommitDate: "2026-01-01", Uptime: time.Hour, LastReload: start.Wall, AssociationDrops: 9},
 		snapshot: &model.Snapshot{
 			At: start, State: model.DisciplineSync, Synchronized: true, Stratum: 2, ReferenceID: wire.ReferenceAddress(netip.MustParseAddr("192.0.2.1")),
 			RootDelay: 11 * time.Millisecond, RootDispersion: 2 * time.Millisecond, DispersionRate: 15e-6, SystemPeer: 3,
@@ -66,7 +66,7 @@ func someDaemon() *fakeDaemon {
 			Sources: []model.SourceReport{someSource()},
 		},
 		server: &Server{
-			Listeners: []Listener{{Address: "0.0.0.0:123", SendErrors: 1}, {Address: "[::]:123"}},
+			Listeners: []Listener{{Address: "0.0.0.0:123", SendErrors: 1, Overflow: 2, Stale: 3, Truncated: 4, IgnoredInterface: 5, Overlong: 6}, {Address: "[::]:123"}},
 			Clients:   responder.ClientTotals{Clients: 4},
 			NTS:       &NTS{Connections: map[string]uint64{"accepted": 2, "timeout": 1}, CertificateExpiry: start.Wall.Add(24 * time.Hour), KeyAge: time.Hour},
 		},
@@ -172,6 +172,19 @@ func TestAdditionsSayWhatTheSnapshotSays(t *testing.T) {
 		ntp_server_packets_total{mode="client",result="denied",version="3"} 4
 		ntp_server_packets_total{mode="client",result="rate_limited",version="4"} 3
 		ntp_server_packets_total{mode="private",result="ignored",version="2"} 2
+		ntp_server_dropped_packets_total{listen_address="0.0.0.0:123"} 5
+		ntp_server_dropped_packets_total{listen_address="[::]:123"} 0
+		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="overflow"} 2
+		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="stale"} 3
+		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="truncated"} 4
+		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="ignored_interface"} 5
+		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="overlong"} 6
+		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="overflow"} 0
+		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="stale"} 0
+		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="truncated"} 0
+		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="ignored_interface"} 0
+		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="overlong"} 0
+		ntp_association_dropped_packets_total 9
 		ntp_server_clients 4
 		ntp_nts_ke_connections_total{result="accepted"} 2
 		ntp_nts_ke_connections_total{result="timeout"} 1
