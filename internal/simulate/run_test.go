@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"encoding/xml"
 	"errors"
 	"io"
 	"math"
@@ -169,58 +168,6 @@ func TestCSVHasARowForEachSecondAndRun(t *testing.T) {
 	}
 	if !strings.HasPrefix(lines[len(lines)-1], "3,4000,") {
 		t.Errorf("got last row %q, want seed 3 at 4000 s", lines[len(lines)-1])
-	}
-}
-
-func TestSVGIsWellFormedAndNamesHostsAndEvents(t *testing.T) {
-	text := written(t, simulated(t, network4, Options{Series: true}))["svg"]
-	decoder := xml.NewDecoder(strings.NewReader(text))
-	for {
-		if _, err := decoder.Token(); errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			t.Fatalf("got what is no XML: %v", err)
-		}
-	}
-	for _, want := range []string{">client<", ">leaf<", "leaf: frequency +1 ppm", "leaf: stop", "leaf: start"} {
-		if !strings.Contains(text, want) {
-			t.Errorf("got a picture without %q", want)
-		}
-	}
-}
-
-func TestEnvelopeKeepsEverySpike(t *testing.T) {
-	series := make([]float64, 50001)
-	series[12345], series[40000] = 1, -2
-	points := envelope(series)
-	low, high := 0.0, 0.0
-	for i, p := range points {
-		low, high = min(low, p.Y), max(high, p.Y)
-		if i > 0 && p.X <= points[i-1].X {
-			t.Fatalf("point %d lies before the one before it", i)
-		}
-	}
-	if high != 1 || low != -2 || len(points) > 2*columns {
-		t.Errorf("got %d points from %v to %v, want at most %d from -2 to 1", len(points), low, high, 2*columns)
-	}
-}
-
-func TestScaleShowsDecadesAndIsMonotone(t *testing.T) {
-	s := symlog{threshold: 3e-6, reach: 0.15}
-	last := math.Inf(-1)
-	for _, x := range []float64{-0.15, -1e-3, -1e-6, 0, 1e-7, 1e-5, 0.1} {
-		y := s.Normalize(-s.reach, s.reach, x)
-		if y <= last || y < -1e-9 || y > 1 {
-			t.Errorf("got %v at %v, want it to rise within 0 to 1", y, x)
-		}
-		last = y
-	}
-	var labels []string
-	for _, tick := range s.Ticks(0, 0) {
-		labels = append(labels, tick.Label)
-	}
-	if got := strings.Join(labels, " "); !strings.Contains(got, "10 us −10 us") || !strings.Contains(got, "100 ms") {
-		t.Errorf("got ticks %q", got)
 	}
 }
 

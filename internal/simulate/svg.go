@@ -2,33 +2,65 @@ package simulate
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
-	"image/color"
 	"io"
 	"math"
 	"slices"
-	"strconv"
-	"time"
 
-	"gonum.org/v1/plot"
-	"gonum.org/v1/plot/plotter"
-	"gonum.org/v1/plot/text"
-	"gonum.org/v1/plot/vg"
-	_ "gonum.org/v1/plot/vg/vgsvg" // registers the format
+	svg "github.com/ajstarks/svgo/float"
 )
 
-// Size of the picture, and how many columns a long series is drawn in.
+// The picture, in pixels of 1/96 inch.
 const (
-	pictureWidth  = 10 * vg.Inch
-	pictureHeight = 5 * vg.Inch
-	columns       = 1200
-	mostMarks     = 24
+	pictureWidth  = 960
+	pictureHeight = 480
+	plotTop       = 40
+	plotRight     = pictureWidth - 22
+	plotBottom    = pictureHeight - 56
+	plotPad       = 8 // from the axis to second 0, so that the start can be seen
+	titleSize     = 16
+	labelSize     = 13
+	tickSize      = 12
+	markSize      = 11
+	labelGap      = 4
+	markRow       = 13 // height of a row of events' labels
+	markRows      = 12
+	mostMarks     = 24 // of one host
+	legendRow     = 16
+	legendRows    = 10
+	legendColumns = 3
+	legendSample  = 22  // length of the line in the legend
+	legendName    = 180 // widest name in it
 )
+
+// The fonts are those of the reader; none is in the file.
+const fontFamily = `font-family="Liberation Sans,Arial,Helvetica,sans-serif"`
+
+// ink is how a host is drawn.
+type ink struct {
+	line string // colour
+	text string // colour: darker, for small letters on white
+	dash string
+}
 
 // palette is that of Okabe and Ito, which readers with any colour vision can tell apart.
-var palette = []color.RGBA{
-	{0, 114, 178, 255}, {213, 94, 0, 255}, {0, 158, 115, 255}, {204, 121, 167, 255},
-	{230, 159, 0, 255}, {86, 180, 233, 255}, {0, 0, 0, 255}, {160, 160, 0, 255},
+var palette = []ink{
+	{line: "#0072b2", text: "#005c90"}, {line: "#d55e00", text: "#a84a00"},
+	{line: "#009e73", text: "#00734f"}, {line: "#cc79a7", text: "#9c4276"},
+	{line: "#e69f00", text: "#8f6300"}, {line: "#56b4e9", text: "#1f74a6"},
+	{line: "#000000", text: "#000000"}, {line: "#a0a000", text: "#6b6b00"},
+}
+
+// picture is a drawing under way.
+type picture struct {
+	*svg.SVG
+	result *Result
+	scale  symlog
+	unit   unit
+	left   float64 // of the plot
+	inks   []ink   // of each host
+	lines  [][]sample
 }
 
 // WriteSVG draws the true error of each host over the first run, with the events
@@ -36,90 +68,72 @@ var palette = []color.RGBA{
 // start and the steady state can both be read. The run must have been made with
 // Options.Series.
 func (r *Result) WriteSVG(w io.Writer) error {
-	p, err := r.picture()
-	if err != nil {
-		return fmt.Errorf("picture cannot be drawn: %w", err)
+	var drawn bytes.Buffer // svgo does not tell of a failed write
+	p := &picture{SVG: svg.New(&drawn), result: r, scale: r.scale(), unit: timeUnit(r.Scenario.Duration)}
+	p.Decimals = 1
+	p.draw()
+	if _, err := w.Write(drawn.Bytes()); err != nil {
+		return fmt.Errorf("picture cannot be written: %w", err)
 	}
-	canvas, err := p.WriterTo(pictureWidth, pictureHeight, "svg")
-	if err != nil {
-		return fmt.Errorf("picture cannot be drawn: %w", err)
-	}
-	var drawn bytes.Buffer
-	if _, err := canvas.WriteTo(&drawn); err != nil {
-		return fmt.Errorf("picture cannot be drawn: %w", err)
-	}
-	// A viewer without the font shall take another of its kind.
-	_, err = w.Write(bytes.ReplaceAll(drawn.Bytes(), []byte("Liberation Sans"), []byte("Liberation Sans,Arial,Helvetica,sans-serif")))
-	return err
+	return nil
 }
 
-func (r *Result) picture() (*plot.Plot, error) {
-	p := plot.New()
-	for _, style := range []*text.Style{
-		&p.Title.TextStyle, &p.X.Label.TextStyle, &p.Y.Label.TextStyle,
-		&p.X.Tick.Label, &p.Y.Tick.Label, &p.Legend.TextStyle,
-	} {
-		style.Font.Variant = "Sans"
+func (p *picture) draw() {
+	p.prepare()
+	p.Start(pictureWidth, pictureHeight, fmt.Sprintf(`viewBox="0 0 %d %d" role="img" %s`, pictureWidth, pictureHeight, fontFamily))
+	p.Title(p.result.title())
+	p.Rect(0, 0, pictureWidth, pictureHeight, `fill="#fff"`)
+	p.drawTitle()
+	p.drawAxes()
+	p.drawSettling()
+	p.drawSeries()
+	p.drawMarks()
+	p.drawLegend()
+	p.End()
+}
+
+// prepare decides what is drawn and how: hosts that err get the first colours, because
+// they are seen most. A clock that never errs has no line.
+func (p *picture) prepare() {
+	hosts := p.result.Hosts
+	p.lines, p.inks = make([][]sample, len(hosts)), make([]ink, len(hosts))
+	used := 0
+	next := func() ink {
+		i := palette[used%len(palette)]
+		if used/len(palette)%2 == 1 {
+			i.dash = "6 2"
+		}
+		used++
+		return i
 	}
-	p.Title.Text, p.Title.Padding = r.title(), vg.Points(6)
-	unit := timeUnit(r.Scenario.Duration)
-	p.X.Label.Text, p.Y.Label.Text = unit.name+" since the start", "clock − true time"
-	p.X.Min, p.X.Max, p.X.Tick.Marker = 0, r.Scenario.Duration.Seconds()/unit.seconds, plot.TickerFunc(roundTicks)
-	scale := r.scale()
-	p.Y.Scale, p.Y.Tick.Marker = scale, scale
-	p.Y.Min, p.Y.Max = -scale.reach, scale.reach
-	p.Legend.Top, p.Legend.XOffs, p.Legend.YOffs = true, -vg.Points(8), -vg.Points(4)
-	if err := r.drawSettling(p, unit); err != nil {
-		return nil, err
-	}
-	grid := plotter.NewGrid()
-	grid.Vertical.Color, grid.Horizontal.Color = color.Gray{225}, color.Gray{225}
-	p.Add(grid)
-	for i := range r.Hosts {
-		if err := drawSeries(p, &r.Hosts[i], palette[i%len(palette)], unit); err != nil {
-			return nil, err
+	errs := func(x float64) bool { return x != 0 && finite(x) }
+	for i := range hosts {
+		if series := hosts[i].Runs[0].series; slices.ContainsFunc(series, errs) {
+			p.lines[i], p.inks[i] = envelope(series), next()
 		}
 	}
-	row := 0
-	for i := range r.Hosts {
-		if err := drawMarks(p, &r.Hosts[i], palette[i%len(palette)], unit, &row); err != nil {
-			return nil, err
+	for i := range hosts {
+		if p.lines[i] == nil {
+			p.inks[i] = next()
 		}
 	}
-	return p, nil
+	for _, t := range p.errorTicks() {
+		p.left = max(p.left, 34+textWidth(t.label, tickSize))
+	}
 }
 
-// unit is what the time axis counts in.
-type unit struct {
-	name    string
-	seconds float64
+func (p *picture) errorTicks() []tick { return p.scale.ticks((plotBottom - plotTop) / 2) }
+
+// x is where a second of the scenario lies, within the plot.
+func (p *picture) x(seconds float64) float64 {
+	share := seconds / p.result.Scenario.Duration.Seconds()
+	from := p.left + plotPad
+	return from + min(max(share, 0), 1)*(plotRight-from)
 }
 
-// timeUnit keeps the numbers on the axis short.
-func timeUnit(d time.Duration) unit {
-	switch {
-	case d > 72*time.Hour:
-		return unit{"days", 86400}
-	case d > 4*time.Hour:
-		return unit{"hours", 3600}
-	}
-	return unit{"seconds", 1}
-}
-
-// roundTicks puts up to ten ticks at round values.
-func roundTicks(low, high float64) []plot.Tick {
-	step := math.Pow(10, math.Floor(math.Log10((high-low)/2)))
-	for _, factor := range []float64{0.2, 0.5, 1, 2} {
-		if (high-low)/(step*factor) <= 10 {
-			step *= factor
-			break
-		}
-	}
-	var ticks []plot.Tick
-	for i := math.Ceil(low / step); i*step <= high; i++ {
-		ticks = append(ticks, plot.Tick{Value: i * step, Label: strconv.FormatFloat(i*step, 'f', -1, 64)})
-	}
-	return ticks
+// y is where an error of so many seconds lies, within the plot.
+func (p *picture) y(err float64) float64 {
+	return (plotTop+plotBottom)/2 - p.scale.place(err)*(plotBottom-plotTop)/2
 }
 
 func (r *Result) title() string {
@@ -129,129 +143,188 @@ func (r *Result) title() string {
 	return fmt.Sprintf("true error of each host, seed %d", r.Scenario.Seed)
 }
 
+// drawTitle makes a long title smaller, and cuts a longer one: the whole of it is in
+// the element that viewers show when they are pointed at the picture.
+func (p *picture) drawTitle() {
+	const width = pictureWidth - 40
+	title, size := p.result.title(), float64(titleSize)
+	for size > tickSize && textWidth(title, size) > width {
+		size--
+	}
+	p.Text(pictureWidth/2, 25, fitText(title, size, width), fmt.Sprintf("text-anchor:middle;font-size:%.0fpx", size))
+}
+
 // drawSettling greys what is left out of the statistics.
-func (r *Result) drawSettling(p *plot.Plot, u unit) error {
-	end := r.Scenario.Settle.Seconds() / u.seconds
-	if end == 0 {
-		return nil
+func (p *picture) drawSettling() {
+	from, end := p.x(0), p.x(p.result.Scenario.Settle.Seconds())
+	if end <= from {
+		return
 	}
-	area, err := plotter.NewPolygon(plotter.XYs{{X: 0, Y: p.Y.Min}, {X: end, Y: p.Y.Min}, {X: end, Y: p.Y.Max}, {X: 0, Y: p.Y.Max}})
-	if err != nil {
-		return err
+	p.Rect(from, plotTop, end-from, plotBottom-plotTop, `fill-opacity="0.06"`)
+	if end-from > textWidth("settling", markSize)+2*labelGap {
+		p.Text((from+end)/2, plotTop+14, "settling", fmt.Sprintf(`font-size="%d" text-anchor="middle" fill="#666" stroke="#f0f0f0" stroke-width="3" paint-order="stroke"`, markSize))
 	}
-	area.Color, area.LineStyle.Width = color.Gray{243}, 0
-	p.Add(area)
-	return nil
 }
 
-// drawSeries draws a host's error: of a long series the least and the greatest in
-// each column, so that no spike is lost. A clock that never errs is left out.
-func drawSeries(p *plot.Plot, h *HostResult, c color.Color, u unit) error {
-	series := h.Runs[0].series
-	if !slices.ContainsFunc(series, func(x float64) bool { return x != 0 }) {
-		return nil
+// drawAxes draws the grid, and the axes with their numbers and names.
+func (p *picture) drawAxes() {
+	times := p.unit.ticks(p.result.Scenario.Duration.Seconds() / p.unit.seconds)
+	errors := p.errorTicks()
+	p.Group(`stroke="#dcdcdc"`)
+	for _, t := range times {
+		x := crisp(p.x(t.value * p.unit.seconds))
+		p.Line(x, plotTop, x, plotBottom)
 	}
-	points := envelope(series)
-	for i := range points {
-		points[i].X /= u.seconds
+	for _, t := range errors {
+		y := crisp(p.y(t.value))
+		p.Line(p.left, y, plotRight, y)
 	}
-	line, err := plotter.NewLine(points)
-	if err != nil {
-		return err
+	p.Gend()
+	p.Group(`stroke="#333"`)
+	left, bottom := crisp(p.left), crisp(plotBottom)
+	p.Line(left, plotTop, left, bottom)
+	p.Line(left, bottom, plotRight, bottom)
+	for _, t := range times {
+		x := crisp(p.x(t.value * p.unit.seconds))
+		p.Line(x, bottom, x, bottom+5)
 	}
-	line.Color, line.Width = c, vg.Points(0.8)
-	p.Add(line)
-	p.Legend.Add(h.Name, line)
-	return nil
+	for _, t := range errors {
+		y := crisp(p.y(t.value))
+		p.Line(left-5, y, left, y)
+	}
+	p.Gend()
+	p.drawNumbers(times, errors)
+	p.Text((p.left+plotRight)/2, plotBottom+41, p.unit.name+" since the start", fmt.Sprintf("text-anchor:middle;font-size:%dpx", labelSize))
+	const middle = (plotTop + plotBottom) / 2
+	p.Text(16, middle, "clock − true time", fmt.Sprintf("text-anchor:middle;font-size:%dpx", labelSize), fmt.Sprintf(`transform="rotate(-90 16 %d)"`, middle))
 }
 
-// envelope thins a series to two points a column.
-func envelope(series []float64) plotter.XYs {
-	width := (len(series) + columns - 1) / columns
-	var points plotter.XYs
-	for from := 0; from < len(series); from += width {
-		low, high := from, from
-		for k := from; k < min(from+width, len(series)); k++ {
-			if series[k] < series[low] {
-				low = k
-			}
-			if series[k] > series[high] {
-				high = k
-			}
-		}
-		first, second := min(low, high), max(low, high)
-		points = append(points, plotter.XY{X: float64(first), Y: series[first]})
-		if second != first {
-			points = append(points, plotter.XY{X: float64(second), Y: series[second]})
-		}
+// crisp is the middle of the pixel in which a coordinate lies: a line one pixel wide
+// that goes there is not smeared over two.
+func crisp(at float64) float64 { return math.Floor(at) + 0.5 }
+
+// drawNumbers writes the times in the middle below their ticks, and the errors at the
+// end before theirs.
+func (p *picture) drawNumbers(times, errors []tick) {
+	p.Group(fmt.Sprintf(`font-size="%d" text-anchor="middle"`, tickSize))
+	for _, t := range times {
+		p.Text(p.x(t.value*p.unit.seconds), plotBottom+19, t.label)
 	}
-	return points
+	p.Gend()
+	p.Group(fmt.Sprintf(`font-size="%d" text-anchor="end"`, tickSize))
+	for _, t := range errors {
+		p.Text(p.left-8, p.y(t.value)+0.35*tickSize, t.label) // half the height of a digit
+	}
+	p.Gend()
 }
 
-// drawMarks draws a line at each event of a host, with a few words in a row of its
-// own where others would be written over.
-func drawMarks(p *plot.Plot, h *HostResult, c color.Color, u unit, row *int) error {
-	marks := h.Runs[0].marks
-	if len(marks) > mostMarks {
-		marks = marks[:mostMarks]
+// drawSeries draws a line for each host that errs.
+func (p *picture) drawSeries() {
+	p.Group(`fill="none" stroke-width="1.2" stroke-linejoin="round" stroke-linecap="round"`)
+	for i, line := range p.lines {
+		if len(line) == 1 { // a line of no length, with round ends, is a dot
+			line = append(line, line[0])
+		}
+		xs, ys := make([]float64, len(line)), make([]float64, len(line))
+		for k, point := range line {
+			xs[k], ys[k] = p.x(float64(point.second)), p.y(point.value)
+		}
+		if len(line) > 0 {
+			p.Polyline(xs, ys, p.inks[i].attributes())
+		}
 	}
-	for _, m := range marks {
-		x := float64(m.at) * 1e-9 / u.seconds
-		line, err := plotter.NewLine(plotter.XYs{{X: x, Y: p.Y.Min}, {X: x, Y: p.Y.Max}})
-		if err != nil {
-			return err
-		}
-		line.Color, line.Width, line.Dashes = c, vg.Points(0.6), []vg.Length{vg.Points(3), vg.Points(2)}
-		label, err := plotter.NewLabels(plotter.XYLabels{XYs: plotter.XYs{{X: x, Y: p.Y.Min}}, Labels: []string{" " + h.Name + ": " + m.what}})
-		if err != nil {
-			return err
-		}
-		label.TextStyle[0].Color = c
-		label.TextStyle[0].Font.Size, label.TextStyle[0].Font.Variant = vg.Points(8), "Sans"
-		label.Offset.Y = vg.Points(float64(4 + *row%8*10))
-		if *row++; x > 0.8*p.X.Max {
-			label.TextStyle[0].XAlign = text.XRight
-		}
-		p.Add(line, label)
-	}
-	return nil
+	p.Gend()
 }
 
-// symlog is a scale that is linear below its threshold and logarithmic beyond:
-// asinh(y/threshold).
-type symlog struct{ threshold, reach float64 }
-
-// scale takes the threshold from the steady state, and the reach from all there is.
-func (r *Result) scale() symlog {
-	s := symlog{threshold: math.Inf(1)}
-	for i := range r.Hosts {
-		run := &r.Hosts[i].Runs[0]
-		for _, x := range run.series {
-			s.reach = max(s.reach, math.Abs(x))
-		}
-		if e := run.Figures.RMSError; e > 0 {
-			s.threshold = min(s.threshold, e)
-		}
+func (i ink) attributes() string {
+	if i.dash == "" {
+		return fmt.Sprintf(`stroke="%s"`, i.line)
 	}
-	if math.IsInf(s.threshold, 1) {
-		s.threshold = 1e-6
-	}
-	s.reach = max(s.reach, s.threshold) * 1.5
-	return s
+	return fmt.Sprintf(`stroke="%s" stroke-dasharray="%s"`, i.line, i.dash)
 }
 
-// Normalize implements plot.Normalizer.
-func (s symlog) Normalize(low, high, x float64) float64 {
-	bottom, top := math.Asinh(low/s.threshold), math.Asinh(high/s.threshold)
-	return (math.Asinh(x/s.threshold) - bottom) / (top - bottom)
+// drawMarks draws a line at each event of a host, and a few words beside it, in
+// another row where they would be written over others. Where no row is left there is
+// only the line, which tells its event when it is pointed at.
+func (p *picture) drawMarks() {
+	labels := p.labels()
+	arrange(labels, markRows, p.left, plotRight)
+	p.Group(`stroke-dasharray="4 3"`)
+	for i := range labels {
+		l := &labels[i]
+		p.Group(fmt.Sprintf(`stroke="%s"`, l.ink.line))
+		p.Title(l.text)
+		p.Line(l.x, plotTop, l.x, plotBottom)
+		p.Gend()
+	}
+	p.Gend()
+	p.Group(fmt.Sprintf(`font-size="%d" stroke="#fff" stroke-width="3" stroke-opacity="0.9" stroke-linejoin="round" paint-order="stroke"`, markSize))
+	for i := range labels {
+		l := &labels[i]
+		if l.row < 0 {
+			continue
+		}
+		x, anchor := l.from, "start"
+		if l.leftOf {
+			x, anchor = l.x-labelGap, "end"
+		}
+		p.Text(x, plotBottom-5-float64(l.row*markRow), l.text, fmt.Sprintf(`fill="%s" text-anchor="%s"`, l.ink.text, anchor))
+	}
+	p.Gend()
 }
 
-// Ticks implements plot.Ticker: zero, and the decades above the threshold.
-func (s symlog) Ticks(low, high float64) []plot.Tick {
-	ticks := []plot.Tick{{Value: 0, Label: "0"}}
-	for decade := math.Pow(10, math.Ceil(math.Log10(s.threshold))); decade <= s.reach; decade *= 10 {
-		label := formatSeconds(decade)
-		ticks = append(ticks, plot.Tick{Value: decade, Label: label}, plot.Tick{Value: -decade, Label: "−" + label})
+// labels lists the events of all hosts, in the order of time.
+func (p *picture) labels() []label {
+	var labels []label
+	for i := range p.result.Hosts {
+		h := &p.result.Hosts[i]
+		marks := h.Runs[0].marks
+		for _, m := range marks[:min(len(marks), mostMarks)] {
+			labels = append(labels, label{text: h.Name + ": " + m.what, x: p.x(float64(m.at) * 1e-9), ink: p.inks[i]})
+		}
 	}
-	return ticks
+	slices.SortStableFunc(labels, func(a, b label) int { return cmp.Compare(a.x, b.x) })
+	return labels
+}
+
+// drawLegend names the lines in the upper right corner, in columns if there are many.
+func (p *picture) drawLegend() {
+	names, inks := p.legend()
+	if len(names) == 0 {
+		return
+	}
+	rows := min(len(names), legendRows)
+	count := (len(names) + rows - 1) / rows
+	widest := 0.0
+	for _, name := range names {
+		widest = max(widest, textWidth(name, tickSize))
+	}
+	column := legendSample + 6 + widest + 12
+	width := float64(count)*column + 4
+	left := plotRight - 6 - width
+	p.Rect(left, plotTop+6, width, float64(rows*legendRow+8), `fill="#fff" fill-opacity="0.85" stroke="#ccc"`)
+	p.Group(fmt.Sprintf(`font-size="%d"`, tickSize))
+	for i, name := range names {
+		x := left + 8 + float64(i/rows)*column
+		y := float64(plotTop + 18 + i%rows*legendRow)
+		p.Line(x, y, x+legendSample, y, inks[i].attributes(), `stroke-width="2"`)
+		p.Text(x+legendSample+6, y+0.35*tickSize, name)
+	}
+	p.Gend()
+}
+
+// legend lists the names of the hosts that have a line, as far as there is room.
+func (p *picture) legend() (names []string, inks []ink) {
+	for i := range p.result.Hosts {
+		if p.lines[i] != nil {
+			names = append(names, fitText(p.result.Hosts[i].Name, tickSize, legendName))
+			inks = append(inks, p.inks[i])
+		}
+	}
+	if over := len(names) - legendRows*legendColumns; over > 0 {
+		last := legendRows*legendColumns - 1
+		names[last], inks[last] = fmt.Sprintf("and %d more", over+1), ink{line: "none"}
+		names, inks = names[:last+1], inks[:last+1]
+	}
+	return names, inks
 }
