@@ -159,7 +159,8 @@ type Server struct {
 	Multicast   []Multicast
 	Ignore      []string // interfaces on which no NTP message is received
 	ClientLog   ClientLog
-	Interleaved bool // answer in interleaved mode those who ask so
+	Interleaved bool          // answer in interleaved mode those who ask so
+	SilentStart time.Duration // at most this long after the start nothing is answered before there is a time to tell
 }
 
 // ListenAddress is an address and port to listen at. An invalid Addr means every

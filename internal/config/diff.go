@@ -49,6 +49,7 @@ var parts = []struct {
 	{"server.interfaces", false, func(c *Config) any { return c.server().Ignore }},
 	{"server.client_log", false, func(c *Config) any { return c.server().ClientLog }},
 	{"server.interleaved", false, func(c *Config) any { return c.server().Interleaved }},
+	{"server.silent_start", false, func(c *Config) any { return c.server().SilentStart }},
 	{"symmetric", false, func(c *Config) any { return c.Symmetric }},
 	{"local", false, func(c *Config) any { return c.Local }},
 	{"keys", false, func(c *Config) any { return []any{c.Keys, c.KeyFile} }},

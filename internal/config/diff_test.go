@@ -37,7 +37,9 @@ func TestDiffOfSources(t *testing.T) {
 func TestDiffOfSections(t *testing.T) {
 	tests := []struct{ old, next, changed, restart string }{
 		{"{}", "{}", "", ""},
-		{"{}", "server: {}", "server server.listen server.require server.client_log server.interleaved", ""},
+		{"{}", "server: {}", "server server.listen server.require server.client_log server.interleaved server.silent_start", ""},
+		{"server: {}", "server: {silent_start: 0s}", "server.silent_start", ""},
+		{"server: {}", "server: {silent_start: 10s}", "", ""},
 		{"server: {}", "server: {listen: [\":123\"]}", "", ""},
 		{"server: {}", "server: {listen: [\":124\"], workers: 2}", "server.listen server.workers", ""},
 		{"server: {}", "server: {access: {peer: [\"::/0\"]}, rate_limit: {}}", "server.access server.rate_limit", ""},

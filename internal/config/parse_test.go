@@ -52,6 +52,7 @@ func TestServerSectionHasItsDefaults(t *testing.T) {
 		Require:     RequireNone,
 		ClientLog:   ClientLog{Size: 65536},
 		Interleaved: true,
+		SilentStart: 10 * time.Second,
 	}
 	for _, text := range []string{"server:", "server: {}", "server: {access: , interfaces: {}}"} {
 		if got := mustParse(t, text).Server; !reflect.DeepEqual(got, want) {

@@ -31,6 +31,7 @@ var serverKeys = section[Server]{
 	group("interfaces", serverInterfaceKeys, func(s *Server) *Server { return s }),
 	group("client_log", clientLogKeys, func(s *Server) *ClientLog { return &s.ClientLog }),
 	toggle("interleaved", true, func(s *Server) *bool { return &s.Interleaved }),
+	span("silent_start", 10*time.Second, 0, 8760*time.Hour, func(s *Server) *time.Duration { return &s.SilentStart }),
 }
 
 var accessKeys = section[Access]{

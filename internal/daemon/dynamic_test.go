@@ -237,7 +237,7 @@ func TestTheNewestStampOutlivesTheAssociation(t *testing.T) {
 }
 
 func TestAMissingInterfaceIsSaidOnce(t *testing.T) {
-	w := start(t, "sources: [{multicast_client: {group: 224.0.1.1, interface: nowhere0}, unauthenticated: true}]\n"+serverText)
+	w := start(t, "sources: [{multicast_client: {group: 224.0.1.1, interface: nowhere0}, unauthenticated: true}]\nserver: {listen: [\"127.0.0.1:0\"], silent_start: 0s}\n")
 	until(t, "some turns", func() bool {
 		turns := 0
 		w.look(func(g *registry) {

@@ -24,8 +24,25 @@ func (d *Daemon) usePolicy(cfg *config.Config) error {
 		return err
 	}
 	d.keys.Store(keys)
-	d.policy.Store(newPolicy(cfg, keys))
+	d.policy.Store(d.newPolicy(cfg, keys))
 	return nil
+}
+
+// mayStaySilent reports whether requests may go unanswered for want of a time to tell:
+// for a while after the start, and only where somebody may come to tell us the time.
+func (d *Daemon) mayStaySilent(cfg *config.Config) bool {
+	hope := len(cfg.Sources) > 0 || cfg.Symmetric.Passive
+	return cfg.Server != nil && hope && time.Since(d.started) < cfg.Server.SilentStart
+}
+
+// endSilence answers from now on, synchronized or not, once the silence has lasted long
+// enough.
+func (d *Daemon) endSilence(cfg *config.Config) {
+	if old := d.policy.Load(); old.SilentUntilSynchronized && !d.mayStaySilent(cfg) {
+		speaking := *old
+		speaking.SilentUntilSynchronized = false
+		d.policy.Store(&speaking)
+	}
 }
 
 // keyRing makes the keys of a configuration.
@@ -62,7 +79,7 @@ func configuredKey(cfg *config.Config, id uint32) *mac.Key {
 
 // newPolicy says how requests are answered. Without a server section mode 3 gets
 // silence: the port is open for associations alone.
-func newPolicy(cfg *config.Config, keys *mac.KeyRing) *responder.Policy {
+func (d *Daemon) newPolicy(cfg *config.Config, keys *mac.KeyRing) *responder.Policy {
 	p := &responder.Policy{Keys: keys, LoopbackInterface: loopbackIndex()}
 	s := cfg.Server
 	if s == nil {
@@ -83,6 +100,7 @@ func newPolicy(cfg *config.Config, keys *mac.KeyRing) *responder.Policy {
 	}
 	p.AnswerActive, p.CryptoNAK = true, true
 	p.Interleaved = s.Interleaved
+	p.SilentUntilSynchronized = d.mayStaySilent(cfg)
 	return p
 }
 

@@ -142,6 +142,7 @@ func (g *registry) reconfigure() {
 // tendAll looks after every entry: names to ask, members to add, members to replace.
 func (g *registry) tendAll() {
 	now := g.d.clock.Now().Raw
+	g.d.endSilence(g.config)
 	g.countFalsetickers()
 	for _, e := range g.entries {
 		g.tendEntry(e, now)

@@ -131,7 +131,7 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 	}
 	return func(g *registry) {
 		d.keys.Store(keys)
-		d.policy.Store(newPolicy(next, keys))
+		d.policy.Store(d.newPolicy(next, keys))
 		d.config.Store(next)
 		d.serves.Store(next.Server != nil)
 		d.leap = leapConfig(next, d.log)
