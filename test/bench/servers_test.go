@@ -8,9 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,64 +23,42 @@ var (
 	onGeneratorCore = []string{"taskset", "-c", "1", "nice", "-n", "-20"}
 )
 
-// ahead starts a command before everything else on its core: in a session of its own, whose
-// whole group of tasks (sched(7), autogroup) comes first; nice alone orders only those within.
-func ahead(cmd *exec.Cmd) error {
+// apart prepares a command that will run on a core in a session of its own, and so in a
+// group of tasks of its own (sched(7), autogroup).
+func apart(h *peers.Host, core, env []string, argv ...string) *exec.Cmd {
+	cmd := h.Command(env, slices.Concat(core, argv)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	// A kernel without groups of tasks has no such file, and needs none.
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", cmd.Process.Pid), []byte("-20"), 0)
-	return nil
+	return cmd
 }
+
+// ahead puts a process's group before all others on its core; nice alone orders only the
+// tasks within. A kernel without groups of tasks has no such file, and needs none.
+func ahead(pid int) { _ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte("-20"), 0) }
 
 // key is known to timeball and chronyd.
 var key = Key{ID: 7, Secret: []byte("sixteen octets!!")}
 
 // contender is a server under test.
 type contender struct {
+	*peers.Process
 	name string
 	port int
 	cmd  *exec.Cmd
-	log  bytes.Buffer
 }
 
 // start runs a server on its core until the benchmark ends.
 func start(b testing.TB, h *peers.Host, name string, port int, env []string, argv ...string) *contender {
 	b.Helper()
-	c := &contender{name: name, port: port, cmd: h.Command(env, append(append([]string{}, onServerCore...), argv...)...)}
-	c.cmd.Stdout, c.cmd.Stderr = &c.log, &c.log
-	if err := ahead(c.cmd); err != nil {
-		b.Fatalf("%s: %v", name, err)
-	}
-	b.Cleanup(func() {
-		_ = c.cmd.Process.Signal(syscall.SIGTERM)
-		_ = c.cmd.Wait()
-		if b.Failed() {
-			b.Logf("%s said:\n%s", name, c.log.String())
-		}
-	})
+	cmd := apart(h, onServerCore, env, argv...)
+	c := &contender{h.StartCommand(name, cmd), name, port, cmd}
+	ahead(c.Pid())
 	return c
 }
 
 func (c *contender) target() string { return fmt.Sprintf("127.0.0.1:%d", c.port) }
 
-// build makes a program once.
-var build = sync.OnceValues(func() (string, error) {
-	if path := os.Getenv("TIMEBALL_BINARY"); path != "" {
-		return path, nil
-	}
-	path := filepath.Join(buildDir, "timeball")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", path, "timeball/cmd/timeball")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	return path, nil
-})
-
-var buildDir string
+// build gives the binary under test.
+var build = peers.Build
 
 // startTimeball runs the whole daemon: access list, client log, statistics, keys, control
 // socket. more is added to its server section.
@@ -107,16 +84,14 @@ control: {socket: %s}
 
 func startChronyd(b testing.TB, h *peers.Host, port int) *contender {
 	b.Helper()
-	daemon := peers.Unpack(b, "chrony", "usr/sbin/chronyd")
-	keys := h.Write("chrony.keys", fmt.Sprintf("%d AES128 HEX:%s\n", key.ID, hex.EncodeToString(key.Secret)))
-	conf := h.Write("chrony.conf", fmt.Sprintf("local stratum 1\nallow all\nport %d\ncmdport 0\nbindcmdaddress %s\npidfile %s\nkeyfile %s\n",
-		port, filepath.Join(h.Dir, "chronyd.sock"), filepath.Join(h.Dir, "chronyd.pid"), keys))
-	return start(b, h, "chronyd", port, daemon.Env(), daemon.Path, "-x", "-d", "-u", "root", "-f", conf)
+	keys := peers.ChronyKeys(h, fmt.Sprintf("%d AES128 HEX:%s", key.ID, hex.EncodeToString(key.Secret)))
+	env, argv := peers.ChronydCommand(b, h, fmt.Sprintf("local stratum 1\nallow all\nport %d\nkeyfile %s", port, keys))
+	return start(b, h, "chronyd", port, env, argv...)
 }
 
 func startReference(b testing.TB, h *peers.Host, port int) *contender {
 	b.Helper()
-	program := filepath.Join(buildDir, "reference")
+	program := filepath.Join(h.Dir, "reference")
 	cc := os.Getenv("CC")
 	if cc == "" {
 		cc = "gcc"
@@ -127,46 +102,10 @@ func startReference(b testing.TB, h *peers.Host, port int) *contender {
 	return start(b, h, "reference", port, nil, program, "127.0.0.1", strconv.Itoa(port))
 }
 
-// cpu is the time that all threads of a process have run, by the scheduler's account.
-func (c *contender) cpu(b testing.TB) time.Duration {
-	b.Helper()
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", c.cmd.Process.Pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	var sum time.Duration
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue // a thread that has ended
-		}
-		ns, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		sum += time.Duration(ns)
-	}
-	return sum
-}
-
 // rss is the resident memory in MiB.
 func (c *contender) rss(b testing.TB) float64 {
 	b.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", c.cmd.Process.Pid))
-	if err != nil {
-		b.Fatal(err)
-	}
-	for line := range strings.Lines(string(text)) {
-		if rest, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			kib, err := strconv.ParseFloat(strings.Fields(rest)[0], 64)
-			if err != nil {
-				b.Fatal(err)
-			}
-			return kib / 1024
-		}
-	}
-	b.Fatalf("%s: no VmRSS", c.name)
-	return 0
+	return float64(c.Memory()) / (1 << 20)
 }
 
 // measured is a Result with what it cost the server.
@@ -196,18 +135,18 @@ func apply(b testing.TB, h *peers.Host, c *contender, load Load) measured {
 	if err != nil {
 		b.Fatal(err)
 	}
-	before := c.cpu(b)
+	before := c.Worked()
 	var out, complaints bytes.Buffer
-	cmd := h.Command([]string{loadVariable + "=" + string(text), "GOMAXPROCS=1"}, append(append([]string{}, onGeneratorCore...), os.Args[0])...)
+	cmd := apart(h, onGeneratorCore, []string{loadVariable + "=" + string(text), "GOMAXPROCS=1"}, os.Args[0])
 	cmd.Stdout, cmd.Stderr = &out, &complaints
-	err = ahead(cmd)
-	if err == nil {
+	if err = cmd.Start(); err == nil {
+		ahead(cmd.Process.Pid)
 		err = cmd.Wait()
 	}
 	if err != nil {
 		b.Fatalf("generator: %v: %s", err, complaints.String())
 	}
-	m := measured{spent: c.cpu(b) - before}
+	m := measured{spent: c.Worked() - before}
 	if err := json.Unmarshal(out.Bytes(), &m.Result); err != nil {
 		b.Fatalf("generator: %v: %s", err, out.String())
 	}

@@ -3,8 +3,6 @@ package bench
 import (
 	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -26,7 +24,7 @@ func BenchmarkEndurance(b *testing.B) {
 	for range b.N {
 		load.Duration = 30 * time.Second // tables fill, the heap finds its size, the daemon has said what it says at a start
 		apply(b, h, s, load)
-		before, said, descriptors := s.rss(b), s.log.Len(), s.descriptors(b)
+		before, said, descriptors := s.rss(b), len(s.Log()), s.Descriptors()
 		load.Duration = time.Duration(*packets / rate * float64(time.Second))
 		m := apply(b, h, s, load)
 		after := s.rss(b)
@@ -37,23 +35,13 @@ func BenchmarkEndurance(b *testing.B) {
 		if after > before+1 {
 			b.Errorf("resident memory grew from %.1f to %.1f MiB in %d packets", before, after, m.Sent)
 		}
-		if grown := s.log.Len() - said; grown > 0 {
+		if grown := len(s.Log()) - said; grown > 0 {
 			b.Errorf("the log grew by %d octets", grown)
 		}
-		if now := s.descriptors(b); now > descriptors {
+		if now := s.Descriptors(); now > descriptors {
 			b.Errorf("%d descriptors, %d before", now, descriptors)
 		}
 		fmt.Printf("\nendurance: %d packets, %d replies; resident memory %.1f MiB before, %.1f after\n", m.Sent, m.Received, before, after)
 	}
 	s.answers(b, h)
-}
-
-// descriptors is how many files and sockets a process has open.
-func (c *contender) descriptors(b testing.TB) int {
-	b.Helper()
-	entries, err := os.ReadDir(filepath.Join("/proc", fmt.Sprint(c.cmd.Process.Pid), "fd"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	return len(entries)
 }

@@ -10,37 +10,39 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"timeball/test/peers"
 )
 
 // R47: a second instance on the port refuses with one line, and the first is unharmed.
 func TestASecondInstanceRefuses(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
-	first := start(t, dir(t), serverConfig(at, "0s"))
-	second := launch(t, dir(t), serverConfig(at, "0s"), "")
-	if got := second.exit(); got != 1 {
+	first := start(t, serverConfig(at, "0s"))
+	second := launch(t, serverConfig(at, "0s"), "")
+	if got := second.Ends(patience); got != 1 {
 		t.Errorf("exit status: got %d, want 1", got)
 	}
-	if text := second.log.String(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "in use") || !strings.Contains(text, at.String()) {
+	if text := second.Log(); strings.Count(text, "\n") != 1 || !strings.Contains(text, "in use") || !strings.Contains(text, at.String()) {
 		t.Errorf("got %q, want one line that names the address in use", text)
 	}
-	first.until("served", func() bool { return answers(t, at) })
+	first.until("served", func() bool { return first.answers(at) })
 }
 
 func TestSignals(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
 	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT} {
-		p := start(t, dir(t), serverConfig(at, "0s"))
+		p := start(t, serverConfig(at, "0s"))
 		begun := time.Now()
-		p.signal(s)
-		if got := p.exit(); got != 0 {
-			t.Errorf("%v: exit status %d, want 0; log:\n%s", s, got, p.log)
+		p.Signal(s)
+		if got := p.Ends(patience); got != 0 {
+			t.Errorf("%v: exit status %d, want 0", s, got)
 		}
 		if took := time.Since(begun); took > 2*time.Second {
 			t.Errorf("%v: took %s, want under 2 s", s, took)
 		}
-		if _, err := os.Stat(p.socket()); err == nil {
+		if _, err := os.Stat(p.Socket()); err == nil {
 			t.Errorf("%v: the control socket is left", s)
 		}
 	}
@@ -49,14 +51,14 @@ func TestSignals(t *testing.T) {
 // A hangup at any moment of the start must not end the process.
 func TestHangupsAtTheStart(t *testing.T) {
 	t.Parallel()
-	p := launch(t, dir(t), serverConfig(freePort(t), "0s"), "trap '' HUP;")
+	p := launch(t, serverConfig(freePort(t), "0s"), "trap '' HUP;")
 	p.until("the program instead of the shell", func() bool {
-		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.cmd.Process.Pid))
+		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.Pid()))
 		return err == nil && strings.TrimSpace(string(comm)) == "timeball"
 	})
-	p.until("it runs", func() bool { p.signal(syscall.SIGHUP); return strings.Contains(p.log.String(), "timeball runs") })
-	p.until("reloaded", func() bool { return p.said("configuration reloaded") > 0 })
-	if status, _ := p.terminate(); status != 0 {
+	p.until("it runs", func() bool { p.Signal(syscall.SIGHUP); return strings.Contains(p.Log(), "timeball runs") })
+	p.until("reloaded", func() bool { return p.Said("configuration reloaded") > 0 })
+	if status := p.terminate(); status != 0 {
 		t.Errorf("exit status %d, want 0", status)
 	}
 }
@@ -65,31 +67,32 @@ func TestHangupsAtTheStart(t *testing.T) {
 func TestHangups(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
-	p := start(t, dir(t), serverConfig(at, "0s"))
-	before := p.descriptors()
-	p.write("sauces: []\n")
-	p.signal(syscall.SIGHUP)
-	p.until("refused", func() bool { return p.said("reload refused") == 1 })
-	if p.said("timeball.yaml:1:1") == 0 {
+	p := start(t, serverConfig(at, "0s"))
+	before := p.Descriptors()
+	p.Configure("sauces: []\n")
+	p.Signal(syscall.SIGHUP)
+	p.until("refused", func() bool { return p.Said("reload refused") == 1 })
+	if p.Said("timeball.yaml:1:1") == 0 {
 		t.Error("the log does not name the line at fault")
 	}
 	status, err := p.report("status")
 	if err != nil || !strings.Contains(fmt.Sprint(status["daemon"]), "sauces") {
 		t.Errorf("status: got %v, %v, want the fault in it", status["daemon"], err)
 	}
-	p.write(serverConfig(at, "0s") + "selection: {max_distance: 1s}\n")
-	p.signal(syscall.SIGHUP)
-	p.until("taken", func() bool { return p.said("configuration reloaded") == 1 })
+	p.Configure(serverConfig(at, "0s") + "selection: {max_distance: 1s}\n")
+	p.Signal(syscall.SIGHUP)
+	p.until("taken", func() bool { return p.Said("configuration reloaded") == 1 })
 	for range 100 {
-		p.signal(syscall.SIGHUP)
+		p.Signal(syscall.SIGHUP)
 	}
-	p.until("served", func() bool { return answers(t, at) })
-	p.until("descriptors as before", func() bool { return p.descriptors() <= before+2 })
+	p.until("served", func() bool { return p.answers(at) })
+	p.until("descriptors as before", func() bool { return p.Descriptors() <= before+2 })
 	for range 5 {
-		p.signal(syscall.SIGHUP)
+		p.Signal(syscall.SIGHUP)
 	}
-	if status, took := p.terminate(); status != 0 || took > 2*time.Second {
-		t.Errorf("stop in the middle: got status %d after %s, want 0 within 2 s", status, took)
+	begun := time.Now()
+	if status := p.terminate(); status != 0 || time.Since(begun) > 2*time.Second {
+		t.Errorf("stop in the middle: got status %d after %s, want 0 within 2 s", status, time.Since(begun))
 	}
 }
 
@@ -99,14 +102,13 @@ func TestAKilledDaemonHasNoSecondFreeStep(t *testing.T) {
 	if _, err := os.Stat("/proc/sys/kernel/random/boot_id"); err != nil {
 		t.Skip("the boot cannot be told here")
 	}
-	at, state := freePort(t), dir(t)
-	start(t, dir(t), serverConfig(at, "-2000s"))
-	first := start(t, dir(t), clientConfig(at, state, ""))
-	first.until("the free step", func() bool { return first.said("\tstep\t") == 1 && first.synchronized() })
-	_ = first.cmd.Process.Kill()
-	first.exit()
-	second := start(t, dir(t), clientConfig(at, state, ""))
-	second.until("refused", func() bool { return second.said("\tpanic\t") == 1 })
+	at, state := freePort(t), t.TempDir()
+	start(t, serverConfig(at, "-2000s"))
+	first := start(t, clientConfig(at, state, ""))
+	first.until("the free step", func() bool { return first.Said("\tstep\t") == 1 && first.synchronized() })
+	first.kill()
+	second := start(t, clientConfig(at, state, ""))
+	second.until("refused", func() bool { return second.Said("\tpanic\t") == 1 })
 	answer, err := second.report("tracking")
 	if err != nil || answer["synchronized"] != false || answer["panic_offset"] == 0.0 || answer["steps"] != 0.0 {
 		t.Errorf("got %v, %v; want not synchronized, no step, and what was refused", answer, err)
@@ -115,9 +117,9 @@ func TestAKilledDaemonHasNoSecondFreeStep(t *testing.T) {
 
 func TestDriftIsWrittenAtTheStopAndUsedAgain(t *testing.T) {
 	t.Parallel()
-	at, state := freePort(t), dir(t)
-	start(t, dir(t), serverConfig(at, "0s"))
-	p := start(t, dir(t), clientConfig(at, state, ", virtual: {frequency: 50ppm}"))
+	at, state := freePort(t), t.TempDir()
+	start(t, serverConfig(at, "0s"))
+	p := start(t, clientConfig(at, state, ", virtual: {frequency: 50ppm}"))
 	p.until("the frequency learned", func() bool {
 		answer, err := p.report("tracking")
 		if err != nil {
@@ -126,14 +128,14 @@ func TestDriftIsWrittenAtTheStopAndUsedAgain(t *testing.T) {
 		uncertainty, _ := answer["frequency_error"].(float64)
 		return answer["synchronized"] == true && uncertainty > 0 && uncertainty < 5e-6
 	})
-	if status, _ := p.terminate(); status != 0 {
+	if status := p.terminate(); status != 0 {
 		t.Fatalf("exit status %d, want 0", status)
 	}
 	text, err := os.ReadFile(filepath.Join(state, "drift"))
 	if err != nil || !strings.Contains(string(text), "frequency_ppm: -") {
 		t.Fatalf("got %q, %v, want a drift of about -50 ppm", text, err)
 	}
-	again := start(t, dir(t), clientConfig(at, state, ", virtual: {frequency: 50ppm}"))
+	again := start(t, clientConfig(at, state, ", virtual: {frequency: 50ppm}"))
 	again.until("synchronized", again.synchronized)
 	answer, err := again.report("tracking")
 	if err != nil {
@@ -148,7 +150,7 @@ func TestDriftIsWrittenAtTheStopAndUsedAgain(t *testing.T) {
 func TestStateThatIsOfNoUse(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
-	start(t, dir(t), serverConfig(at, "0s"))
+	start(t, serverConfig(at, "0s"))
 	for name, spoil := range map[string]func(state string) error{
 		"a corrupt drift file": func(s string) error { return os.WriteFile(s+"/drift", []byte("frequency_ppm: NaN\n"), 0o644) },
 		"a drift file that is a link": func(s string) error {
@@ -158,19 +160,19 @@ func TestStateThatIsOfNoUse(t *testing.T) {
 		"a file in the directory's place":  func(s string) error { return os.WriteFile(s+"/x", nil, 0o644) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			state := dir(t)
+			state := t.TempDir()
 			if err := spoil(state); err != nil {
 				t.Fatal(err)
 			}
 			if strings.Contains(name, "directory's place") {
 				state += "/x"
 			}
-			p := start(t, dir(t), clientConfig(at, state, ""))
+			p := start(t, clientConfig(at, state, ""))
 			p.until("synchronized", p.synchronized)
-			if got := p.said("WARN\tdrift"); got > 1 {
+			if got := p.Said("WARN\tdrift"); got > 1 {
 				t.Errorf("got %d warnings of the drift, want one at most", got)
 			}
-			if status, _ := p.terminate(); status != 0 {
+			if status := p.terminate(); status != 0 {
 				t.Errorf("exit status %d, want 0", status)
 			}
 		})
@@ -186,21 +188,21 @@ func TestAFullStateDirectory(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root to mount a small file system")
 	}
-	state := dir(t)
+	state := t.TempDir()
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=16k", "none", state).CombinedOutput(); err != nil {
 		t.Skipf("cannot mount here: %s", out)
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", state).Run() })
 	at := freePort(t)
-	start(t, dir(t), serverConfig(at, "0s"))
+	start(t, serverConfig(at, "0s"))
 	_ = os.WriteFile(filepath.Join(state, "fill"), make([]byte, 16<<10), 0o644)
-	p := start(t, dir(t), clientConfig(at, state, ""))
+	p := start(t, clientConfig(at, state, ""))
 	p.until("synchronized", p.synchronized)
-	if status, _ := p.terminate(); status != 0 {
+	if status := p.terminate(); status != 0 {
 		t.Errorf("exit status %d, want 0", status)
 	}
-	if got := p.said("state not saved"); got != 1 {
-		t.Errorf("got %d warnings, want 1; log:\n%s", got, p.log)
+	if got := p.Said("state not saved"); got != 1 {
+		t.Errorf("got %d warnings, want 1", got)
 	}
 }
 
@@ -208,16 +210,16 @@ func TestAFullStateDirectory(t *testing.T) {
 func TestOutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
-	p := launch(t, dir(t), serverConfig(at, "0s")+"metrics: {listen: \"127.0.0.1:0\"}\n", "ulimit -n 32;")
-	p.until("it runs", func() bool { return strings.Contains(p.log.String(), "timeball runs") })
+	p := launch(t, serverConfig(at, "0s")+"metrics: {listen: \"127.0.0.1:0\"}\n", "ulimit -n 32;")
+	p.Says(patience, "timeball runs")
 	var held []net.Conn
 	for range 60 {
-		if c, err := net.DialTimeout("unix", p.socket(), time.Second); err == nil {
+		if c, err := net.DialTimeout("unix", p.Socket(), time.Second); err == nil {
 			held = append(held, c)
 		}
 	}
 	for range 10 {
-		if !answers(t, at) {
+		if !p.answers(at) {
 			t.Error("not served while descriptors are out")
 		}
 	}
@@ -225,7 +227,7 @@ func TestOutOfDescriptors(t *testing.T) {
 		c.Close()
 	}
 	p.until("reports again", func() bool { _, err := p.report("tracking"); return err == nil })
-	if size := len(p.log.String()); size > 64<<10 {
+	if size := len(p.Log()); size > 64<<10 {
 		t.Errorf("the log has grown to %d octets", size)
 	}
 }
@@ -234,12 +236,12 @@ func TestOutOfDescriptors(t *testing.T) {
 func TestAClientOutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
-	start(t, dir(t), serverConfig(at, "0s"))
-	p := launch(t, dir(t), clientConfig(at, dir(t), ""), "ulimit -n 24;")
+	start(t, serverConfig(at, "0s"))
+	p := launch(t, clientConfig(at, t.TempDir(), ""), "ulimit -n 24;")
 	p.until("synchronized", p.synchronized)
 	var held []net.Conn
 	for range 40 {
-		if c, err := net.DialTimeout("unix", p.socket(), time.Second); err == nil {
+		if c, err := net.DialTimeout("unix", p.Socket(), time.Second); err == nil {
 			held = append(held, c)
 		}
 	}
@@ -256,12 +258,11 @@ func TestAClientOutOfDescriptors(t *testing.T) {
 func TestAnOutage(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
-	server := start(t, dir(t), serverConfig(at, "0s"))
-	p := start(t, dir(t), clientConfig(at, dir(t), ""))
+	server := start(t, serverConfig(at, "0s"))
+	p := start(t, clientConfig(at, t.TempDir(), ""))
 	p.until("synchronized", p.synchronized)
-	_ = server.cmd.Process.Kill()
-	server.exit()
-	p.until("unreachable", func() bool { return p.said("\tunreachable\t") == 1 })
+	server.kill()
+	p.until("unreachable", func() bool { return p.Said("\tunreachable\t") == 1 })
 	one, _ := p.report("tracking")
 	p.until("its error bound grows", func() bool {
 		two, err := p.report("tracking")
@@ -272,37 +273,36 @@ func TestAnOutage(t *testing.T) {
 		after, _ := two["error_bound"].(float64)
 		return after > before
 	})
-	start(t, dir(t), serverConfig(at, "0s"))
-	p.until("reachable again", func() bool { return p.said("\treachable\t") == 2 })
+	start(t, serverConfig(at, "0s"))
+	p.until("reachable again", func() bool { return p.Said("\treachable\t") == 2 })
 	p.until("synchronized", p.synchronized)
 }
 
 // R34: killed at any moment and started again, the state files are always readable.
 func TestKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
-	at, state := freePort(t), dir(t)
-	start(t, dir(t), serverConfig(at, "0s"))
+	at, state := freePort(t), t.TempDir()
+	start(t, serverConfig(at, "0s"))
 	for i := range 12 {
-		p := launch(t, dir(t), clientConfig(at, state, ""), "")
+		p := launch(t, clientConfig(at, state, ""), "")
 		time.Sleep(time.Duration(i*17) * time.Millisecond) // another moment each time; any will do
-		_ = p.cmd.Process.Kill()
-		p.exit()
-		if p.said("not used") > 0 {
-			t.Errorf("after %d kills a state file was of no use:\n%s", i, p.log)
+		p.kill()
+		if p.Said("not used") > 0 {
+			t.Errorf("after %d kills a state file was of no use:\n%s", i, p.Log())
 		}
 	}
-	p := start(t, dir(t), clientConfig(at, state, ""))
+	p := start(t, clientConfig(at, state, ""))
 	p.until("synchronized", p.synchronized)
 }
 
 func TestABadConfigurationEndsTheStart(t *testing.T) {
 	t.Parallel()
-	p := launch(t, dir(t), "sauces: []\n", "")
-	if got := p.exit(); got != 1 {
+	p := launch(t, "sauces: []\n", "")
+	if got := p.Ends(patience); got != 1 {
 		t.Errorf("exit status %d, want 1", got)
 	}
-	if !strings.Contains(p.log.String(), "timeball.yaml:1:1: ") {
-		t.Errorf("got %q, want FILE:LINE:COL", p.log)
+	if !strings.Contains(p.Log(), "timeball.yaml:1:1: ") {
+		t.Errorf("got %q, want FILE:LINE:COL", p.Log())
 	}
 }
 
@@ -312,11 +312,7 @@ func TestTheQuickstartLab(t *testing.T) {
 	if testing.Short() {
 		t.Skip("takes 15 s")
 	}
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	out, err := exec.Command(path, "lab", "../../configs/quickstart.yaml", "--duration", "15s").CombinedOutput()
+	out, err := exec.Command(peers.Binary(t), "lab", "../../configs/quickstart.yaml", "--duration", "15s").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "all 7 hosts synchronized; largest true error ") {
 		t.Errorf("got %v:\n%s", err, out)
 	}

@@ -3,11 +3,7 @@ package interop
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -112,34 +108,20 @@ func attacks(from *peers.Host, target netip.Addr, mode wire.Mode, capture *peers
 	return packets
 }
 
-// memory is the daemon's resident memory in octets.
-func (d *timeball) memory() int {
-	d.t.Helper()
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(d.Pid()), "statm"))
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	pages, err := strconv.Atoi(strings.Fields(string(text))[1])
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	return pages * os.Getpagesize()
-}
-
 // growth is how much memory may grow under attack: a garbage collector's slack.
 const growth = 8 << 20
 
 // holds watches a client under attack: its source stays selected and reached, its offset
 // small, and nobody joins it.
-func holds(t *testing.T, d *timeball, server netip.Addr, reach bool, during time.Duration) {
+func holds(t *testing.T, d *peers.Daemon, server netip.Addr, reach bool, during time.Duration) {
 	t.Helper()
-	before := d.memory()
+	before := d.Memory()
 	for end := time.Now().Add(during); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
-		sources, err := d.sources()
+		sources, err := d.Sources()
 		if err != nil {
 			t.Fatal(err)
 		}
-		i := slices.IndexFunc(sources, func(s source) bool { return s.at(server) })
+		i := slices.IndexFunc(sources, func(s peers.Source) bool { return s.At(server) })
 		if i < 0 || sources[i].State != "selected" || !small(sources[i].Offset) || reach && sources[i].Reach&0x0f == 0 {
 			t.Fatalf("under attack: got %v, want %v selected, reached and under 1 ms", sources, server)
 		}
@@ -147,7 +129,7 @@ func holds(t *testing.T, d *timeball, server netip.Addr, reach bool, during time
 			t.Fatalf("sources under attack: got %v, want no more of them", sources)
 		}
 	}
-	if after := d.memory(); after > before+growth {
+	if after := d.Memory(); after > before+growth {
 		t.Errorf("memory under attack: got %d octets after %d, want it flat", after, before)
 	}
 }
@@ -163,9 +145,9 @@ func TestPeersStandForgedPackets(t *testing.T) {
 	server, client, attacker, monitor := lab.Host("server"), lab.Host("client"), lab.Host("attacker"), lab.Host("monitor")
 	key := keyKinds[3]
 	capture := peers.Listen(t, client)
-	s := start(t, server, serverConfig+"symmetric: {passive: true, keys: [7]}\n"+key.ours())
-	c := start(t, client, fmt.Sprintf("sources: [{peer: %v, key: 7, min_poll: 0, max_poll: 0}]\nserver: {}\n%s%s", server.IPv4, key.ours(), wrongClock))
-	c.follows(120*time.Second, server.IPv4)
+	s := peers.Timeball(t, server, serverConfig+"symmetric: {passive: true, keys: [7]}\n"+key.ours())
+	c := peers.Timeball(t, client, fmt.Sprintf("sources: [{peer: %v, key: 7, min_poll: 0, max_poll: 0}]\nserver: {}\n%s%s", server.IPv4, key.ours(), wrongClock))
+	follows(t, c, 120*time.Second, server.IPv4)
 	packets := append(attacks(server, client.IPv4, wire.ModePassive, capture),
 		attacks(client, server.IPv4, wire.ModeActive, capture)...)
 	weather := begin(t, attacker, packets)
@@ -174,8 +156,8 @@ func TestPeersStandForgedPackets(t *testing.T) {
 	if sent := weather.end(); sent < 100 {
 		t.Errorf("packets forged: got %d, want many", sent)
 	}
-	c.follows(30*time.Second, server.IPv4)
-	if sources, err := s.sources(); err != nil || len(sources) > 1 {
+	follows(t, c, 30*time.Second, server.IPv4)
+	if sources, err := s.Sources(); err != nil || len(sources) > 1 {
 		t.Errorf("associations of the server: got %v, %v, want the client's alone", sources, err)
 	}
 }
@@ -187,11 +169,11 @@ func TestABroadcastClientStandsForgedPackets(t *testing.T) {
 	server, client, attacker, monitor := lab.Host("server"), lab.Host("client"), lab.Host("attacker"), lab.Host("monitor")
 	key := keyKinds[3]
 	capture := peers.Listen(t, client)
-	c := start(t, client, "sources: [{broadcast_client: {interface: eth0}, key: 7}]\nserver: {}\n"+key.ours()+wrongClock)
-	start(t, server, fmt.Sprintf("local: {stratum: 3}\nclock: {driver: observe}\nserver: {broadcast: [{address: %v, interface: eth0, interval: 1s, key: 7}]}\n%s",
+	c := peers.Timeball(t, client, "sources: [{broadcast_client: {interface: eth0}, key: 7}]\nserver: {}\n"+key.ours()+wrongClock)
+	peers.Timeball(t, server, fmt.Sprintf("local: {stratum: 3}\nclock: {driver: observe}\nserver: {broadcast: [{address: %v, interface: eth0, interval: 1s, key: 7}]}\n%s",
 		lab.Broadcast(), key.ours()))
-	c.eventually(120*time.Second, "timeball follows the broadcasts", func(s source) bool {
-		return s.at(server.IPv4) && s.State == "selected" && small(s.Offset)
+	c.Has(120*time.Second, "timeball follows the broadcasts", func(s peers.Source) bool {
+		return s.At(server.IPv4) && s.State == "selected" && small(s.Offset)
 	})
 	weather := begin(t, attacker, attacks(server, lab.Broadcast(), wire.ModeBroadcast, capture))
 	holds(t, c, server.IPv4, false, underAttack)
@@ -215,21 +197,21 @@ func TestAssociationsAreBounded(t *testing.T) {
 			t.Parallel()
 			lab := peers.NewLab(t)
 			server, attacker := lab.Host("server"), lab.Host("attacker")
-			d := start(t, server, serverConfig+tt.symmetric)
+			d := peers.Timeball(t, server, serverConfig+tt.symmetric)
 			serves(t, attacker, server.IPv4)
 			forger := peers.Forge(t, attacker)
 			// The first fill the table of clients, whose size is fixed.
 			crowd(t, forger, server.IPv4, 0, 70_000)
 			serves(t, attacker, server.IPv4)
-			before := d.memory()
+			before := d.Memory()
 			crowd(t, forger, server.IPv4, 70_000, 130_000)
 			serves(t, attacker, server.IPv4)
-			t.Logf("memory: %d octets when the table is full, %d at the end", before, d.memory())
-			sources, err := d.sources()
+			t.Logf("memory: %d octets when the table is full, %d at the end", before, d.Memory())
+			sources, err := d.Sources()
 			if err != nil || len(sources) > tt.want {
 				t.Errorf("sources: got %d, %v, want at most %d", len(sources), err, tt.want)
 			}
-			if after := d.memory(); after > before+growth {
+			if after := d.Memory(); after > before+growth {
 				t.Errorf("memory: got %d octets after %d, want it flat", after, before)
 			}
 		})

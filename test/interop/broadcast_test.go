@@ -34,14 +34,14 @@ func TestTimeballHearsChronydsBroadcasts(t *testing.T) {
 			lab := peers.NewLab(t)
 			ours, theirs, monitor := lab.Host("ours"), lab.Host("theirs"), lab.Host("monitor")
 			capture := peers.Listen(t, ours)
-			d := start(t, ours, "sources: [{"+tt.source+", unauthenticated: true}]\nserver: {}\n"+wrongClock)
+			d := peers.Timeball(t, ours, "sources: [{"+tt.source+", unauthenticated: true}]\nserver: {}\n"+wrongClock)
 			peers.Chronyd(t, theirs, fmt.Sprintf("%s\nbroadcast 2 %s", chronyServer, tt.to(lab)))
 			address := theirs.IPv4
 			if tt.ipv6 {
 				address = theirs.IPv6
 			}
-			row := d.eventually(120*time.Second, "timeball follows the broadcasts", func(s source) bool {
-				return s.at(address) && s.State == "selected" && small(s.Offset)
+			row := d.Has(120*time.Second, "timeball follows the broadcasts", func(s peers.Source) bool {
+				return s.At(address) && s.State == "selected" && small(s.Offset)
 			})
 			if row.Stratum != 3 {
 				t.Errorf("chronyd as timeball sees it: got %v, want stratum 3", row)
@@ -101,15 +101,15 @@ func TestTimeballHearsTimeballsBroadcasts(t *testing.T) {
 			lab := peers.NewLab(t)
 			server, client, monitor := lab.Host("server"), lab.Host("client"), lab.Host("monitor")
 			capture := peers.Listen(t, client)
-			d := start(t, client, "sources: [{"+tt.source+", key: 7}]\nserver: {}\n"+key.ours()+wrongClock)
-			start(t, server, fmt.Sprintf("local: {stratum: 3}\nclock: {driver: observe}\nserver: {%s, interval: 1s, key: 7}]}\n%s",
+			d := peers.Timeball(t, client, "sources: [{"+tt.source+", key: 7}]\nserver: {}\n"+key.ours()+wrongClock)
+			peers.Timeball(t, server, fmt.Sprintf("local: {stratum: 3}\nclock: {driver: observe}\nserver: {%s, interval: 1s, key: 7}]}\n%s",
 				tt.send(lab), key.ours()))
 			address := server.IPv4
 			if tt.ipv6 {
 				address = server.IPv6
 			}
-			d.eventually(120*time.Second, "timeball follows the broadcasts", func(s source) bool {
-				return s.at(address) && s.State == "selected" && small(s.Offset)
+			d.Has(120*time.Second, "timeball follows the broadcasts", func(s peers.Source) bool {
+				return s.At(address) && s.State == "selected" && small(s.Offset)
 			})
 			trueError(t, monitor, client.IPv4)
 			volley(t, capture, server)

@@ -2,7 +2,6 @@ package interop
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -25,8 +24,8 @@ func TestTimeballFollowsChronyd(t *testing.T) {
 	server, client, monitor := lab.Host("server"), lab.Host("client"), lab.Host("monitor")
 	peers.Chronyd(t, server, chronyServer)
 	capture := peers.Listen(t, server)
-	d := start(t, client, quickSource(server.IPv4, "")+"server: {}\n"+wrongClock)
-	row := d.follows(60*time.Second, server.IPv4)
+	d := peers.Timeball(t, client, quickSource(server.IPv4, "")+"server: {}\n"+wrongClock)
+	row := follows(t, d, 60*time.Second, server.IPv4)
 	if row.Stratum != 3 || row.ReferenceID != "127.127.1.1" || row.Mode != "client" {
 		t.Errorf("chronyd as timeball sees it: got %v, want client, stratum 3, refid 127.127.1.1", row)
 	}
@@ -70,8 +69,8 @@ func TestTimeballFollowsChronydOverIPv6(t *testing.T) {
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
 	peers.Chronyd(t, server, chronyServer)
-	d := start(t, client, quickSource(server.IPv6, "")+wrongClock)
-	if row := d.follows(60*time.Second, server.IPv6); row.Stratum != 3 {
+	d := peers.Timeball(t, client, quickSource(server.IPv6, "")+wrongClock)
+	if row := follows(t, d, 60*time.Second, server.IPv6); row.Stratum != 3 {
 		t.Errorf("chronyd as timeball sees it: got %v, want stratum 3", row)
 	}
 }
@@ -81,8 +80,8 @@ func TestTimeballFollowsNTPsec(t *testing.T) {
 	lab := peers.NewLab(t)
 	server, client, monitor := lab.Host("server"), lab.Host("client"), lab.Host("monitor")
 	peers.NTPsec(t, server, "tos orphan 2 orphanwait 1")
-	d := start(t, client, quickSource(server.IPv4, "")+"server: {}\n"+wrongClock)
-	row := d.follows(90*time.Second, server.IPv4)
+	d := peers.Timeball(t, client, quickSource(server.IPv4, "")+"server: {}\n"+wrongClock)
+	row := follows(t, d, 90*time.Second, server.IPv4)
 	if row.Stratum != 2 || row.ReferenceID != "127.0.0.1" {
 		t.Errorf("ntpd as timeball sees it: got %v, want stratum 2, refid 127.0.0.1", row)
 	}
@@ -97,7 +96,7 @@ func TestQuery(t *testing.T) {
 	server, client := lab.Host("server"), lab.Host("client")
 	peers.Chronyd(t, server, chronyServer)
 	serves(t, client, server.IPv4)
-	out, complaints, err := client.Run(nil, binary(t), "query", server.IPv4.String())
+	out, complaints, err := client.Run(nil, peers.Binary(t), "query", server.IPv4.String())
 	if err != nil {
 		t.Fatalf("query chronyd: %v: %s", err, complaints)
 	}
@@ -109,8 +108,8 @@ func TestQuery(t *testing.T) {
 	}
 	// Both an address without a host and a port without a program.
 	for _, target := range []string{"10.99.255.9", client.IPv4.String()} {
-		_, complaints, err := client.Run(nil, "timeout", "30", binary(t), "query", target)
-		if got := status(err); got != 1 {
+		_, complaints, err := client.Run(nil, "timeout", "30", peers.Binary(t), "query", target)
+		if got := peers.ExitStatus(err); got != 1 {
 			t.Errorf("status of a query that nobody answers: got %d, want 1", got)
 		}
 		if err := oneLine(complaints); err != nil {
@@ -123,17 +122,17 @@ func TestWaitEndsOnceSynchronized(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
-	d := start(t, client, quickSource(server.IPv4, "")+wrongClock)
-	peers.Eventually(t, 20*time.Second, "the daemon answers", func() error { _, err := d.sources(); return err })
-	_, complaints, err := d.command("wait", "--timeout", "1s")
-	if got := status(err); got != 1 {
+	d := peers.Timeball(t, client, quickSource(server.IPv4, "")+wrongClock)
+	peers.Eventually(t, 20*time.Second, "the daemon answers", func() error { _, err := d.Sources(); return err })
+	_, complaints, err := d.Run("wait", "--timeout", "1s")
+	if got := peers.ExitStatus(err); got != 1 {
 		t.Errorf("status of wait without a server: got %d, want 1", got)
 	}
 	if err := oneLine(complaints); err != nil {
 		t.Errorf("complaint of wait: %v", err)
 	}
 	peers.Chronyd(t, server, chronyServer)
-	if _, complaints, err := d.command("wait", "--timeout", "90s", "--max-error", "50ms"); err != nil {
+	if _, complaints, err := d.Run("wait", "--timeout", "90s", "--max-error", "50ms"); err != nil {
 		t.Errorf("wait with a server: %v: %s", err, complaints)
 	}
 }
@@ -145,12 +144,12 @@ func TestTimeballLosesAndFindsChronyd(t *testing.T) {
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
 	first := peers.Chronyd(t, server, chronyServer)
-	d := start(t, client, quickSource(server.IPv4, "")+wrongClock)
-	d.follows(60*time.Second, server.IPv4)
+	d := peers.Timeball(t, client, quickSource(server.IPv4, "")+wrongClock)
+	follows(t, d, 60*time.Second, server.IPv4)
 	_, _ = first.Stop()
-	d.eventually(60*time.Second, "chronyd is unreachable", func(s source) bool { return s.Reach == 0 && s.State == "unreachable" })
+	d.Has(60*time.Second, "chronyd is unreachable", func(s peers.Source) bool { return s.Reach == 0 && s.State == "unreachable" })
 	peers.Chronyd(t, server, chronyServer)
-	d.follows(60*time.Second, server.IPv4)
+	follows(t, d, 60*time.Second, server.IPv4)
 }
 
 func TestSIGTERMEndsTheDaemonAndLeavesTheDrift(t *testing.T) {
@@ -160,9 +159,9 @@ func TestSIGTERMEndsTheDaemonAndLeavesTheDrift(t *testing.T) {
 	peers.Chronyd(t, server, chronyServer)
 	drift := client.Dir + "/drift"
 	clock := fmt.Sprintf("clock: {driver: virtual, virtual: {offset: 10ms, frequency: 20ppm}, drift_file: %s}\n", drift)
-	d := start(t, client, quickSource(server.IPv4, "")+clock)
-	d.follows(60*time.Second, server.IPv4)
-	d.knowsFrequency(90*time.Second, 20e-6)
+	d := peers.Timeball(t, client, quickSource(server.IPv4, "")+clock)
+	follows(t, d, 60*time.Second, server.IPv4)
+	knowsFrequency(t, d, 90*time.Second, 20e-6)
 	took, err := d.Stop()
 	if err != nil || took > 2*time.Second {
 		t.Errorf("end on %v: got %v after %v, want a good end within 2 s", syscall.SIGTERM, err, took)
@@ -173,22 +172,15 @@ func TestSIGTERMEndsTheDaemonAndLeavesTheDrift(t *testing.T) {
 }
 
 // knowsFrequency waits until the daemon knows its clock's frequency within 1 ppm, s/s.
-func (d *timeball) knowsFrequency(within time.Duration, want float64) {
-	d.t.Helper()
-	peers.Eventually(d.t, within, "timeball knows its frequency", func() error {
-		out, complaints, err := d.command("tracking", "--json")
+func knowsFrequency(t *testing.T, d *peers.Daemon, within time.Duration, want float64) {
+	t.Helper()
+	peers.Eventually(t, within, "timeball knows its frequency", func() error {
+		answer, err := d.Tracking()
 		if err != nil {
-			return fmt.Errorf("timeball tracking: %w: %s", err, complaints)
+			return err
 		}
-		var answer struct {
-			Frequency float64 `json:"frequency"`
-			Error     float64 `json:"frequency_error"`
-		}
-		if err := json.Unmarshal([]byte(out), &answer); err != nil {
-			return fmt.Errorf("timeball tracking --json: %w: %q", err, out)
-		}
-		if off := math.Abs(math.Abs(answer.Frequency) - want); answer.Error <= 0 || answer.Error > 1e-6 || off > 2e-6 {
-			return fmt.Errorf("frequency %g ± %g, want a correction of %g", answer.Frequency, answer.Error, want)
+		if off := math.Abs(math.Abs(answer.Frequency) - want); answer.FrequencyError <= 0 || answer.FrequencyError > 1e-6 || off > 2e-6 {
+			return fmt.Errorf("frequency %g ± %g, want a correction of %g", answer.Frequency, answer.FrequencyError, want)
 		}
 		return nil
 	})
@@ -199,8 +191,8 @@ func TestMetricsPassPromtool(t *testing.T) {
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
 	peers.Chronyd(t, server, chronyServer)
-	d := start(t, client, quickSource(server.IPv4, "")+"server: {}\nmetrics: {listen: 127.0.0.1:9123}\n"+wrongClock)
-	d.follows(60*time.Second, server.IPv4)
+	d := peers.Timeball(t, client, quickSource(server.IPv4, "")+"server: {}\nmetrics: {listen: 127.0.0.1:9123}\n"+wrongClock)
+	follows(t, d, 60*time.Second, server.IPv4)
 	if _, err := ask(client, client.IPv4, 3); err != nil {
 		t.Errorf("a request to count: %v", err)
 	}
@@ -253,12 +245,12 @@ func TestTimeballFindsTheFalseticker(t *testing.T) {
 		lines = append(lines, fmt.Sprintf("  - {server: %v, min_poll: -2, max_poll: 0}", h.IPv4))
 	}
 	liar := lab.Host("liar")
-	start(t, liar, "local: {stratum: 3}\nserver: {}\nclock: {driver: virtual, virtual: {offset: 1s}}\n")
+	peers.Timeball(t, liar, "local: {stratum: 3}\nserver: {}\nclock: {driver: virtual, virtual: {offset: 1s}}\n")
 	lines = append(lines, fmt.Sprintf("  - {server: %v, min_poll: -2, max_poll: 0}", liar.IPv4))
-	d := start(t, client, "sources:\n"+strings.Join(lines, "\n")+"\n"+wrongClock)
-	d.eventually(60*time.Second, "the liar is found out", func(s source) bool { return s.at(liar.IPv4) && s.State == "falseticker" })
-	d.eventually(60*time.Second, "a true one is followed", func(s source) bool { return s.State == "selected" && !s.at(liar.IPv4) && small(s.Offset) })
-	out, complaints, err := d.command("explain", liar.IPv4.String())
+	d := peers.Timeball(t, client, "sources:\n"+strings.Join(lines, "\n")+"\n"+wrongClock)
+	d.Has(60*time.Second, "the liar is found out", func(s peers.Source) bool { return s.At(liar.IPv4) && s.State == "falseticker" })
+	d.Has(60*time.Second, "a true one is followed", func(s peers.Source) bool { return s.State == "selected" && !s.At(liar.IPv4) && small(s.Offset) })
+	out, complaints, err := d.Run("explain", liar.IPv4.String())
 	if err != nil || !strings.Contains(out, "falseticker") {
 		t.Errorf("explain: got %q, %v, %s, want the word falseticker", out, err, complaints)
 	}

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"timeball/test/peers"
 )
 
 // makeIn runs make at the module's root, with what it builds put aside.
@@ -92,7 +94,7 @@ func TestTheExampleConfigurationIsGood(t *testing.T) {
 		t.Skip("short: the binary is not built")
 	}
 	example := filepath.Join("..", "..", "configs", "timeball.yaml")
-	out, err := exec.Command(binary(t), "check", "--config", example).CombinedOutput()
+	out, err := exec.Command(peers.Binary(t), "check", "--config", example).CombinedOutput()
 	if err != nil {
 		t.Errorf("timeball check: %v: %s", err, out)
 	}

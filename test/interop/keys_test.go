@@ -44,8 +44,8 @@ func TestTimeballFollowsChronydByKey(t *testing.T) {
 			server, client := lab.Host("server"), lab.Host("client")
 			peers.Chronyd(t, server, fmt.Sprintf("keyfile %s\n%s", peers.ChronyKeys(server, kind.chrony()), chronyServer))
 			capture := peers.Listen(t, client)
-			d := start(t, client, quickSource(server.IPv4, ", key: 7")+kind.ours()+wrongClock)
-			d.follows(60*time.Second, server.IPv4)
+			d := peers.Timeball(t, client, quickSource(server.IPv4, ", key: 7")+kind.ours()+wrongClock)
+			follows(t, d, 60*time.Second, server.IPv4)
 			allSigned(t, capture)
 		})
 	}
@@ -58,7 +58,7 @@ func TestChronydFollowsTimeballByKey(t *testing.T) {
 			t.Parallel()
 			lab := peers.NewLab(t)
 			server, client := lab.Host("server"), lab.Host("client")
-			start(t, server, "local: {stratum: 3}\nserver: {require: key}\nclock: {driver: observe}\n"+kind.ours())
+			peers.Timeball(t, server, "local: {stratum: 3}\nserver: {require: key}\nclock: {driver: observe}\n"+kind.ours())
 			capture := peers.Listen(t, client)
 			c := peers.Chronyd(t, client, fmt.Sprintf("keyfile %s\nserver %v minpoll 0 maxpoll 0 iburst key 7",
 				peers.ChronyKeys(client, kind.chrony()), server.IPv4))
@@ -78,7 +78,7 @@ func TestChronydFollowsTimeballBySHA256OfVersion4(t *testing.T) {
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
 	kind := keyKinds[2]
-	start(t, server, serverConfig+kind.ours())
+	peers.Timeball(t, server, serverConfig+kind.ours())
 	serves(t, client, server.IPv4)
 	c := peers.Chronyd(t, client, fmt.Sprintf("keyfile %s\nserver %v minpoll 0 maxpoll 0 iburst key 7 version 4",
 		peers.ChronyKeys(client, kind.chrony()), server.IPv4))
@@ -116,9 +116,9 @@ func TestAWrongKeyIsNotBelieved(t *testing.T) {
 		server, client := lab.Host("server"), lab.Host("client")
 		peers.Chronyd(t, server, fmt.Sprintf("keyfile %s\n%s", peers.ChronyKeys(server, right.chrony()), chronyServer))
 		serves(t, client, server.IPv4)
-		d := start(t, client, quickSource(server.IPv4, ", key: 7")+wrong.ours()+wrongClock)
+		d := peers.Timeball(t, client, quickSource(server.IPv4, ", key: 7")+wrong.ours()+wrongClock)
 		d.Says(60*time.Second, "unreachable")
-		if sources, err := d.sources(); err != nil || len(sources) != 1 || sources[0].Reach != 0 || sources[0].Offset != nil && *sources[0].Offset != 0 {
+		if sources, err := d.Sources(); err != nil || len(sources) != 1 || sources[0].Reach != 0 || sources[0].Offset != nil && *sources[0].Offset != 0 {
 			t.Errorf("chronyd as timeball sees it: got %v, %v, want reach 0 and nothing measured", sources, err)
 		}
 	})
@@ -126,7 +126,7 @@ func TestAWrongKeyIsNotBelieved(t *testing.T) {
 		t.Parallel()
 		lab := peers.NewLab(t)
 		server, client := lab.Host("server"), lab.Host("client")
-		start(t, server, serverConfig+right.ours())
+		peers.Timeball(t, server, serverConfig+right.ours())
 		serves(t, client, server.IPv4)
 		c := peers.Chronyd(t, client, fmt.Sprintf("keyfile %s\nserver %v minpoll 0 maxpoll 0 iburst key 7",
 			peers.ChronyKeys(client, wrong.chrony()), server.IPv4))
@@ -158,8 +158,8 @@ func TestTimeballFollowsNTPsecByKey(t *testing.T) {
 			lab := peers.NewLab(t)
 			server, client := lab.Host("server"), lab.Host("client")
 			peers.NTPsec(t, server, fmt.Sprintf("keys %s\ntrustedkey 7\ntos orphan 2 orphanwait 1", server.Write("ntp.keys", kind.ntp())))
-			d := start(t, client, quickSource(server.IPv4, ", key: 7")+kind.ours()+wrongClock)
-			d.follows(90*time.Second, server.IPv4)
+			d := peers.Timeball(t, client, quickSource(server.IPv4, ", key: 7")+kind.ours()+wrongClock)
+			follows(t, d, 90*time.Second, server.IPv4)
 		})
 	}
 }
@@ -171,7 +171,7 @@ func TestNTPsecFollowsTimeballByKey(t *testing.T) {
 			t.Parallel()
 			lab := peers.NewLab(t)
 			server, client := lab.Host("server"), lab.Host("client")
-			start(t, server, "local: {stratum: 3}\nserver: {require: key}\nclock: {driver: observe}\n"+kind.ours())
+			peers.Timeball(t, server, "local: {stratum: 3}\nserver: {require: key}\nclock: {driver: observe}\n"+kind.ours())
 			n := peers.NTPsec(t, client, fmt.Sprintf("keys %s\ntrustedkey 7\nserver %v minpoll 0 maxpoll 0 iburst key 7",
 				client.Write("ntp.keys", kind.ntp()), server.IPv4))
 			n.Selects(90*time.Second, server.IPv4.String())

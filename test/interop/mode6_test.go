@@ -20,8 +20,8 @@ func TestNTPQAsksTimeball(t *testing.T) {
 	access := "server: {access: {peer: [10.99.0.0/16, 127.0.0.0/8]}}\n"
 	// This ntpq does not live through a poll exponent below 0.
 	source := fmt.Sprintf("sources: [{server: %v, min_poll: 0, max_poll: 0}]\n", server.IPv4)
-	d := start(t, client, source+access+wrongClock)
-	d.follows(60*time.Second, server.IPv4)
+	d := peers.Timeball(t, client, source+access+wrongClock)
+	follows(t, d, 60*time.Second, server.IPv4)
 	for _, from := range []*peers.Host{client, monitor} {
 		address := client.IPv4.String()
 		if from == client {
@@ -58,7 +58,7 @@ func TestNTPQIsRefusedFromElsewhere(t *testing.T) {
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
 	ntpq := peers.NTPQ(t)
-	start(t, server, serverConfig)
+	peers.Timeball(t, server, serverConfig)
 	serves(t, client, server.IPv4)
 	if out, err := ntpq.Ask(client, "-n", "-c", "rv", server.IPv4.String()); err == nil && strings.Contains(out, "stratum=") {
 		t.Errorf("ntpq from elsewhere: got %q, want nothing", out)
@@ -75,7 +75,7 @@ func TestNTPQSeesAPeer(t *testing.T) {
 	ours, theirs := lab.Host("ours"), lab.Host("theirs")
 	ntpq := peers.NTPQ(t)
 	peers.Chronyd(t, theirs, chronyServer)
-	start(t, ours, fmt.Sprintf("sources: [{peer: %v, unauthenticated: true, min_poll: 0, max_poll: 0}]\nserver: {}\n%s", theirs.IPv4, wrongClock))
+	peers.Timeball(t, ours, fmt.Sprintf("sources: [{peer: %v, unauthenticated: true, min_poll: 0, max_poll: 0}]\nserver: {}\n%s", theirs.IPv4, wrongClock))
 	peers.Eventually(t, 60*time.Second, "ntpq -p shows the peer", func() error {
 		rows, err := ntpq.Peers(ours, "127.0.0.1")
 		if err != nil || len(rows) != 1 || rows[0].Remote != theirs.IPv4.String() {

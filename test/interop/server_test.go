@@ -18,7 +18,7 @@ func serverLab(t *testing.T) (server, client *peers.Host) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	server, client = lab.Host("server"), lab.Host("client")
-	start(t, server, serverConfig)
+	peers.Timeball(t, server, serverConfig)
 	serves(t, client, server.IPv4)
 	return server, client
 }
@@ -130,8 +130,8 @@ func TestServerIsSilentToWhatIsNoRequest(t *testing.T) {
 func TestASecondDaemonOnThePortIsRefused(t *testing.T) {
 	server, _ := serverLab(t)
 	config := server.Write("second.yaml", serverConfig+"control: {socket: "+server.Dir+"/second.sock}\n")
-	_, complaints, err := server.Run(nil, "timeout", "10", binary(t), "run", "--config", config)
-	if got := status(err); got != 1 {
+	_, complaints, err := server.Run(nil, "timeout", "10", peers.Binary(t), "run", "--config", config)
+	if got := peers.ExitStatus(err); got != 1 {
 		t.Errorf("status of the second daemon: got %d, want 1", got)
 	}
 	if !strings.Contains(complaints, "123") {

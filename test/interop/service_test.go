@@ -4,9 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,16 +20,16 @@ type supervisor struct {
 	told map[string]int
 }
 
-// supervise opens a notification socket in the host's directory and gives the
-// environment that names it.
-func supervise(t *testing.T, h *peers.Host) (*supervisor, []string) {
+// supervise opens a notification socket in the host's directory and gives the words by
+// which a daemon is started that knows of it.
+func supervise(t *testing.T, h *peers.Host) (s *supervisor, by []string) {
 	t.Helper()
 	path := filepath.Join(h.Dir, "notify.sock")
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &supervisor{told: map[string]int{}}
+	s = &supervisor{told: map[string]int{}}
 	t.Cleanup(func() { _ = socket.Close() })
 	go func() {
 		message := make([]byte, 4096)
@@ -47,7 +45,7 @@ func supervise(t *testing.T, h *peers.Host) (*supervisor, []string) {
 			s.mu.Unlock()
 		}
 	}()
-	return s, []string{"NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=1000000"}
+	return s, []string{"env", "NOTIFY_SOCKET=" + path, "WATCHDOG_USEC=1000000"}
 }
 
 func (s *supervisor) times(word string) int {
@@ -71,8 +69,8 @@ func (s *supervisor) hears(t *testing.T, word string, times int) {
 func TestTheServiceSaysHowItIs(t *testing.T) {
 	t.Parallel()
 	h := peers.NewLab(t).Host("host")
-	systemd, env := supervise(t, h)
-	d := start(t, h, serverConfig, env...)
+	systemd, by := supervise(t, h)
+	d := peers.Timeball(t, h, serverConfig, by...)
 	systemd.hears(t, "READY=1", 1)
 	systemd.hears(t, "WATCHDOG=1", 3)
 	serves(t, h, h.IPv4)
@@ -95,27 +93,26 @@ func TestReload(t *testing.T) {
 	first, second, client := lab.Host("first"), lab.Host("second"), lab.Host("client")
 	peers.Chronyd(t, first, chronyServer)
 	peers.Chronyd(t, second, chronyServer)
-	d := start(t, client, quickSource(first.IPv4, "")+wrongClock)
-	d.follows(60*time.Second, first.IPv4)
+	d := peers.Timeball(t, client, quickSource(first.IPv4, "")+wrongClock)
+	follows(t, d, 60*time.Second, first.IPv4)
 
-	d.configure(client, "sources: [{server: here, min_poll: 99}]\n")
+	d.Configure("sources: [{server: here, min_poll: 99}]\n")
 	d.Signal(syscall.SIGHUP)
 	d.Says(20*time.Second, "reload refused")
-	if sources, err := d.sources(); err != nil || len(sources) != 1 || sources[0].Reach != 255 {
+	if sources, err := d.Sources(); err != nil || len(sources) != 1 || sources[0].Reach != 255 {
 		t.Errorf("after a bad reload: got %v, %v, want the source as it was", sources, err)
 	}
 
 	both := fmt.Sprintf("sources: [{server: %q, min_poll: -2, max_poll: 0}, {server: %q, min_poll: -2, max_poll: 0}]\n", first.IPv4, second.IPv4)
-	d.configure(client, both+wrongClock)
-	d.Signal(syscall.SIGHUP)
-	d.eventually(60*time.Second, "the second source is there", func(s source) bool { return s.at(second.IPv4) })
-	sources, err := d.sources()
+	d.Reload(both + wrongClock)
+	d.Has(60*time.Second, "the second source is there", func(s peers.Source) bool { return s.At(second.IPv4) })
+	sources, err := d.Sources()
 	for _, s := range sources {
-		if s.at(first.IPv4) && s.Reach != 255 {
+		if s.At(first.IPv4) && s.Reach != 255 {
 			t.Errorf("the first source after a good reload: got %v, %v, want its reach kept", s, err)
 		}
 	}
-	d.eventually(60*time.Second, "the second source is reached", func(s source) bool { return s.at(second.IPv4) && s.Reach == 255 && small(s.Offset) })
+	d.Has(60*time.Second, "the second source is reached", func(s peers.Source) bool { return s.At(second.IPv4) && s.Reach == 255 && small(s.Offset) })
 }
 
 // Limits of an idle daemon with four sources at their ordinary polls.
@@ -134,43 +131,21 @@ func TestAnIdleDaemonIsSmallAndQuiet(t *testing.T) {
 		peers.Chronyd(t, h, chronyServer)
 		lines = append(lines, fmt.Sprintf("  - server: %v", h.IPv4))
 	}
-	d := start(t, client, "sources:\n"+strings.Join(lines, "\n")+"\nserver: {}\nmetrics: {listen: 127.0.0.1:9123}\nclock: {driver: virtual}\n")
-	d.eventually(60*time.Second, "one is followed", func(s source) bool { return s.State == "selected" })
+	d := peers.Timeball(t, client, "sources:\n"+strings.Join(lines, "\n")+"\nserver: {}\nmetrics: {listen: 127.0.0.1:9123}\nclock: {driver: virtual}\n")
+	d.Has(60*time.Second, "one is followed", func(s peers.Source) bool { return s.State == "selected" })
 	// The first quick samples are no idling, and what others do on this machine costs
 	// everybody: the quietest of the spans counts.
 	quietest := 1.0
 	for range 4 {
-		before, began := d.worked(), time.Now()
+		before, began := d.Worked(), time.Now()
 		time.Sleep(15 * time.Second)
-		quietest = min(quietest, (d.worked()-before).Seconds()/time.Since(began).Seconds())
+		quietest = min(quietest, (d.Worked()-before).Seconds()/time.Since(began).Seconds())
 	}
-	t.Logf("memory: %.1f MiB; share of a core: %.4f %%", float64(d.memory())/(1<<20), quietest*100)
-	if got := d.memory(); got > idleMemory {
+	t.Logf("memory: %.1f MiB; share of a core: %.4f %%", float64(d.Memory())/(1<<20), quietest*100)
+	if got := d.Memory(); got > idleMemory {
 		t.Errorf("memory: got %d octets, want at most %d", got, idleMemory)
 	}
 	if quietest > idleShare {
 		t.Errorf("share of a core: got %.3f %%, want at most %.3f %%", quietest*100, idleShare*100)
 	}
-}
-
-// worked is the processor time that the daemon has had, in all its threads.
-func (d *timeball) worked() time.Duration {
-	d.t.Helper()
-	threads, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(d.Pid()), "task", "*", "schedstat"))
-	if err != nil || len(threads) == 0 {
-		d.t.Fatalf("threads of the daemon: %v, %v", threads, err)
-	}
-	var sum time.Duration
-	for _, thread := range threads {
-		text, err := os.ReadFile(thread)
-		if err != nil {
-			continue // a thread that has just ended
-		}
-		nanos, err := strconv.ParseInt(strings.Fields(string(text))[0], 10, 64)
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		sum += time.Duration(nanos)
-	}
-	return sum
 }

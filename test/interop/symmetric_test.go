@@ -38,7 +38,7 @@ func TestChronydActiveFollowsTimeballPassive(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	ours, theirs := lab.Host("ours"), lab.Host("theirs")
-	start(t, ours, serverConfig+"symmetric: {passive: true, unauthenticated: true}\n")
+	peers.Timeball(t, ours, serverConfig+"symmetric: {passive: true, unauthenticated: true}\n")
 	serves(t, theirs, ours.IPv4)
 	capture := peers.Listen(t, theirs)
 	c := peers.Chronyd(t, theirs, fmt.Sprintf("peer %v minpoll 0 maxpoll 0\nallow all", ours.IPv4))
@@ -55,9 +55,9 @@ func TestTimeballPassiveFollowsChronydActive(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	ours, theirs, monitor := lab.Host("ours"), lab.Host("theirs"), lab.Host("monitor")
-	d := start(t, ours, "server: {}\nsymmetric: {passive: true, unauthenticated: true}\n"+wrongClock)
+	d := peers.Timeball(t, ours, "server: {}\nsymmetric: {passive: true, unauthenticated: true}\n"+wrongClock)
 	peers.Chronyd(t, theirs, fmt.Sprintf("peer %v minpoll 0 maxpoll 0\n%s", ours.IPv4, chronyServer))
-	row := d.follows(120*time.Second, theirs.IPv4)
+	row := follows(t, d, 120*time.Second, theirs.IPv4)
 	if row.Mode != "passive" || row.Stratum != 3 {
 		t.Errorf("chronyd as timeball sees it: got %v, want passive, stratum 3", row)
 	}
@@ -73,8 +73,8 @@ func TestTimeballActiveFollowsChronyd(t *testing.T) {
 	peers.Chronyd(t, theirs, chronyServer)
 	capture := peers.Listen(t, ours)
 	config := fmt.Sprintf("sources: [{peer: %v, unauthenticated: true, min_poll: 0, max_poll: 0}]\nserver: {}\n", theirs.IPv4)
-	d := start(t, ours, config+wrongClock)
-	row := d.follows(120*time.Second, theirs.IPv4)
+	d := peers.Timeball(t, ours, config+wrongClock)
+	row := follows(t, d, 120*time.Second, theirs.IPv4)
 	if row.Mode != "active" || row.Stratum != 3 {
 		t.Errorf("chronyd as timeball sees it: got %v, want active, stratum 3", row)
 	}
@@ -90,11 +90,11 @@ func TestTimeballAndChronydAreBothActive(t *testing.T) {
 	ours, theirs := lab.Host("ours"), lab.Host("theirs")
 	key := keyKinds[3]
 	config := fmt.Sprintf("sources: [{peer: %v, key: 7, min_poll: 0, max_poll: 0}]\nserver: {}\n%s", theirs.IPv4, key.ours())
-	d := start(t, ours, config+wrongClock)
+	d := peers.Timeball(t, ours, config+wrongClock)
 	conf := fmt.Sprintf("keyfile %s\npeer %v minpoll 0 maxpoll 0 key 7\n%s",
 		peers.ChronyKeys(theirs, key.chrony()), ours.IPv4, chronyServer)
 	c := peers.Chronyd(t, theirs, conf)
-	row := d.follows(120*time.Second, theirs.IPv4)
+	row := follows(t, d, 120*time.Second, theirs.IPv4)
 	if row.Mode != "active" {
 		t.Errorf("chronyd as timeball sees it: got %v, want active", row)
 	}
@@ -112,7 +112,7 @@ func TestAStrangerMobilizesNothing(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	ours, theirs := lab.Host("ours"), lab.Host("theirs")
-	d := start(t, ours, serverConfig+"symmetric: {passive: true, keys: [7]}\n"+keyKinds[3].ours())
+	d := peers.Timeball(t, ours, serverConfig+"symmetric: {passive: true, keys: [7]}\n"+keyKinds[3].ours())
 	serves(t, theirs, ours.IPv4)
 	capture := peers.Listen(t, ours)
 	peers.Chronyd(t, theirs, fmt.Sprintf("peer %v minpoll 0 maxpoll 0\n%s", ours.IPv4, chronyServer))
@@ -128,7 +128,7 @@ func TestAStrangerMobilizesNothing(t *testing.T) {
 		}
 		return nil
 	})
-	sources, err := d.sources()
+	sources, err := d.Sources()
 	if err != nil || len(sources) != 0 {
 		t.Errorf("sources: got %v, %v, want none", sources, err)
 	}

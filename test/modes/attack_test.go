@@ -125,8 +125,8 @@ func TestNoForgedPacketMovesTheClock(t *testing.T) {
 			n := newNetwork(t, m.ipv6)
 			attacker := n.lab.Host("attacker")
 			wireTap := listen(t, n.subject)
-			r := start(t, n.reference, reference+m.reference(n))
-			d := start(t, n.subject, wrongClock+m.subject(n))
+			r := peers.Timeball(t, n.reference, reference+m.reference(n))
+			d := peers.Timeball(t, n.subject, wrongClock+m.subject(n))
 			g := newTruth(t, n.monitor, n.addr(n.subject), n.addr(n.reference))
 			g.converges(t, d)
 			packets := wireTap.packets()
@@ -136,7 +136,7 @@ func TestNoForgedPacketMovesTheClock(t *testing.T) {
 			list := weather(t, packets, n.reference, netip.AddrPortFrom(right, 123), netip.AddrPortFrom(m.to(n), 123), m.theirs)
 			list = append(list, weather(t, packets, n.subject, netip.AddrPortFrom(ours, 123), netip.AddrPortFrom(right, 123), m.ours)...)
 			list = append(list, forged{netip.AddrPortFrom(right, 123), netip.AddrPortFrom(ours, port), lie(wire.ModeServer)})
-			rejected := stands(t, g, []*daemon{d, r}, right, forger, list)
+			rejected := stands(t, g, []*peers.Daemon{d, r}, right, forger, list)
 			if m.theirs != wire.ModeServer && rejected < 100 { // a client has left the port before the lie is there
 				t.Errorf("packets refused: got %d, want most of the attacker's", rejected)
 			}
@@ -160,15 +160,15 @@ type vitals struct {
 	memory, log, sources, accepted, rejected int
 }
 
-func vitalsOf(t *testing.T, d *daemon, follows netip.Addr) vitals {
+func vitalsOf(t *testing.T, d *peers.Daemon, follows netip.Addr) vitals {
 	t.Helper()
-	list, err := d.associations()
+	list, err := d.Associations()
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := vitals{memory: d.memory(), log: len(d.Log()), sources: len(list)}
+	v := vitals{memory: d.Memory(), log: len(d.Log()), sources: len(list)}
 	for _, a := range list {
-		if (source{Address: a.Address}).at(follows) {
+		if (peers.Source{Address: a.Address}).At(follows) {
 			v.accepted = a.Accepted
 			for _, count := range a.Rejected {
 				v.rejected += count
@@ -180,7 +180,7 @@ func vitalsOf(t *testing.T, d *daemon, follows netip.Addr) vitals {
 
 // stands attacks daemons, the first of which follows a server, and watches. It says how
 // many packets that one refused.
-func stands(t *testing.T, g *truth, daemons []*daemon, server netip.Addr, s sender, list []forged) (rejected int) {
+func stands(t *testing.T, g *truth, daemons []*peers.Daemon, server netip.Addr, s sender, list []forged) (rejected int) {
 	t.Helper()
 	var before []vitals
 	for _, d := range daemons {
@@ -209,15 +209,15 @@ func stands(t *testing.T, g *truth, daemons []*daemon, server netip.Addr, s send
 	if sent < len(list)*10 {
 		t.Errorf("packets forged: got %d, want %d a second", sent, 10*len(list))
 	}
-	daemons[0].has(30*time.Second, "the true server is selected and reached", func(s source) bool {
-		return s.at(server) && s.State == "selected" && s.Reach&0xf == 0xf
+	daemons[0].Has(30*time.Second, "the true server is selected and reached", func(s peers.Source) bool {
+		return s.At(server) && s.State == "selected" && s.Reach&0xf == 0xf
 	})
 	return rejected
 }
 
 // hasNotGrown holds a daemon's vitals to those of before: memory by no more than a
 // garbage collector's slack, the log by a line or two.
-func (v vitals) hasNotGrown(t *testing.T, d *daemon, before vitals) {
+func (v vitals) hasNotGrown(t *testing.T, d *peers.Daemon, before vitals) {
 	t.Helper()
 	if v.memory > before.memory+8<<20 {
 		t.Errorf("memory of %s: got %d octets after %d, want it flat", d.Host.Name, v.memory, before.memory)

@@ -189,15 +189,15 @@ func TestEveryModeConverges(t *testing.T) {
 			t.Parallel()
 			n := newNetwork(t, m.ipv6)
 			wireTap := listen(t, n.subject)
-			start(t, n.reference, reference+m.reference(n))
-			d := start(t, n.subject, wrongClock+m.subject(n))
+			peers.Timeball(t, n.reference, reference+m.reference(n))
+			d := peers.Timeball(t, n.subject, wrongClock+m.subject(n))
 			subject, right := n.subject.IPv4, n.reference.IPv4
 			if n.ipv6 {
 				subject, right = n.subject.IPv6, n.reference.IPv6
 			}
 			t.Log(newTruth(t, n.monitor, subject, right).converges(t, d))
-			d.has(10*time.Second, "the reference is selected", func(s source) bool {
-				return s.State == "selected" && (s.at(right) || s.at(n.links[right]))
+			d.Has(10*time.Second, "the reference is selected", func(s peers.Source) bool {
+				return s.State == "selected" && (s.At(right) || s.At(n.links[right]))
 			})
 			m.proves(t, n, between(n.global(wireTap.packets()), n.subject, n.reference))
 		})

@@ -37,7 +37,7 @@ func up(t *testing.T, h *peers.Host, addr netip.Addr) {
 
 // away takes a host's eth0 out of its namespace, by way of another daemon's, and puts it
 // back: as when a card is pulled, its addresses and groups are gone.
-func away(t *testing.T, h *peers.Host, own, other *daemon) {
+func away(t *testing.T, h *peers.Host, own, other *peers.Daemon) {
 	t.Helper()
 	link(t, h, "link", "set", "eth0", "down")
 	link(t, h, "link", "set", "eth0", "name", "pulled")
@@ -47,16 +47,16 @@ func away(t *testing.T, h *peers.Host, own, other *daemon) {
 }
 
 // hearsMore waits until a daemon has accepted more packets of mode 5 of its source.
-func hearsMore(t *testing.T, d *daemon, server *peers.Host) {
+func hearsMore(t *testing.T, d *peers.Daemon, server *peers.Host) {
 	t.Helper()
 	first := -1
 	peers.Eventually(t, 20*time.Second, d.Host.Name+" hears the broadcasts", func() error {
-		sources, err := d.sources()
+		sources, err := d.Sources()
 		if err != nil {
 			return err
 		}
 		for _, s := range sources {
-			if !s.at(server.IPv4) && !s.at(server.IPv6) {
+			if !s.At(server.IPv4) && !s.At(server.IPv6) {
 				continue
 			}
 			if first < 0 || s.Samples < first {
@@ -79,8 +79,8 @@ func TestGroupsAreJoinedAgain(t *testing.T) {
 			t.Parallel()
 			lab := peers.NewLab(t)
 			server, client := lab.Host("server"), lab.Host("client")
-			s := start(t, server, fmt.Sprintf("%sserver: {multicast: [{group: '%s', interface: eth0, interval: 250ms, key: 7}]}\n%s", reference, tt.group, keys))
-			d := start(t, client, fmt.Sprintf("sources: [{multicast_client: {group: '%s', interface: eth0}, key: 7}]\nserver: {}\n%s%s", tt.group, keys, wrongClock))
+			s := peers.Timeball(t, server, fmt.Sprintf("%sserver: {multicast: [{group: '%s', interface: eth0, interval: 250ms, key: 7}]}\n%s", reference, tt.group, keys))
+			d := peers.Timeball(t, client, fmt.Sprintf("sources: [{multicast_client: {group: '%s', interface: eth0}, key: 7}]\nserver: {}\n%s%s", tt.group, keys, wrongClock))
 			hearsMore(t, d, server)
 			down(t, client)
 			up(t, client, client.IPv4)
@@ -101,9 +101,9 @@ func TestAnAddressMayChange(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
-	start(t, server, reference+"server: {}\n")
-	d := start(t, client, fmt.Sprintf("sources: [{server: %v, min_poll: -1, max_poll: -1}]\nserver: {}\n%s", server.IPv4, wrongClock))
-	d.follows(30*time.Second, server.IPv4)
+	peers.Timeball(t, server, reference+"server: {}\n")
+	d := peers.Timeball(t, client, fmt.Sprintf("sources: [{server: %v, min_poll: -1, max_poll: -1}]\nserver: {}\n%s", server.IPv4, wrongClock))
+	d.Selects(30*time.Second, server.IPv4)
 	later := func(a netip.Addr) netip.Addr {
 		b := a.As4()
 		b[3] += 100
@@ -111,8 +111,8 @@ func TestAnAddressMayChange(t *testing.T) {
 	}
 	link(t, client, "address", "del", client.IPv4.String()+"/24", "dev", "eth0")
 	up(t, client, later(client.IPv4))
-	d.has(20*time.Second, "the source answers to the new address", func(s source) bool {
-		return s.at(server.IPv4) && s.State == "selected" && s.Reach&0x1f == 0x1f
+	d.Has(20*time.Second, "the source answers to the new address", func(s peers.Source) bool {
+		return s.At(server.IPv4) && s.State == "selected" && s.Reach&0x1f == 0x1f
 	})
 	link(t, server, "address", "add", later(server.IPv4).String()+"/24", "dev", "eth0")
 	h := served(t, client, later(server.IPv4), "by its new address", func(h *wire.Header) bool { return h.Stratum == 3 })

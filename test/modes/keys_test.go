@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -13,29 +12,15 @@ import (
 	"timeball/test/peers"
 )
 
-// reload puts another configuration in place and has the daemon read it.
-func (d *daemon) reload(config string) {
-	d.t.Helper()
-	d.configure(d.Host, config)
-	before := strings.Count(d.Log(), "configuration reloaded")
-	d.Signal(syscall.SIGHUP)
-	peers.Eventually(d.t, 10*time.Second, "the configuration is reloaded", func() error {
-		if strings.Count(d.Log(), "configuration reloaded") == before {
-			return fmt.Errorf("no line says so")
-		}
-		return nil
-	})
-}
-
 // keyFile has `timeball keygen` make a key file on a host.
 func keyFile(t *testing.T, h *peers.Host, name, kind string) string {
 	t.Helper()
 	path := filepath.Join(h.Dir, name)
-	if _, complaints, err := h.Run(nil, program(t), "keygen", "--id", "7", "--type", kind, "--file", path); err != nil {
+	if _, complaints, err := h.Run(nil, peers.Binary(t), "keygen", "--id", "7", "--type", kind, "--file", path); err != nil {
 		t.Fatalf("keygen: %v: %s", err, complaints)
 	}
-	if _, _, err := h.Run(nil, program(t), "keygen", "--id", "7", "--type", kind, "--file", path); exitStatus(err) != 1 {
-		t.Errorf("keygen over a key file: got status %d, want 1", exitStatus(err))
+	if _, _, err := h.Run(nil, peers.Binary(t), "keygen", "--id", "7", "--type", kind, "--file", path); peers.ExitStatus(err) != 1 {
+		t.Errorf("keygen over a key file: got status %d, want 1", peers.ExitStatus(err))
 	}
 	info, err := os.Stat(path)
 	if err != nil || info.Mode().Perm() != 0o600 {
@@ -66,15 +51,15 @@ func TestEveryTypeOfKeySigns(t *testing.T) {
 			file := keyFile(t, server, "keys.yaml", kind)
 			common := func(h *peers.Host) string { return fmt.Sprintf("keys: %s\n", shareKey(t, file, h, "shared.yaml")) }
 			capture := listen(t, server)
-			start(t, server, fmt.Sprintf("%ssymmetric: {passive: true, keys: [7]}\nserver: {require: key, broadcast: [{address: %v, interface: eth0, interval: 500ms, key: 7}]}\n%s",
+			peers.Timeball(t, server, fmt.Sprintf("%ssymmetric: {passive: true, keys: [7]}\nserver: {require: key, broadcast: [{address: %v, interface: eth0, interval: 500ms, key: 7}]}\n%s",
 				reference, lab.Broadcast(), common(server)))
 			for h, source := range map[*peers.Host]string{
 				client:   fmt.Sprintf("server: %v, min_poll: -1, max_poll: 0", server.IPv4),
 				peer:     fmt.Sprintf("peer: %v, min_poll: -1, max_poll: 0", server.IPv4),
 				listener: "broadcast_client: {interface: eth0}",
 			} {
-				d := start(t, h, fmt.Sprintf("sources: [{%s, key: 7}]\n%s%s", source, wrongClock, common(h)))
-				d.follows(60*time.Second, server.IPv4)
+				d := peers.Timeball(t, h, fmt.Sprintf("sources: [{%s, key: 7}]\n%s%s", source, wrongClock, common(h)))
+				d.Selects(60*time.Second, server.IPv4)
 			}
 			for _, p := range capture.packets() {
 				if !p.HasMAC || p.KeyID != 7 {
@@ -97,29 +82,24 @@ func TestKeysAreReloaded(t *testing.T) {
 	clientConfig := func(file string) string {
 		return fmt.Sprintf("sources: [{server: %v, key: 7, min_poll: -2, max_poll: -2}]\n%skeys: %s\n", server.IPv4, wrongClock, shareKey(t, file, client, filepath.Base(file)))
 	}
-	s := start(t, server, serverConfig(first))
-	c := start(t, client, clientConfig(first))
-	c.follows(30*time.Second, server.IPv4)
-	s.reload(serverConfig(second))
-	c.has(30*time.Second, "the old key is not believed any more", func(row source) bool {
-		return row.at(server.IPv4) && row.Reach&0xf == 0
+	s := peers.Timeball(t, server, serverConfig(first))
+	c := peers.Timeball(t, client, clientConfig(first))
+	c.Selects(30*time.Second, server.IPv4)
+	s.Reload(serverConfig(second))
+	c.Has(30*time.Second, "the old key is not believed any more", func(row peers.Source) bool {
+		return row.At(server.IPv4) && row.Reach&0xf == 0
 	})
-	c.reload(clientConfig(second))
-	c.follows(30*time.Second, server.IPv4)
+	c.Reload(clientConfig(second))
+	c.Selects(30*time.Second, server.IPv4)
 
 	// A key file that others can read is refused, and what is in force stays.
 	if err := os.Chmod(second, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	s.Signal(syscall.SIGHUP)
-	peers.Eventually(t, 10*time.Second, "the reload is refused", func() error {
-		if !strings.Contains(s.Log(), "reload refused") {
-			return fmt.Errorf("no line says so")
-		}
-		return nil
-	})
+	s.Says(10*time.Second, "reload refused")
 	if answered(t, client, server.IPv4, question(wire.ModeClient), wire.ModeServer) {
 		t.Error("an unsigned request was answered after the reload was refused")
 	}
-	c.has(10*time.Second, "the client is still answered", func(row source) bool { return row.at(server.IPv4) && row.Reach == 255 })
+	c.Has(10*time.Second, "the client is still answered", func(row peers.Source) bool { return row.At(server.IPv4) && row.Reach == 255 })
 }

@@ -45,7 +45,7 @@ func TestTheLocalClockIsServedAsOthersExpect(t *testing.T) {
 			t.Parallel()
 			lab := peers.NewLab(t)
 			server, client := lab.Host("server"), lab.Host("client")
-			start(t, server, tt.local+"server: {}\nclock: {driver: observe}\n")
+			peers.Timeball(t, server, tt.local+"server: {}\nclock: {driver: observe}\n")
 			h := served(t, client, server.IPv4, "its own time", func(h *wire.Header) bool { return h.Leap == wire.LeapNone })
 			if h.Stratum != tt.stratum || h.ReferenceID.Format(h.Stratum) != tt.id {
 				t.Errorf("stratum and reference id: got %d, %s, want %d, %s", h.Stratum, h.ReferenceID.Format(h.Stratum), tt.stratum, tt.id)
@@ -68,8 +68,8 @@ func TestTheLocalClockServesWhileTheSourceIsLost(t *testing.T) {
 	lab := peers.NewLab(t)
 	upper, server, client := lab.Host("upper"), lab.Host("server"), lab.Host("client")
 	const upperConfig = "local: {stratum: 2}\nserver: {}\nclock: {driver: observe}\n"
-	u := start(t, upper, upperConfig)
-	start(t, server, fmt.Sprintf("sources: [{server: %v, min_poll: -2, max_poll: -2}]\nserver: {}\nlocal: {stratum: 8, activate: 3s}\n%s", upper.IPv4, wrongClock))
+	u := peers.Timeball(t, upper, upperConfig)
+	peers.Timeball(t, server, fmt.Sprintf("sources: [{server: %v, min_poll: -2, max_poll: -2}]\nserver: {}\nlocal: {stratum: 8, activate: 3s}\n%s", upper.IPv4, wrongClock))
 	is := func(stratum uint8, id string) func(*wire.Header) bool {
 		return func(h *wire.Header) bool {
 			return h.Leap == wire.LeapNone && h.Stratum == stratum && h.ReferenceID.Format(stratum) == id
@@ -79,7 +79,7 @@ func TestTheLocalClockServesWhileTheSourceIsLost(t *testing.T) {
 	served(t, client, server.IPv4, "the source's time", is(3, from))
 	u.Stop()
 	served(t, client, server.IPv4, "its own time", is(8, "127.127.1.1"))
-	again := start(t, upper, upperConfig)
+	again := peers.Timeball(t, upper, upperConfig)
 	served(t, client, server.IPv4, "the source's time again", is(3, from))
 	if ended, err := again.Ended(); ended {
 		t.Errorf("the source: got its end, %v", err)
@@ -92,7 +92,7 @@ func TestOrphansElectOne(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	hosts := []*peers.Host{lab.Host("one"), lab.Host("two"), lab.Host("three")}
-	var daemons []*daemon
+	var daemons []*peers.Daemon
 	for i, h := range hosts {
 		var lines []string
 		for _, other := range hosts {
@@ -100,24 +100,24 @@ func TestOrphansElectOne(t *testing.T) {
 				lines = append(lines, fmt.Sprintf("{server: %v, min_poll: -1, max_poll: -1}", other.IPv4))
 			}
 		}
-		daemons = append(daemons, start(t, h, fmt.Sprintf("sources: [%s]\nserver: {}\nlocal: {stratum: 6, orphan: true}\n"+
+		daemons = append(daemons, peers.Timeball(t, h, fmt.Sprintf("sources: [%s]\nserver: {}\nlocal: {stratum: 6, orphan: true}\n"+
 			"clock: {driver: virtual, virtual: {offset: %dms}}\n", strings.Join(lines, ", "), 20*i)))
 	}
 	elected := agreeOnOne(t, daemons)
 	daemons[elected].Stop()
-	left := append(append([]*daemon{}, daemons[:elected]...), daemons[elected+1:]...)
+	left := append(append([]*peers.Daemon{}, daemons[:elected]...), daemons[elected+1:]...)
 	agreeOnOne(t, left)
 }
 
 // agreeOnOne waits until, for some seconds on end, one orphan serves its own time and
 // all others follow it; it says which.
-func agreeOnOne(t *testing.T, daemons []*daemon) (elected int) {
+func agreeOnOne(t *testing.T, daemons []*peers.Daemon) (elected int) {
 	t.Helper()
 	look := func() error {
 		elected = -1
-		var all []tracking
+		var all []peers.Tracking
 		for i, d := range daemons {
-			s, err := d.tracking()
+			s, err := d.Tracking()
 			if err != nil {
 				return err
 			}

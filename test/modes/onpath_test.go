@@ -67,14 +67,14 @@ func TestNoForgedReplyIsBelieved(t *testing.T) {
 			fill := func(text string) string {
 				return fmt.Sprintf(text+"%.0[1]v%.0[2]v", n.reference.IPv4, n.lab.Broadcast())
 			}
-			start(t, n.reference, reference+fill(tt.reference)+bothKeys)
-			d := start(t, n.subject, wrongClock+fill(tt.subject)+bothKeys)
+			peers.Timeball(t, n.reference, reference+fill(tt.reference)+bothKeys)
+			d := peers.Timeball(t, n.subject, wrongClock+fill(tt.subject)+bothKeys)
 			g := newTruth(t, n.monitor, n.subject.IPv4, n.reference.IPv4)
 			t.Log(g.converges(t, d))
 			if err := g.holds(5 * time.Second); err != nil {
 				t.Error(err)
 			}
-			row := d.follows(10*time.Second, n.reference.IPv4)
+			row := d.Selects(10*time.Second, n.reference.IPv4)
 			if row.Poll > 0 {
 				t.Errorf("poll after forged RATE and DENY: got %d, want -1", row.Poll)
 			}
@@ -118,8 +118,8 @@ func TestNoReplayFromOtherAddressesMovesTheClock(t *testing.T) {
 			attacker := n.lab.Host("attacker")
 			strangersBehind(t, attacker, n.subject, n.reference)
 			wireTap := listen(t, n.subject)
-			r := start(t, n.reference, reference+m.reference(n))
-			d := start(t, n.subject, wrongClock+m.subject(n))
+			r := peers.Timeball(t, n.reference, reference+m.reference(n))
+			d := peers.Timeball(t, n.subject, wrongClock+m.subject(n))
 			g := newTruth(t, n.monitor, n.addr(n.subject), n.addr(n.reference))
 			g.converges(t, d)
 			forger := peers.Forge(t, attacker)
@@ -146,7 +146,7 @@ func TestNoReplayFromOtherAddressesMovesTheClock(t *testing.T) {
 			if after.memory > before.memory+growthAtMost {
 				t.Errorf("memory of %s: got %d octets after %d, want it bounded", victim.Host.Name, after.memory, before.memory)
 			}
-			d.follows(20*time.Second, n.addr(n.reference))
+			d.Selects(20*time.Second, n.addr(n.reference))
 		})
 	}
 }
@@ -163,8 +163,8 @@ func TestLateBroadcastsFromOtherAddressesDoNotMoveTheClock(t *testing.T) {
 	strangersBehind(t, attacker, n.subject, n.reference)
 	forger := peers.Forge(t, attacker)
 	wireTap := listen(t, n.subject)
-	start(t, n.reference, reference+fmt.Sprintf("server: {broadcast: [{address: %v, interface: eth0, interval: 250ms, key: 7}]}\n", n.lab.Broadcast())+keys)
-	d := start(t, n.subject, wrongClock+"sources: [{broadcast_client: {interface: eth0}, key: 7}]\nserver: {}\n"+keys)
+	peers.Timeball(t, n.reference, reference+fmt.Sprintf("server: {broadcast: [{address: %v, interface: eth0, interval: 250ms, key: 7}]}\n", n.lab.Broadcast())+keys)
+	d := peers.Timeball(t, n.subject, wrongClock+"sources: [{broadcast_client: {interface: eth0}, key: 7}]\nserver: {}\n"+keys)
 	g := newTruth(t, n.monitor, n.subject.IPv4, n.reference.IPv4)
 	g.converges(t, d)
 	relay := netip.MustParsePrefix("198.18.0.0/24")
@@ -185,16 +185,16 @@ func TestLateBroadcastsFromOtherAddressesDoNotMoveTheClock(t *testing.T) {
 		})
 	})
 	if err := g.holds(40 * time.Second); err != nil {
-		sources, _ := d.sources()
+		sources, _ := d.Sources()
 		t.Errorf("under late broadcasts: %v; sources: %v", err, sources)
 	}
-	d.follows(10*time.Second, n.reference.IPv4)
-	sources, err := d.sources()
+	d.Selects(10*time.Second, n.reference.IPv4)
+	sources, err := d.Sources()
 	if err != nil || asked.Load() < relays {
 		t.Errorf("relays asked: got %d requests, %v, want each relay to be put to the test", asked.Load(), err)
 	}
 	for _, s := range sources {
-		if !s.at(n.reference.IPv4) && (s.State == "selected" || s.State == "combined") {
+		if !s.At(n.reference.IPv4) && (s.State == "selected" || s.State == "combined") {
 			t.Errorf("a relay: got %v, want it left alone", s)
 		}
 	}

@@ -145,13 +145,13 @@ const (
 )
 
 // converges waits until the true error of a daemon is good and stays so.
-func (g *truth) converges(t testing.TB, d *daemon) converged {
+func (g *truth) converges(t testing.TB, d *peers.Daemon) converged {
 	t.Helper()
 	var c converged
 	var since time.Time // the zero value: not good now
 	ticker := time.NewTicker(200 * time.Millisecond)
 	defer ticker.Stop()
-	for ; time.Since(d.begun) < limit; <-ticker.C {
+	for ; time.Since(d.Begun) < limit; <-ticker.C {
 		now := time.Now()
 		offset, _, err := g.errorNow()
 		switch {
@@ -164,7 +164,7 @@ func (g *truth) converges(t testing.TB, d *daemon) converged {
 			c.last, c.worst = offset, max(c.worst, offset.Abs())
 		}
 		if !since.IsZero() && now.Sub(since) >= steady {
-			c.after = since.Sub(d.begun)
+			c.after = since.Sub(d.Begun)
 			return c
 		}
 		if ended, err := d.Ended(); ended {

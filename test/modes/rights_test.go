@@ -52,7 +52,7 @@ func TestAccessRightsOnTheWire(t *testing.T) {
 	for _, name := range names {
 		hosts = append(hosts, lab.Host(name))
 	}
-	d := start(t, server, fmt.Sprintf("%ssymmetric: {passive: true, unauthenticated: true}\nserver:\n  access:\n    peer: [%v/32, '%v/128']\n"+
+	d := peers.Timeball(t, server, fmt.Sprintf("%ssymmetric: {passive: true, unauthenticated: true}\nserver:\n  access:\n    peer: [%v/32, '%v/128']\n"+
 		"    server: [%v/32, '%v/128']\n    synchronization: [%v/32, '%v/128']\n    query: [%v/32, '%v/128']\n", reference,
 		hosts[0].IPv4, hosts[0].IPv6, hosts[1].IPv4, hosts[1].IPv6, hosts[2].IPv4, hosts[2].IPv6, hosts[3].IPv4, hosts[3].IPv6))
 	served(t, hosts[0], server.IPv4, "the time", func(h *wire.Header) bool { return h.Stratum == 3 })
@@ -71,7 +71,7 @@ func TestAccessRightsOnTheWire(t *testing.T) {
 }
 
 // mobilizes sends mode 1 from a host's port 123 and looks for its association.
-func mobilizes(t *testing.T, d *daemon, h *peers.Host, want bool) {
+func mobilizes(t *testing.T, d *peers.Daemon, h *peers.Host, want bool) {
 	t.Helper()
 	forger := peers.Forge(t, h)
 	to := netip.AddrPortFrom(d.Host.IPv4, 123)
@@ -79,12 +79,12 @@ func mobilizes(t *testing.T, d *daemon, h *peers.Host, want bool) {
 		t.Fatal(err)
 	}
 	there := func() error {
-		sources, err := d.sources()
+		sources, err := d.Sources()
 		if err != nil {
 			return err
 		}
 		for _, s := range sources {
-			if s.at(h.IPv4) && s.Mode == "passive" && s.Dynamic {
+			if s.At(h.IPv4) && s.Mode == "passive" && s.Dynamic {
 				return nil
 			}
 		}
@@ -115,11 +115,11 @@ func TestAccessRightsGovernBroadcasts(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
-	start(t, server, fmt.Sprintf("%sserver: {broadcast: [{address: %v, interface: eth0, interval: 250ms, key: 7}]}\n%s", reference, lab.Broadcast(), keys))
+	peers.Timeball(t, server, fmt.Sprintf("%sserver: {broadcast: [{address: %v, interface: eth0, interval: 250ms, key: 7}]}\n%s", reference, lab.Broadcast(), keys))
 	config := func(right string) string {
 		return fmt.Sprintf("%ssources: [{broadcast_client: {interface: eth0}, key: 7}]\nserver: {access: {%s: [%v/32]}}\n%s", wrongClock, right, server.IPv4, keys)
 	}
-	d := start(t, client, config("synchronization"))
+	d := peers.Timeball(t, client, config("synchronization"))
 	capture := listen(t, client)
 	peers.Eventually(t, 20*time.Second, "broadcasts come", func() error {
 		if n := len(recorded(capture.packets(), server, wire.ModeBroadcast)); n < 12 {
@@ -127,14 +127,14 @@ func TestAccessRightsGovernBroadcasts(t *testing.T) {
 		}
 		return nil
 	})
-	if sources, err := d.sources(); err != nil || len(sources) != 0 {
+	if sources, err := d.Sources(); err != nil || len(sources) != 0 {
 		t.Errorf("sources without the right: got %v, %v, want none", sources, err)
 	}
-	d.reload(config("peer"))
-	d.follows(30*time.Second, server.IPv4)
-	d.reload(config("synchronization"))
+	d.Reload(config("peer"))
+	d.Selects(30*time.Second, server.IPv4)
+	d.Reload(config("synchronization"))
 	peers.Eventually(t, 10*time.Second, "the association ends with the right", func() error {
-		if sources, err := d.sources(); err != nil || len(sources) != 0 {
+		if sources, err := d.Sources(); err != nil || len(sources) != 0 {
 			return fmt.Errorf("sources: %v, %v", sources, err)
 		}
 		return nil
@@ -146,7 +146,7 @@ func TestAnIgnoredInterfaceHearsNothing(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
-	d := start(t, server, reference+"symmetric: {passive: true, unauthenticated: true}\nserver: {interfaces: {ignore: [eth0]}, access: {peer: [0.0.0.0/0, '::/0']}}\n")
+	d := peers.Timeball(t, server, reference+"symmetric: {passive: true, unauthenticated: true}\nserver: {interfaces: {ignore: [eth0]}, access: {peer: [0.0.0.0/0, '::/0']}}\n")
 	served(t, server, netip.MustParseAddr("127.0.0.1"), "by the loopback interface", func(h *wire.Header) bool { return h.Stratum == 3 })
 	for _, to := range []netip.Addr{server.IPv4, server.IPv6} {
 		if answered(t, client, to, question(wire.ModeClient), wire.ModeServer) {
@@ -165,7 +165,7 @@ func TestRequireKeyOnTheWire(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
-	start(t, server, reference+"server: {require: key}\n"+bothKeys)
+	peers.Timeball(t, server, reference+"server: {require: key}\n"+bothKeys)
 	key, other := testKey(t), skeletonKey(t)
 	stranger, err := mac.NewKey(keyID, mac.AES128, []byte("another secret!!"))
 	if err != nil {

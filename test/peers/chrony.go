@@ -21,13 +21,21 @@ type Chrony struct {
 // files and its control socket lie is added.
 func Chronyd(t testing.TB, h *Host, conf string) *Chrony {
 	t.Helper()
-	daemon := Unpack(t, "chrony", "usr/sbin/chronyd")
-	c := &Chrony{chronyc: Unpack(t, "chrony", "usr/bin/chronyc"), socket: filepath.Join(h.Dir, "chronyd.sock")}
-	conf += fmt.Sprintf("\npidfile %s\nbindcmdaddress %s\ncmdport 0\n", filepath.Join(h.Dir, "chronyd.pid"), c.socket)
-	path := h.Write("chrony.conf", conf)
-	c.Process = h.Start("chronyd", daemon.Env(), daemon.Path, "-x", "-d", "-u", "root", "-f", path)
+	env, argv := ChronydCommand(t, h, conf)
+	c := &Chrony{chronyc: Unpack(t, "chrony", "usr/bin/chronyc"), socket: chronydSocket(h)}
+	c.Process = h.Start("chronyd", env, argv...)
 	return c
 }
+
+// ChronydCommand is the command that starts it, for who does that himself.
+func ChronydCommand(t testing.TB, h *Host, conf string) (env, argv []string) {
+	t.Helper()
+	daemon := Unpack(t, "chrony", "usr/sbin/chronyd")
+	conf += fmt.Sprintf("\npidfile %s\nbindcmdaddress %s\ncmdport 0\n", filepath.Join(h.Dir, "chronyd.pid"), chronydSocket(h))
+	return daemon.Env(), []string{daemon.Path, "-x", "-d", "-u", "root", "-f", h.Write("chrony.conf", conf)}
+}
+
+func chronydSocket(h *Host) string { return filepath.Join(h.Dir, "chronyd.sock") }
 
 // ChronyKeys writes a key file of chrony's form and gives its path. Lines are "ID TYPE
 // HEX:..." or "ID TYPE ASCII:...".

@@ -17,7 +17,7 @@ type Forger struct{ socket *os.File }
 func Forge(t testing.TB, h *Host) *Forger {
 	t.Helper()
 	f := &Forger{}
-	err := h.inside(func() error {
+	err := h.Inside(func() error {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 		if err != nil {
 			return err

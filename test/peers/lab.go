@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -113,7 +114,7 @@ func (l *Lab) namespace(host string) {
 	l.ip("-n", name, "link", "set", "lo", "up")
 }
 
-// Host is one machine of the network: a namespace with lo and eth0.
+// Host is one machine: a namespace with lo and eth0 in a Lab, or Here.
 type Host struct {
 	Name string
 	IPv4 netip.Addr
@@ -122,9 +123,30 @@ type Host struct {
 	// Unix socket's path must be.
 	Dir string
 
-	lab       *Lab
-	namespace string
+	t         testing.TB
+	namespace string // "": this machine itself
 	processes int
+}
+
+// newHost gives a host its directory.
+func newHost(t testing.TB, name string) *Host {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "tb")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return &Host{Name: name, Dir: dir, t: t}
+}
+
+// Here is this machine itself, by its loopback interface, for tests that need neither a
+// network nor root. What runs here keeps the test's rights: its clock must not be the
+// machine's.
+func Here(t testing.TB) *Host {
+	t.Helper()
+	h := newHost(t, "this machine")
+	h.IPv4, h.IPv6 = netip.AddrFrom4([4]byte{127, 0, 0, 1}), netip.IPv6Loopback()
+	return h
 }
 
 // Broadcast is the subnet's broadcast address.
@@ -136,19 +158,10 @@ func (l *Lab) Broadcast() netip.Addr {
 func (l *Lab) Host(name string) *Host {
 	l.t.Helper()
 	l.hosts++
-	dir, err := os.MkdirTemp("", "tb")
-	if err != nil {
-		l.t.Fatal(err)
-	}
-	l.t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	h := &Host{
-		Name:      name,
-		IPv4:      netip.AddrFrom4([4]byte{10, 99, byte(l.id), byte(l.hosts)}),
-		IPv6:      netip.AddrFrom16([16]byte{0: 0xfd, 3: 0x99, 5: byte(l.id), 15: byte(l.hosts)}),
-		Dir:       dir,
-		lab:       l,
-		namespace: l.name(name),
-	}
+	h := newHost(l.t, name)
+	h.IPv4 = netip.AddrFrom4([4]byte{10, 99, byte(l.id), byte(l.hosts)})
+	h.IPv6 = netip.AddrFrom16([16]byte{0: 0xfd, 3: 0x99, 5: byte(l.id), 15: byte(l.hosts)})
+	h.namespace = l.name(name)
 	l.namespace(name)
 	l.quiet(h.namespace)
 	l.connect(h)
@@ -182,10 +195,10 @@ func (l *Lab) connect(h *Host) {
 
 // Write puts a file into the host's directory and gives its path.
 func (h *Host) Write(name, text string) string {
-	h.lab.t.Helper()
+	h.t.Helper()
 	path := filepath.Join(h.Dir, name)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		h.lab.t.Fatal(err)
+		h.t.Fatal(err)
 	}
 	return path
 }
@@ -193,11 +206,14 @@ func (h *Host) Write(name, text string) string {
 // withoutClock is how each program starts: CAP_SYS_TIME taken away for good.
 var withoutClock = []string{"setpriv", "--bounding-set", "-sys_time", "--inh-caps", "-sys_time"}
 
-// Command prepares a command that will run on the host, without the right to set the
-// clock. ip and setpriv replace themselves: the command's process id is the program's.
+// Command prepares a command that will run on the host; in a namespace without the right
+// to set the clock. ip and setpriv replace themselves: the command's process id is the
+// program's.
 func (h *Host) Command(env []string, argv ...string) *exec.Cmd {
-	args := append([]string{"netns", "exec", h.namespace}, withoutClock...)
-	cmd := exec.Command("ip", append(args, argv...)...)
+	if h.namespace != "" {
+		argv = slices.Concat([]string{"ip", "netns", "exec", h.namespace}, withoutClock, argv)
+	}
+	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Env = append(append(os.Environ(), "LC_ALL=C"), env...)
 	cmd.Dir = h.Dir
 	return cmd

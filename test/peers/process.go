@@ -2,6 +2,7 @@ package peers
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -14,8 +15,9 @@ import (
 
 // Process is a program that runs on a host until its test ends. What it says is kept.
 type Process struct {
-	Name string
-	Host *Host
+	Name  string
+	Host  *Host
+	Begun time.Time // just before its start
 
 	t    testing.TB
 	cmd  *exec.Cmd
@@ -27,25 +29,35 @@ type Process struct {
 // grace is how long a program may take to end after SIGTERM.
 const grace = 3 * time.Second
 
-// Start runs a program on the host in the foreground, in a process group of its own; its
-// test's end ends it.
+// Start runs a program on the host in the foreground; its test's end ends it.
 func (h *Host) Start(name string, env []string, argv ...string) *Process {
-	t := h.lab.t
+	h.t.Helper()
+	cmd := h.Command(env, argv...)
+	// A process group of its own; on this machine itself the test's, so that an interrupt
+	// ends both.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: h.namespace != ""}
+	return h.StartCommand(name, cmd)
+}
+
+// StartCommand is Start for a command that was prepared.
+func (h *Host) StartCommand(name string, cmd *exec.Cmd) *Process {
+	t := h.t
 	t.Helper()
-	h.processes++
-	p := &Process{Name: name, Host: h, t: t, cmd: h.Command(env, argv...), log: &buffer{}, done: make(chan struct{})}
-	p.cmd.Stdout, p.cmd.Stderr = p.log, p.log
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if err := p.cmd.Start(); err != nil {
+	p := &Process{Name: name, Host: h, t: t, cmd: cmd, log: &buffer{}, done: make(chan struct{})}
+	cmd.Stdout, cmd.Stderr = p.log, p.log
+	p.Begun = time.Now()
+	if err := cmd.Start(); err != nil {
 		t.Fatalf("start %s on %s: %v", name, h.Name, err)
 	}
 	go func() {
-		p.err = p.cmd.Wait()
+		p.err = cmd.Wait()
 		close(p.done)
 	}()
 	t.Cleanup(func() {
 		p.Stop()
-		if t.Failed() {
+		if strings.Contains(p.Log(), "goroutine ") {
+			t.Errorf("the log of %s on %s holds a panic:\n%s", name, h.Name, p.Log())
+		} else if t.Failed() {
 			t.Logf("%s on %s said:\n%s", name, h.Name, tail(p.Log(), 60))
 		}
 	})
@@ -66,6 +78,29 @@ func (p *Process) Ended() (bool, error) {
 	default:
 		return false, nil
 	}
+}
+
+// Ends waits until the program has ended by itself and gives its exit status.
+func (p *Process) Ends(within time.Duration) int {
+	p.t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(within):
+		p.t.Fatalf("%s on %s has not ended within %v", p.Name, p.Host.Name, within)
+	}
+	return ExitStatus(p.err)
+}
+
+// ExitStatus is the exit status of a command, -1 when there is none.
+func ExitStatus(err error) int {
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &exit):
+		return exit.ExitCode()
+	}
+	return -1
 }
 
 // Signal sends a signal to the program.
@@ -126,6 +161,16 @@ func (p *Process) Says(within time.Duration, words string) {
 		}
 		return fmt.Errorf("the last it said: %s", tail(p.Log(), 3))
 	})
+}
+
+// Said counts the lines of the program's log that have the words.
+func (p *Process) Said(words string) (lines int) {
+	for line := range strings.Lines(p.Log()) {
+		if strings.Contains(line, words) {
+			lines++
+		}
+	}
+	return lines
 }
 
 // tail is the last lines of a text.
