@@ -122,7 +122,8 @@ type ListenConfig struct {
 	// is called on a socket's goroutine and must not block. With hardware stamps there
 	// may be two for a datagram: the kernel's, then the card's.
 	OnTransmitted func(id uint32, at ntptime.Instant, kind model.StampKind)
-	// ReceiveBuffer in octets, DefaultReceiveBuffer if 0.
+	// ReceiveBuffer in octets, DefaultReceiveBuffer if 0. A process that may not exceed the
+	// system's limit (net.core.rmem_max) gets what that allows: see Port.ReceiveBuffer.
 	ReceiveBuffer int
 	// StaleAfter is the age, by its kernel stamp, from which a request is dropped when
 	// more are waiting behind it; DefaultStaleAfter if 0, never if negative.

@@ -22,6 +22,7 @@ type socket interface {
 	localAddr() netip.AddrPort
 	ignore(ifindexes []int) // interfaces whose datagrams are dropped
 	counters() Counters
+	receiveBuffer() int // octets as asked for, 0 if unknown
 	close() error
 }
 
@@ -206,6 +207,17 @@ func (p *Port) Counters() Counters {
 		sum.add(s.counters())
 	}
 	return sum
+}
+
+// ReceiveBuffer is the smallest receive buffer of the port's sockets in octets, in the
+// measure of ListenConfig.ReceiveBuffer, and what was asked for; 0 where it cannot be told.
+func (p *Port) ReceiveBuffer() (granted, asked int) {
+	for i, s := range p.sockets {
+		if g := s.receiveBuffer(); i == 0 || g < granted {
+			granted = g
+		}
+	}
+	return granted, p.cfg.ReceiveBuffer
 }
 
 // Refresh looks at the interfaces of this host again: groups are joined on interfaces

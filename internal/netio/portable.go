@@ -71,6 +71,9 @@ func (s *portable) localAddr() netip.AddrPort { return s.local }
 
 func (s *portable) ignore(ifindexes []int) { s.ignored.Store(&ifindexes) }
 
+// receiveBuffer is 0: package net does not tell.
+func (s *portable) receiveBuffer() int { return 0 }
+
 func (s *portable) close() error { return s.conn.Close() }
 
 func (s *portable) counters() Counters {

@@ -138,6 +138,18 @@ func (s *shard) counters() Counters {
 	}
 }
 
+// receiveBuffer is what the kernel granted. It counts its own bookkeeping in and doubles
+// what is asked for (socket(7)).
+func (s *shard) receiveBuffer() int {
+	var octets int
+	_ = s.control(func(fd int) error {
+		var err error
+		octets, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+		return err
+	})
+	return octets / 2
+}
+
 // overflow is how many datagrams the kernel has dropped on this socket, 0 if it does not tell.
 func (s *shard) overflow() uint64 {
 	var drops uint64

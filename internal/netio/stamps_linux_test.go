@@ -209,6 +209,28 @@ func TestStaleRequestsAreDroppedUnderOverloadOnly(t *testing.T) {
 	}
 }
 
+func TestReceiveBufferTellsWhatWasGranted(t *testing.T) {
+	for _, tt := range []struct {
+		name                    string
+		configured, asked, most int
+	}{
+		{"what every system allows", 65536, 65536, 65536},
+		{"less than the kernel's least", 100, 100, 65536},
+		{"nothing in particular", 0, DefaultReceiveBuffer, DefaultReceiveBuffer},
+	} {
+		cfg := loopback(false)
+		cfg.ReceiveBuffer = tt.configured
+		granted, asked := listenAt(t, cfg, echo).ReceiveBuffer()
+		if asked != tt.asked || granted <= 0 || granted > tt.most {
+			t.Errorf("%s: granted %d of %d, want up to %d of %d", tt.name, granted, asked, tt.most, tt.asked)
+		}
+	}
+	portable := listenAt(t, loopback(true), echo)
+	if granted, _ := portable.ReceiveBuffer(); granted != 0 {
+		t.Errorf("portable driver: granted %d, want 0 for unknown", granted)
+	}
+}
+
 func TestDatagramsBeyondTheBufferAreCounted(t *testing.T) {
 	cfg := loopback(false)
 	cfg.ReceiveBuffer = 4096
