@@ -219,6 +219,21 @@ associations   no room            6
 // squeeze makes one blank of each run of them: columns are as wide as the whole table needs.
 func squeeze(text string) string { return regexp.MustCompile(` +`).ReplaceAllString(text, " ") }
 
+func TestAnAddressThatIsNotServedIsNamed(t *testing.T) {
+	list := []control.NotListening{{Address: "192.0.2.1:123", Reason: "it is not there"}}
+	const want = "NOTHING IS SERVED AT 192.0.2.1:123: it is not there\n"
+	var status, stats bytes.Buffer
+	if err := printStatus(&status, &control.Status{Daemon: control.Daemon{NotListening: list}}); err != nil || !strings.Contains(status.String(), want) {
+		t.Errorf("status: got %v,\n%s\nwant %q in it", err, status.String(), want)
+	}
+	if err := printServerStats(&stats, &control.ServerStats{NotListening: list}); err != nil || !strings.HasPrefix(stats.String(), want) {
+		t.Errorf("serverstats: got %v,\n%s\nwant %q first", err, stats.String(), want)
+	}
+	if strings.Contains(stats.String(), "no port is open") {
+		t.Error("serverstats says that there is no server section")
+	}
+}
+
 func TestAChainThatEndsEarlySaysWhy(t *testing.T) {
 	var out bytes.Buffer
 	if err := printTrace(&out, &control.Trace{Steps: []control.TraceStep{{Stratum: 16, Error: "a digest"}}}); err != nil {

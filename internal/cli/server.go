@@ -20,7 +20,8 @@ func newServerStats() *cobra.Command {
 }
 
 func printServerStats(w io.Writer, s *control.ServerStats) error {
-	if len(s.Listeners) == 0 {
+	printNotListening(w, s.NotListening)
+	if len(s.Listeners) == 0 && len(s.NotListening) == 0 {
 		_, err := fmt.Fprintln(w, "no port is open: there is no server section")
 		return err
 	}

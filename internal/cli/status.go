@@ -25,8 +25,16 @@ func printStatus(w io.Writer, s *control.Status) error {
 	if s.Daemon.ReloadError != "" {
 		fmt.Fprintf(w, "THE LAST RELOAD WAS REFUSED, the configuration before is in force: %s\n", s.Daemon.ReloadError)
 	}
+	printNotListening(w, s.Daemon.NotListening)
 	fmt.Fprintf(w, "timeball %s, up %s, clock %s\n\n", s.Daemon.Version, formatAge(s.Daemon.Uptime), s.Daemon.Clock)
 	return printSources(w, &control.Sources{Sources: s.Sources}, false)
+}
+
+// printNotListening names the addresses at which nothing is served.
+func printNotListening(w io.Writer, list []control.NotListening) {
+	for _, l := range list {
+		fmt.Fprintf(w, "NOTHING IS SERVED AT %s: %s\n", l.Address, l.Reason)
+	}
 }
 
 // headline says in one line whether the clock can be trusted.

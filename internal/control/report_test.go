@@ -232,8 +232,9 @@ func TestKeysOfTheReportsAreStable(t *testing.T) {
 			"nts_nak nts_rate_limited nts_received rate_limited received send_errors drops drops.overflow drops.stale drops.truncated drops.ignored_interface drops.overlong"},
 		"trace": {Trace{Steps: []TraceStep{{Name: "a", Error: "b"}}}, "steps",
 			"address delay error leap name offset reference_id root_delay root_dispersion stratum"},
-		"status": {map[string]any{"x": StatusReport(s, now, Daemon{Revision: "r", Configuration: "c", ReloadError: "e", Clock: "kernel"}).Daemon}, "x",
-			"clock configuration reload_error revision uptime version"},
+		"status": {map[string]any{"x": StatusReport(s, now, Daemon{Revision: "r", Configuration: "c", ReloadError: "e", Clock: "kernel",
+			NotListening: []NotListening{{}}}).Daemon}, "x",
+			"clock configuration not_listening not_listening.address not_listening.reason reload_error revision uptime version"},
 		"tracking": {map[string]any{"x": TrackingReport(s, now)}, "x", "address error_bound estimated_error frequency frequency_error jitter last_step_age " +
 			"last_update_age leap leap_pending offset panic_offset poll_interval precision reference_id reference_time root_delay root_dispersion " +
 			"slew source state steps steps_total stratum synchronized tai updates"},

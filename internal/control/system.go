@@ -74,6 +74,14 @@ type Daemon struct {
 	Configuration string  `json:"configuration,omitempty"` // path
 	ReloadError   string  `json:"reload_error,omitempty"`  // why the last reload was refused
 	Clock         string  `json:"clock,omitempty"`         // driver
+	// NotListening are addresses of the configuration at which nothing is served now.
+	NotListening []NotListening `json:"not_listening,omitempty"`
+}
+
+// NotListening is an address at which nothing is served, and why.
+type NotListening struct {
+	Address string `json:"address"`
+	Reason  string `json:"reason"`
 }
 
 // Status is the report of `timeball status`: tracking, the daemon, the sources.
@@ -90,8 +98,10 @@ func StatusReport(s *model.Snapshot, now ntptime.Instant, d Daemon) Status {
 
 // ServerStats is the report of `timeball serverstats`.
 type ServerStats struct {
-	Listeners []Listener    `json:"listeners"`
-	Packets   []PacketCount `json:"packets"`
+	Listeners []Listener `json:"listeners"`
+	// NotListening are addresses of the configuration at which nothing is served now.
+	NotListening []NotListening `json:"not_listening,omitempty"`
+	Packets      []PacketCount  `json:"packets"`
 	// AssociationDrops are packets for associations that came faster than they were read.
 	AssociationDrops uint64 `json:"association_drops"`
 }

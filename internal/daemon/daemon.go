@@ -128,9 +128,7 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 	if d.control, err = openControl(d, cfg); err != nil {
 		return err
 	}
-	m, err := openMetrics(d, cfg)
-	d.metrics.Store(m)
-	return err
+	return d.openMetricsOrWait(cfg)
 }
 
 // openClock makes the clock driver that the configuration names.

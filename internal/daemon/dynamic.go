@@ -305,6 +305,7 @@ func (g *registry) startSenders() {
 	if server == nil {
 		return
 	}
+	g.setTTLs()
 	for i := range server.Broadcast {
 		b := &server.Broadcast[i]
 		g.startSender(association.Config{
@@ -314,7 +315,6 @@ func (g *registry) startSenders() {
 	}
 	for i := range server.Multicast {
 		m := &server.Multicast[i]
-		g.d.ports.setTTL(m.Group, m.TTL)
 		g.startSender(association.Config{
 			Name: senderName("multicast", m.Group, m.Interface), Remote: netip.AddrPortFrom(m.Group, m.Port), Interface: m.Interface,
 			Interval: m.Interval, Key: g.key(m.Key), Version: m.Version,

@@ -57,11 +57,16 @@ type listener struct {
 	address netip.AddrPort                    // as configured
 	shards  []atomic.Pointer[responder.Shard] // one for each socket
 	bare    bool                              // the shards have no tables
+	zone    int                               // index of the interface that its zone names, 0: none
+	gone    atomic.Bool                       // this machine does not have the address now
 }
 
 // newListener gives each socket of a port its shard.
 func (p *portSet) newListener(port *netio.Port, address netip.AddrPort) *listener {
 	l := &listener{Port: port, address: address, shards: make([]atomic.Pointer[responder.Shard], port.Workers())}
+	if zone := address.Addr().Zone(); zone != "" {
+		l.zone = zoneIndex(zone)
+	}
 	l.renew(p)
 	return l
 }

@@ -103,6 +103,9 @@ func (s metricsSource) Server() *metrics.Server {
 		return nil
 	}
 	server := &metrics.Server{Broadcast: s.d.broadcastsSent()}
+	for _, l := range p.notListening() {
+		server.NotListening = append(server.NotListening, l.Address)
+	}
 	for _, l := range p.list() {
 		sockets := l.Counters()
 		server.Listeners = append(server.Listeners, metrics.Listener{

@@ -31,6 +31,7 @@ type portSet struct {
 	dropped  atomic.Uint64 // packets that the registry or an association had no room for
 
 	mu      sync.Mutex
+	missing []missingAddress       // configured, and not there yet
 	groups  map[groupKey]*listener // heard by sockets of their own (lab)
 	closed  bool
 	waiting map[uint32]stampOwner // at most maxWaiting
@@ -53,19 +54,21 @@ type stampOwner struct {
 const maxWaiting = 4096
 
 // openPorts opens the sockets that a configuration needs; none without a server, a
-// peer or a broadcast client.
+// peer or a broadcast client. Addresses that this machine does not have are waited for.
 func openPorts(d *Daemon, cfg *config.Config) (*portSet, error) {
 	p := &portSet{d: d, waiting: map[uint32]stampOwner{}, groups: map[groupKey]*listener{}}
 	p.makeTables(cfg.Server)
 	var opened []*listener
 	for _, address := range listenAddresses(cfg, d.opts.Port) {
-		l, err := p.open(cfg, address)
+		l, err := p.openOrWait(cfg, address)
 		if err != nil {
 			p.setList(opened)
 			p.close()
 			return nil, err
 		}
-		opened = append(opened, l)
+		if l != nil {
+			opened = append(opened, l)
+		}
 	}
 	p.setList(opened)
 	p.stranger = p.newStranger()
@@ -79,7 +82,7 @@ func (p *portSet) setList(list []*listener) { p.ports.Store(&list) }
 
 // open opens the sockets of one address.
 func (p *portSet) open(cfg *config.Config, address netip.AddrPort) (*listener, error) {
-	port, err := netio.Listen(p.listenConfig(cfg, address))
+	port, err := netio.Listen(p.listenConfig(cfg, numbered(address)))
 	if err != nil {
 		return nil, explainListen(err)
 	}
@@ -170,6 +173,7 @@ func (p *portSet) watchInterfaces(ctx context.Context) error {
 	for warned := false; ; warned = true {
 		monitor, err := netio.OpenMonitor()
 		if err == nil {
+			p.interfacesChanged(ctx) // what came between the look before and the watch is told by nobody
 			err = monitor.Run(ctx, func() { p.interfacesChanged(ctx) })
 		}
 		if err != nil && !warned {

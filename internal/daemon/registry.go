@@ -127,6 +127,7 @@ func (g *registry) startSource(source config.Source) {
 // addresses, by which loops are found, and the interfaces that listening sources name.
 func (g *registry) interfacesChanged() {
 	g.d.setAddresses()
+	g.lookAtAddresses()
 	g.tendListens()
 	g.reconfigure()
 }
@@ -143,6 +144,7 @@ func (g *registry) reconfigure() {
 func (g *registry) tendAll() {
 	now := g.d.clock.Now().Raw
 	g.d.endSilence(g.config)
+	g.lookAtAddresses()
 	g.countFalsetickers()
 	for _, e := range g.entries {
 		g.tendEntry(e, now)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"reflect"
 	"slices"
 	"sync"
@@ -150,28 +151,20 @@ func (d *Daemon) setLevel(cfg *config.Config) {
 	}
 }
 
-// portChange is the sockets to be opened and closed at a reload.
+// portChange is the addresses that are wanted after a reload, and the sockets opened for it.
 type portChange struct {
 	set    *portSet
+	wanted []netip.AddrPort
 	opened []*listener
-	kept   []*listener
-	closed []*listener
 }
 
-// preparePorts opens what is new; an address that stays keeps its sockets.
+// preparePorts opens what is new; an address that stays keeps its sockets, or is waited
+// for as it was. One that is new must be there: a reload takes all or nothing.
 func (d *Daemon) preparePorts(next *config.Config) (*portChange, error) {
-	change := &portChange{set: d.ports}
+	change := &portChange{set: d.ports, wanted: listenAddresses(next, d.opts.Port)}
 	d.ports.makeTables(next.Server)
-	wanted := listenAddresses(next, d.opts.Port)
-	for _, l := range d.ports.list() {
-		if slices.Contains(wanted, l.address) {
-			change.kept = append(change.kept, l)
-		} else {
-			change.closed = append(change.closed, l)
-		}
-	}
-	for _, address := range wanted {
-		if slices.ContainsFunc(change.kept, func(l *listener) bool { return l.address == address }) {
+	for _, address := range change.wanted {
+		if d.ports.listens(address) || d.ports.awaits(address) {
 			continue
 		}
 		l, err := d.ports.open(next, address)
@@ -187,9 +180,16 @@ func (d *Daemon) preparePorts(next *config.Config) (*portChange, error) {
 	return change, nil
 }
 
+// listens reports whether there are sockets of an address.
+func (p *portSet) listens(address netip.AddrPort) bool {
+	return slices.ContainsFunc(p.list(), func(l *listener) bool { return l.address == address })
+}
+
 // closes reports whether a socket with this port is to be closed.
 func (c *portChange) closes(port uint16) bool {
-	return slices.ContainsFunc(c.closed, func(l *listener) bool { return l.LocalAddr().Port() == port })
+	return slices.ContainsFunc(c.set.list(), func(l *listener) bool {
+		return !slices.Contains(c.wanted, l.address) && l.LocalAddr().Port() == port
+	})
 }
 
 // discard closes what was opened for a reload that does not happen.
@@ -199,10 +199,20 @@ func (c *portChange) discard() {
 	}
 }
 
-// commit serves what was opened and closes what is no longer wanted.
+// commit serves what was opened and closes what is no longer wanted. Addresses may have
+// come and gone since it was prepared; both changes are made by the registry's goroutine.
 func (c *portChange) commit(g *group) {
-	c.set.setList(append(c.kept, c.opened...))
-	for _, l := range c.kept {
+	var kept, closed []*listener
+	for _, l := range c.set.list() {
+		if slices.Contains(c.wanted, l.address) {
+			kept = append(kept, l)
+		} else {
+			closed = append(closed, l)
+		}
+	}
+	c.set.setList(slices.Concat(kept, c.opened))
+	c.set.awaitOnly(c.wanted)
+	for _, l := range kept {
 		if l.bare && c.set.tables.Load() != nil {
 			l.renew(c.set)
 			c.set.stranger.renew(c.set)
@@ -211,7 +221,7 @@ func (c *portChange) commit(g *group) {
 	for _, l := range c.opened {
 		c.set.serve(g, l)
 	}
-	for _, l := range c.closed {
+	for _, l := range closed {
 		if err := l.Close(); err != nil {
 			c.set.d.log.Warn("socket not closed in order", zap.Error(err))
 		}

@@ -85,6 +85,7 @@ func (d *Daemon) about() control.Daemon {
 	return control.Daemon{
 		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started).Seconds(),
 		Configuration: d.opts.Path, ReloadError: d.reloads.problem(), Clock: string(d.driver),
+		NotListening: d.ports.notListening(),
 	}
 }
 
@@ -118,7 +119,7 @@ func (p *portSet) counters() (sum responder.Counters) {
 
 // serverStats reports what has been done with requests.
 func (p *portSet) serverStats() control.ServerStats {
-	stats := control.ServerStats{AssociationDrops: p.dropped.Load()}
+	stats := control.ServerStats{AssociationDrops: p.dropped.Load(), NotListening: p.notListening()}
 	counted := p.counters()
 	for _, l := range p.list() {
 		stats.Listeners = append(stats.Listeners, l.report())

@@ -153,8 +153,14 @@ func (out sink) source(r *model.SourceReport, peer model.SourceID, now ntptime.I
 
 func (out sink) server(s *Server) {
 	var sum responder.Counters
+	for _, address := range s.NotListening {
+		out.put(serverListening, 0, address)
+	}
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
+		if !slices.Contains(s.NotListening, l.Address) {
+			out.put(serverListening, 1, l.Address)
+		}
 		out.listener(l)
 		addCounters(&sum, &l.Counters)
 	}

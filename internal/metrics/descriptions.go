@@ -100,6 +100,7 @@ var associationDrops = define(counter, "ntp_association_dropped_packets_total", 
 
 // Serving.
 var (
+	serverListening      = define(gauge, "ntp_server_listening", "1 where requests are served; 0, this machine does not have the address at present.", "listen_address")
 	serverReceived       = define(counter, "ntp_server_received_packets_total", "Packets received.", "listen_address")
 	serverAccepted       = define(counter, "ntp_server_accepted_packets_total", "Packets answered with the time.", "listen_address")
 	serverDenied         = define(counter, "ntp_server_denied_packets_total", "Packets refused for want of rights or a valid MAC.", "listen_address")

@@ -46,9 +46,12 @@ type Process struct {
 // Server is what has been served.
 type Server struct {
 	Listeners []Listener
-	Clients   responder.ClientTotals
-	Broadcast uint64 // packets sent in mode 5
-	NTS       *NTS   // nil: no key establishment
+	// NotListening are addresses of the configuration that this machine does not have;
+	// one of Listeners may be among them.
+	NotListening []string
+	Clients      responder.ClientTotals
+	Broadcast    uint64 // packets sent in mode 5
+	NTS          *NTS   // nil: no key establishment
 }
 
 // Listener counts at one address listened at. Every packet received is one of those

@@ -66,9 +66,10 @@ func someDaemon() *fakeDaemon {
 			Sources: []model.SourceReport{someSource()},
 		},
 		server: &Server{
-			Listeners: []Listener{{Address: "0.0.0.0:123", SendErrors: 1, Overflow: 2, Stale: 3, Truncated: 4, IgnoredInterface: 5, Overlong: 6}, {Address: "[::]:123"}},
-			Clients:   responder.ClientTotals{Clients: 4},
-			NTS:       &NTS{Connections: map[string]uint64{"accepted": 2, "timeout": 1}, CertificateExpiry: start.Wall.Add(24 * time.Hour), KeyAge: time.Hour},
+			Listeners:    []Listener{{Address: "0.0.0.0:123", SendErrors: 1, Overflow: 2, Stale: 3, Truncated: 4, IgnoredInterface: 5, Overlong: 6}, {Address: "[::]:123"}},
+			NotListening: []string{"192.0.2.1:123"},
+			Clients:      responder.ClientTotals{Clients: 4},
+			NTS:          &NTS{Connections: map[string]uint64{"accepted": 2, "timeout": 1}, CertificateExpiry: start.Wall.Add(24 * time.Hour), KeyAge: time.Hour},
 		},
 	}
 	f.server.Clients.Intervals[10] = 3
@@ -185,6 +186,9 @@ func TestAdditionsSayWhatTheSnapshotSays(t *testing.T) {
 		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="ignored_interface"} 0
 		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="overlong"} 0
 		ntp_association_dropped_packets_total 9
+		ntp_server_listening{listen_address="0.0.0.0:123"} 1
+		ntp_server_listening{listen_address="192.0.2.1:123"} 0
+		ntp_server_listening{listen_address="[::]:123"} 1
 		ntp_server_clients 4
 		ntp_nts_ke_connections_total{result="accepted"} 2
 		ntp_nts_ke_connections_total{result="timeout"} 1
