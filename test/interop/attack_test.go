@@ -7,103 +7,29 @@ import (
 	"testing"
 	"time"
 
-	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 	"timeball/test/peers"
 )
 
-// storm sends every one of the packets ten times a second until the test stops it.
-type storm struct {
-	stop chan struct{}
-	done chan int
-}
-
-// forged is one packet as the attacker sends it.
-type forged struct {
-	from, to netip.AddrPort
-	payload  func(round int) []byte
-}
-
-func begin(t *testing.T, attacker *peers.Host, packets []forged) *storm {
-	t.Helper()
-	forger := peers.Forge(t, attacker)
-	s := &storm{stop: make(chan struct{}), done: make(chan int, 1)}
-	go func() {
-		ticker := time.NewTicker(100 * time.Millisecond)
-		defer ticker.Stop()
-		sent := 0
-		for round := 0; ; round++ {
-			for _, p := range packets {
-				if forger.Send(p.from, p.to, p.payload(round)) == nil {
-					sent++
-				}
-			}
-			select {
-			case <-s.stop:
-				s.done <- sent
-				return
-			case <-ticker.C:
-			}
-		}
-	}()
-	return s
-}
-
-// end stops the storm and says how many packets it had.
-func (s *storm) end() int {
-	close(s.stop)
-	return <-s.done
-}
-
-// lie is a packet of a mode that says it is an hour later than it is, by a server of
-// stratum 1. Its origin is the round's: never what anybody waits for.
-func lie(mode wire.Mode) func(int) []byte {
-	return func(round int) []byte {
-		later := ntptime.WallOf(time.Now().Add(time.Hour)).Timestamp()
-		h := wire.Header{Version: 4, Mode: mode, Stratum: 1, Poll: 0, Precision: -20, ReferenceID: wire.ReferenceName("GPS"),
-			ReferenceTime: later, Receive: later, Transmit: later + ntptime.Timestamp(round)}
-		if mode != wire.ModeBroadcast {
-			h.Origin = ntptime.Timestamp(round)
-		}
-		return h.Append(nil)
-	}
-}
-
-// badly signs with the right key number and a digest that is none.
-func badly(payload func(int) []byte) func(int) []byte {
-	return func(round int) []byte {
-		return append(wire.AppendKeyID(payload(round), 7), slices.Repeat([]byte{0xa5}, 16)...)
-	}
-}
-
-// refusal is a crypto-NAK.
-func refusal(payload func(int) []byte) func(int) []byte {
-	return func(round int) []byte { return wire.AppendCryptoNAK(payload(round)) }
-}
-
 // replay sends again, in turn, the true packets of a mode from a host.
-func replay(capture *peers.Capture, from *peers.Host, mode wire.Mode) func(int) []byte {
+func replay(capture *peers.Capture, from *peers.Host, mode wire.Mode) peers.Payload {
 	var heard [][]byte
 	for _, p := range capture.Packets() {
-		if _, m := wire.Peek(p.Payload); p.Source.Addr() == from.IPv4 && m == mode {
+		if _, m := wire.Peek(p.Payload); p.From.Addr() == from.IPv4 && m == mode {
 			heard = append(heard, p.Payload)
 		}
 	}
-	return func(round int) []byte {
-		if len(heard) == 0 {
-			return nil
-		}
-		return heard[round%len(heard)]
-	}
+	return peers.Replayed(heard)
 }
 
 // attacks are the packets to an address in the name of a host, of the mode that it sends.
-func attacks(from *peers.Host, target netip.Addr, mode wire.Mode, capture *peers.Capture) []forged {
-	var packets []forged
-	for _, payload := range []func(int) []byte{
-		lie(mode), badly(lie(mode)), refusal(lie(mode)), replay(capture, from, mode), lie(wire.ModeServer), refusal(lie(wire.ModeServer)),
+func attacks(from *peers.Host, target netip.Addr, mode wire.Mode, capture *peers.Capture) []peers.Forged {
+	var packets []peers.Forged
+	lie := peers.Lie(mode)
+	for _, payload := range []peers.Payload{
+		lie, peers.Falsely(lie, 7, 16), peers.Refusal(lie), replay(capture, from, mode), peers.Lie(wire.ModeServer), peers.Refusal(peers.Lie(wire.ModeServer)),
 	} {
-		packets = append(packets, forged{netip.AddrPortFrom(from.IPv4, 123), netip.AddrPortFrom(target, 123), payload})
+		packets = append(packets, peers.Forged{From: netip.AddrPortFrom(from.IPv4, 123), To: netip.AddrPortFrom(target, 123), Payload: payload})
 	}
 	return packets
 }
@@ -150,10 +76,10 @@ func TestPeersStandForgedPackets(t *testing.T) {
 	follows(t, c, 120*time.Second, server.IPv4)
 	packets := append(attacks(server, client.IPv4, wire.ModePassive, capture),
 		attacks(client, server.IPv4, wire.ModeActive, capture)...)
-	weather := begin(t, attacker, packets)
+	end := peers.Forge(t, attacker).Storm(packets)
 	holds(t, c, server.IPv4, true, underAttack)
 	trueError(t, monitor, client.IPv4)
-	if sent := weather.end(); sent < 100 {
+	if sent := end(); sent < 100 {
 		t.Errorf("packets forged: got %d, want many", sent)
 	}
 	follows(t, c, 30*time.Second, server.IPv4)
@@ -175,10 +101,10 @@ func TestABroadcastClientStandsForgedPackets(t *testing.T) {
 	c.Has(120*time.Second, "timeball follows the broadcasts", func(s peers.Source) bool {
 		return s.At(server.IPv4) && s.State == "selected" && small(s.Offset)
 	})
-	weather := begin(t, attacker, attacks(server, lab.Broadcast(), wire.ModeBroadcast, capture))
+	end := peers.Forge(t, attacker).Storm(attacks(server, lab.Broadcast(), wire.ModeBroadcast, capture))
 	holds(t, c, server.IPv4, false, underAttack)
 	trueError(t, monitor, client.IPv4)
-	weather.end()
+	end()
 	holds(t, c, server.IPv4, false, 3*time.Second)
 }
 
@@ -221,7 +147,7 @@ func TestAssociationsAreBounded(t *testing.T) {
 // crowd sends a mode 1 packet from each address of a range to a server.
 func crowd(t *testing.T, forger *peers.Forger, server netip.Addr, first, last int) {
 	t.Helper()
-	payload := lie(wire.ModeActive)
+	payload := peers.Lie(wire.ModeActive)
 	for i := first; i < last; i++ {
 		from := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, byte(18 + i>>16), byte(i >> 8), byte(i)}), 123)
 		if err := forger.Send(from, netip.AddrPortFrom(server, 123), payload(i)); err != nil {

@@ -63,7 +63,7 @@ func volley(t *testing.T, capture *peers.Capture, server *peers.Host) {
 	peers.Eventually(t, 20*time.Second, "broadcasts go on after the volley", func() error {
 		last := wire.ModeReserved
 		for _, p := range capture.Packets() {
-			if a := p.Source.Addr(); a == server.IPv4 || a == server.IPv6 {
+			if a := p.From.Addr(); a == server.IPv4 || a == server.IPv6 {
 				_, last = wire.Peek(p.Payload)
 			}
 		}
@@ -122,7 +122,7 @@ func TestTimeballHearsTimeballsBroadcasts(t *testing.T) {
 func allSignedBy(t *testing.T, capture *peers.Capture, from *peers.Host) {
 	t.Helper()
 	for _, captured := range capture.Packets() {
-		if a := captured.Source.Addr(); a != from.IPv4 && a != from.IPv6 {
+		if a := captured.From.Addr(); a != from.IPv4 && a != from.IPv6 {
 			continue
 		}
 		var p wire.Packet

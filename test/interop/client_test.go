@@ -43,14 +43,14 @@ func checkMinimised(t *testing.T, capture *peers.Capture, client *peers.Host) {
 	t.Helper()
 	ports, requests := map[uint16]bool{}, 0
 	for _, p := range capture.Packets() {
-		if p.Source.Addr() != client.IPv4 || len(p.Payload) < wire.HeaderSize {
+		if p.From.Addr() != client.IPv4 || len(p.Payload) < wire.HeaderSize {
 			continue
 		}
 		if _, mode := wire.Peek(p.Payload); mode != wire.ModeClient {
 			continue
 		}
 		requests++
-		ports[p.Source.Port()] = true
+		ports[p.From.Port()] = true
 	}
 	if requests < 8 {
 		t.Errorf("requests captured: got %d, want at least 8", requests)

@@ -92,12 +92,12 @@ func allSigned(t *testing.T, capture *peers.Capture) {
 	for _, captured := range capture.Packets() {
 		var p wire.Packet
 		if defect := p.Decode(captured.Payload); defect != wire.DefectNone {
-			t.Errorf("a packet from %v: %v: %x", captured.Source, defect, captured.Payload)
+			t.Errorf("a packet from %v: %v: %x", captured.From, defect, captured.Payload)
 			continue
 		}
 		seen[p.Mode]++
 		if !p.HasMAC || p.KeyID != 7 || len(p.Digest) == 0 {
-			t.Errorf("a packet of mode %v from %v: got MAC %v, key %d, want key 7", p.Mode, captured.Source, p.HasMAC, p.KeyID)
+			t.Errorf("a packet of mode %v from %v: got MAC %v, key %d, want key 7", p.Mode, captured.From, p.HasMAC, p.KeyID)
 		}
 	}
 	if seen[wire.ModeClient] == 0 || seen[wire.ModeServer] == 0 {

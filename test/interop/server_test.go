@@ -90,7 +90,7 @@ func TestChronydOfVersion3SelectsTimeball(t *testing.T) {
 			replies++
 		}
 		if version != 3 {
-			t.Errorf("a packet from %v: got version %d, want 3", p.Source, version)
+			t.Errorf("a packet from %v: got version %d, want 3", p.From, version)
 		}
 	}
 	if replies == 0 {

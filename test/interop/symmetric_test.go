@@ -14,7 +14,7 @@ func modesOf(capture *peers.Capture, from *peers.Host) []wire.Mode {
 	var modes []wire.Mode
 	seen := map[wire.Mode]bool{}
 	for _, p := range capture.Packets() {
-		if a := p.Source.Addr(); (a != from.IPv4 && a != from.IPv6) || len(p.Payload) < wire.HeaderSize {
+		if a := p.From.Addr(); (a != from.IPv4 && a != from.IPv6) || len(p.Payload) < wire.HeaderSize {
 			continue
 		}
 		if _, mode := wire.Peek(p.Payload); !seen[mode] {

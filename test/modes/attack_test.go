@@ -93,20 +93,20 @@ func attackedModes() []attacked {
 
 // weather is everything that the attacker sends to an address in a host's name, of the
 // mode that this host sends and of those that it does not.
-func weather(t *testing.T, packets []seen, from *peers.Host, source, to netip.AddrPort, mode wire.Mode) []forged {
+func weather(t *testing.T, packets []seen, from *peers.Host, source, to netip.AddrPort, mode wire.Mode) []peers.Forged {
 	key := skeletonKey(t)
 	old := recorded(packets, from, mode)
-	payloads := []payload{
-		lie(mode), falsely(lie(mode), 16), falsely(lie(mode), 20), signed(lie(mode), key), refusal(lie(mode)),
-		replayed(old, false), replayed(old, true), replayed(old[:min(1, len(old))], false), replayed(old[max(len(old)-1, 0):], false),
-		lie(wire.ModeActive), lie(wire.ModePassive), lie(wire.ModeServer), lie(wire.ModeBroadcast),
-		falsely(lie(wire.ModeServer), 16), signed(lie(wire.ModeServer), key), refusal(lie(wire.ModeServer)),
-		replayed(recorded(packets, from, wire.ModeServer), true),
+	payloads := []peers.Payload{
+		peers.Lie(mode), falsely(peers.Lie(mode), 16), falsely(peers.Lie(mode), 20), signed(peers.Lie(mode), key), peers.Refusal(peers.Lie(mode)),
+		peers.Replayed(old), peers.Replayed(newestFirst(old)), peers.Replayed(old[:min(1, len(old))]), peers.Replayed(old[max(len(old)-1, 0):]),
+		peers.Lie(wire.ModeActive), peers.Lie(wire.ModePassive), peers.Lie(wire.ModeServer), peers.Lie(wire.ModeBroadcast),
+		falsely(peers.Lie(wire.ModeServer), 16), signed(peers.Lie(wire.ModeServer), key), peers.Refusal(peers.Lie(wire.ModeServer)),
+		peers.Replayed(newestFirst(recorded(packets, from, wire.ModeServer))),
 		kiss(wire.KissDENY), kiss(wire.KissRATE), falsely(kiss(wire.KissDENY), 16),
 	}
-	var list []forged
+	var list []peers.Forged
 	for _, p := range payloads {
-		list = append(list, forged{source, to, p})
+		list = append(list, peers.Forged{From: source, To: to, Payload: p})
 	}
 	return list
 }
@@ -131,11 +131,11 @@ func TestNoForgedPacketMovesTheClock(t *testing.T) {
 			g.converges(t, d)
 			packets := wireTap.packets()
 			port := clientPort(packets, n.subject)
-			forger := newForger(t, attacker, m.ipv6)
+			forger := peers.Forge(t, attacker)
 			right, ours := n.addr(n.reference), n.addr(n.subject)
 			list := weather(t, packets, n.reference, netip.AddrPortFrom(right, 123), netip.AddrPortFrom(m.to(n), 123), m.theirs)
 			list = append(list, weather(t, packets, n.subject, netip.AddrPortFrom(ours, 123), netip.AddrPortFrom(right, 123), m.ours)...)
-			list = append(list, forged{netip.AddrPortFrom(right, 123), netip.AddrPortFrom(ours, port), lie(wire.ModeServer)})
+			list = append(list, peers.Forged{From: netip.AddrPortFrom(right, 123), To: netip.AddrPortFrom(ours, port), Payload: peers.Lie(wire.ModeServer)})
 			rejected := stands(t, g, []*peers.Daemon{d, r}, right, forger, list)
 			if m.theirs != wire.ModeServer && rejected < 100 { // a client has left the port before the lie is there
 				t.Errorf("packets refused: got %d, want most of the attacker's", rejected)
@@ -180,13 +180,13 @@ func vitalsOf(t *testing.T, d *peers.Daemon, follows netip.Addr) vitals {
 
 // stands attacks daemons, the first of which follows a server, and watches. It says how
 // many packets that one refused.
-func stands(t *testing.T, g *truth, daemons []*peers.Daemon, server netip.Addr, s sender, list []forged) (rejected int) {
+func stands(t *testing.T, g *truth, daemons []*peers.Daemon, server netip.Addr, s *peers.Forger, list []peers.Forged) (rejected int) {
 	t.Helper()
 	var before []vitals
 	for _, d := range daemons {
 		before = append(before, vitalsOf(t, d, server))
 	}
-	storm := begin(t, s, list)
+	end := s.Storm(list)
 	if err := g.holds(underAttack / 2); err != nil {
 		t.Errorf("under attack: %v", err)
 	}
@@ -204,7 +204,7 @@ func stands(t *testing.T, g *truth, daemons []*peers.Daemon, server netip.Addr, 
 			}
 		}
 	}
-	sent := storm.end()
+	sent := end()
 	t.Logf("%d packets at %d a second, and a burst", sent, 10*len(list))
 	if sent < len(list)*10 {
 		t.Errorf("packets forged: got %d, want %d a second", sent, 10*len(list))

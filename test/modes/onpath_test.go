@@ -17,20 +17,18 @@ import (
 // key: with the right origin and without, unsigned, with other keys, refusing.
 func answers(t *testing.T, request *seen) [][]byte {
 	key := skeletonKey(t)
-	origin := func(p payload, origin ntptime.Timestamp) []byte {
+	origin := func(p peers.Payload, origin ntptime.Timestamp) []byte {
 		b := p(1)
 		binary.BigEndian.PutUint64(b[24:], uint64(origin))
 		return b
 	}
-	right, server := request.Transmit, lie(wire.ModeServer)
-	forged := func([]byte) payload {
-		return func(int) []byte { return origin(server, right) }
-	}(nil)
+	right, server := request.Transmit, peers.Lie(wire.ModeServer)
+	forged := func(int) []byte { return origin(server, right) }
 	return [][]byte{
 		origin(server, 0), origin(server, right+1), origin(server, right), origin(server, request.Receive),
-		signed(forged, key)(1), falsely(forged, 16)(1), falsely(forged, 20)(1), refusal(forged)(1),
+		signed(forged, key)(1), falsely(forged, 16)(1), falsely(forged, 20)(1), peers.Refusal(forged)(1),
 		origin(kiss(wire.KissDENY), right), origin(kiss(wire.KissRSTR), right), origin(kiss(wire.KissRATE), right),
-		refusal(func(int) []byte { return origin(kiss(wire.KissDENY), right) })(1),
+		peers.Refusal(func(int) []byte { return origin(kiss(wire.KissDENY), right) })(1),
 	}
 }
 
@@ -202,7 +200,7 @@ func TestLateBroadcastsFromOtherAddressesDoNotMoveTheClock(t *testing.T) {
 
 // replayFromEverywhere sends old packets in their order, 500 a second, from a crowd of
 // addresses in turn until it is stopped.
-func replayFromEverywhere(s sender, old [][]byte, to netip.AddrPort) (stop func()) {
+func replayFromEverywhere(s *peers.Forger, old [][]byte, to netip.AddrPort) (stop func()) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)

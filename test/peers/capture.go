@@ -2,120 +2,147 @@ package peers
 
 import (
 	"encoding/binary"
-	"fmt"
+	"errors"
+	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Packet is one UDP datagram seen on a host's eth0.
-type Packet struct {
-	At      time.Time
-	Source  netip.AddrPort
-	To      netip.AddrPort
-	Payload []byte
+// Datagram is one of UDP as it passed a host's eth0, in or out.
+type Datagram struct {
+	At       time.Time
+	From, To netip.AddrPort
+	TTL      int  // or hop limit
+	Whole    bool // may not be cut into fragments (IPv4's DF; IPv6 has none)
+	Payload  []byte
 }
 
-// Capture sees every datagram to or from port 123 of a host, by tcpdump.
+// Capture sees every datagram from or to port 123 of a host, by a packet socket (packet(7)).
 type Capture struct {
-	*Process
-	file string
+	mu    sync.Mutex
+	list  []Datagram
+	watch func(Datagram)
 }
 
-// Listen starts to capture on the host, and returns once tcpdump is ready.
+// Listen starts to look at the host's eth0.
 func Listen(t testing.TB, h *Host) *Capture {
 	t.Helper()
-	tcpdump := Unpack(t, "tcpdump", "usr/bin/tcpdump")
-	c := &Capture{file: filepath.Join(h.Dir, fmt.Sprintf("capture%d.pcap", h.processes))}
-	c.Process = h.Start("tcpdump", tcpdump.Env(), tcpdump.Path, "-i", "eth0", "-n", "-U", "--immediate-mode",
-		"-Z", "root", "-w", c.file, "udp port 123")
-	c.Says(10*time.Second, "listening on")
+	var socket *os.File
+	if err := h.Inside(func() (err error) { socket, err = packetSocket("eth0"); return err }); err != nil {
+		t.Fatalf("a packet socket on %s: %v", h.Name, err)
+	}
+	c, done := &Capture{}, make(chan struct{})
+	go func() {
+		defer close(done)
+		c.run(socket)
+	}()
+	t.Cleanup(func() {
+		_ = socket.Close()
+		<-done
+	})
 	return c
 }
 
-// Packets are those captured so far.
-func (c *Capture) Packets() []Packet {
-	c.t.Helper()
-	text, err := os.ReadFile(c.file)
+func packetSocket(device string) (*os.File, error) {
+	card, err := net.InterfaceByName(device)
 	if err != nil {
-		c.t.Fatal(err)
+		return nil, err
 	}
-	packets, err := parseCapture(text)
+	// Bound at once to no protocol, so that nothing comes before it is bound to the card.
+	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		c.t.Fatalf("capture: %v", err)
+		return nil, err
 	}
-	return packets
+	socket := os.NewFile(uintptr(fd), "packets")
+	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
+	every := binary.NativeEndian.Uint16(binary.BigEndian.AppendUint16(nil, unix.ETH_P_ALL))
+	if err := unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: every, Ifindex: card.Index}); err != nil {
+		return nil, errors.Join(err, socket.Close())
+	}
+	return socket, nil
 }
 
-// The parts of a pcap file of Ethernet frames with stamps in microseconds, written by a
-// machine of this one's byte order.
+// run reads until the socket is closed.
+func (c *Capture) run(socket *os.File) {
+	frame := make([]byte, 1<<16)
+	for {
+		n, err := socket.Read(frame)
+		if errors.Is(err, unix.ENETDOWN) {
+			continue // the interface went down; it may come back
+		}
+		if err != nil {
+			return
+		}
+		d, ok := parseFrame(frame[:n])
+		if !ok || d.From.Port() != 123 && d.To.Port() != 123 {
+			continue
+		}
+		d.At = time.Now()
+		c.mu.Lock()
+		c.list = append(c.list, d)
+		watch := c.watch
+		c.mu.Unlock()
+		if watch != nil {
+			watch(d)
+		}
+	}
+}
+
+// Each has watch called with what passes from now on, by one goroutine in its order.
+func (c *Capture) Each(watch func(Datagram)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.watch = watch
+}
+
+// Packets are those seen so far, in their order.
+func (c *Capture) Packets() []Datagram {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.list)
+}
+
 const (
-	captureMagic      = 0xa1b2c3d4
-	captureHeaderSize = 24
-	frameHeaderSize   = 16
-	ethernetSize      = 14
-	udpSize           = 8
-	protocolUDP       = 17
+	ethernetSize = 14
+	ipv4Size     = 20 // without options
+	ipv6Size     = 40
+	udpSize      = 8
+	protocolUDP  = 17
 )
 
-// parseCapture takes the datagrams out of a pcap file. A last frame that is not whole
-// is being written just now, and left out.
-func parseCapture(b []byte) ([]Packet, error) {
-	if len(b) == 0 {
-		return nil, nil
-	}
-	if len(b) < captureHeaderSize || binary.NativeEndian.Uint32(b) != captureMagic {
-		return nil, fmt.Errorf("%d octets that are no pcap file of this machine", len(b))
-	}
-	var packets []Packet
-	for b = b[captureHeaderSize:]; len(b) >= frameHeaderSize; {
-		seconds, micros := binary.NativeEndian.Uint32(b), binary.NativeEndian.Uint32(b[4:])
-		size := int(binary.NativeEndian.Uint32(b[8:]))
-		if len(b)-frameHeaderSize < size {
-			break
-		}
-		frame := b[frameHeaderSize : frameHeaderSize+size]
-		if p, ok := parseFrame(frame); ok {
-			p.At = time.Unix(int64(seconds), int64(micros)*1000)
-			packets = append(packets, p)
-		}
-		b = b[frameHeaderSize+size:]
-	}
-	return packets, nil
-}
-
 // parseFrame takes the datagram out of an Ethernet frame, where there is a whole one.
-func parseFrame(b []byte) (Packet, bool) {
+func parseFrame(b []byte) (d Datagram, ok bool) {
 	if len(b) < ethernetSize {
-		return Packet{}, false
+		return d, false
 	}
-	kind, b := binary.BigEndian.Uint16(b[12:]), b[ethernetSize:]
-	switch {
-	case kind == 0x0800 && len(b) >= 20 && b[9] == protocolUDP:
-		header := int(b[0]&15) * 4
-		if len(b) < header {
-			return Packet{}, false
-		}
-		return parseUDP(netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20])), b[header:])
-	case kind == 0x86dd && len(b) >= 40 && b[6] == protocolUDP:
-		return parseUDP(netip.AddrFrom16([16]byte(b[8:24])), netip.AddrFrom16([16]byte(b[24:40])), b[40:])
+	var from, to netip.Addr
+	switch kind, ip := binary.BigEndian.Uint16(b[12:]), b[ethernetSize:]; {
+	case kind == unix.ETH_P_IP && len(ip) >= ipv4Size && ip[9] == protocolUDP && binary.BigEndian.Uint16(ip[6:])&0x1fff == 0:
+		d.TTL, d.Whole = int(ip[8]), ip[6]&0x40 != 0
+		from, to = netip.AddrFrom4([4]byte(ip[12:])), netip.AddrFrom4([4]byte(ip[16:]))
+		b = ip[min(int(ip[0]&15)*4, len(ip)):]
+	case kind == unix.ETH_P_IPV6 && len(ip) >= ipv6Size && ip[6] == protocolUDP:
+		d.TTL, d.Whole = int(ip[7]), true
+		from, to = netip.AddrFrom16([16]byte(ip[8:])), netip.AddrFrom16([16]byte(ip[24:]))
+		b = ip[ipv6Size:]
+	default:
+		return d, false
 	}
-	return Packet{}, false
-}
-
-func parseUDP(source, to netip.Addr, b []byte) (Packet, bool) {
 	if len(b) < udpSize {
-		return Packet{}, false
+		return d, false
 	}
 	size := int(binary.BigEndian.Uint16(b[4:]))
 	if size < udpSize || size > len(b) {
-		return Packet{}, false
+		return d, false
 	}
-	return Packet{
-		Source:  netip.AddrPortFrom(source, binary.BigEndian.Uint16(b)),
-		To:      netip.AddrPortFrom(to, binary.BigEndian.Uint16(b[2:])),
-		Payload: b[udpSize:size],
-	}, true
+	d.From = netip.AddrPortFrom(from, binary.BigEndian.Uint16(b))
+	d.To = netip.AddrPortFrom(to, binary.BigEndian.Uint16(b[2:]))
+	d.Payload = slices.Clone(b[udpSize:size])
+	return d, true
 }

@@ -125,7 +125,6 @@ type Host struct {
 
 	t         testing.TB
 	namespace string // "": this machine itself
-	processes int
 }
 
 // newHost gives a host its directory.
