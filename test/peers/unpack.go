@@ -178,7 +178,6 @@ var libraryPackages = map[string]string{
 	"libmd.so.0":               "libmd0",
 	"libnettle.so.8":           "libnettle8",
 	"libp11-kit.so.0":          "libp11-kit0",
-	"libpcap.so.0.8":           "libpcap0.8",
 	"libseccomp.so.2":          "libseccomp2",
 	"libsystemd-shared-252.so": "libsystemd-shared",
 	"libtasn1.so.6":            "libtasn1-6",
