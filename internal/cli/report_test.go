@@ -190,6 +190,33 @@ func TestAnAssociationInDetail(t *testing.T) {
 	}
 }
 
+// Only who has lost something, for want of what the limit forbids, is told to raise it.
+func TestServerStatsSayWhenTheBufferIsTooSmall(t *testing.T) {
+	const advice = "192.0.2.1:123 overflows in bursts: its receive buffer has 208 KiB, because net.core.rmem_max allows no more;\n" +
+		"set that to 1048576 and restart"
+	for _, test := range []struct {
+		name           string
+		overflow       uint64
+		granted, asked int
+		want           bool
+	}{
+		{"lost, and less granted than asked for", 7, 212992, 1 << 20, true},
+		{"lost in spite of all we asked for", 7, 1 << 20, 1 << 20, false},
+		{"nothing lost", 0, 212992, 1 << 20, false},
+		{"lost, and the kernel does not tell", 7, 0, 1 << 20, false},
+	} {
+		s := control.ServerStats{Listeners: []control.Listener{{Address: "192.0.2.1:123", Drops: control.Drops{Overflow: test.overflow},
+			ReceiveBuffer: test.granted, ReceiveBufferAsked: test.asked}}}
+		var out bytes.Buffer
+		if err := printServerStats(&out, &s); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Contains(out.String(), advice); got != test.want {
+			t.Errorf("%s: got the advice %v, want %v, in\n%s", test.name, got, test.want, out.String())
+		}
+	}
+}
+
 func TestServerStatsListWhatWasDropped(t *testing.T) {
 	var out bytes.Buffer
 	s := control.ServerStats{Listeners: []control.Listener{{Address: "192.0.2.1:123"}, {Address: "192.0.2.2:123"}}}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
@@ -37,7 +38,19 @@ func printServerStats(w io.Writer, s *control.ServerStats) error {
 	for _, p := range s.Packets {
 		t.row(p.Mode, strconv.Itoa(p.Version), p.Result, number(p.Count))
 	}
-	return t.print(w)
+	return errors.Join(t.print(w), printCramped(w, s.Listeners))
+}
+
+// printCramped says what to do where bursts overflow a buffer that is smaller than asked for.
+func printCramped(w io.Writer, listeners []control.Listener) error {
+	for i := range listeners {
+		if l := &listeners[i]; l.Cramped() {
+			_, err := fmt.Fprintf(w, "\n%s overflows in bursts: its receive buffer has %d KiB, because net.core.rmem_max allows no more;\nset that to %d and restart (docs/public-server.md)\n",
+				l.Address, l.ReceiveBuffer>>10, l.ReceiveBufferAsked)
+			return err
+		}
+	}
+	return nil
 }
 
 // printDrops lists what was given up, if anything was.

@@ -124,6 +124,16 @@ type Listener struct {
 	NTSNAK         uint64 `json:"nts_nak"`
 	Dropped        uint64 `json:"dropped"` // unread, for want of room: overflow and stale
 	Drops          Drops  `json:"drops"`
+	// ReceiveBuffer is what the kernel granted in octets, 0 where it does not tell, and
+	// ReceiveBufferAsked what we asked for.
+	ReceiveBuffer      int `json:"receive_buffer"`
+	ReceiveBufferAsked int `json:"receive_buffer_asked"`
+}
+
+// Cramped reports whether requests were lost for want of a buffer that the system's
+// limit does not allow.
+func (l *Listener) Cramped() bool {
+	return l.Drops.Overflow > 0 && l.ReceiveBuffer > 0 && l.ReceiveBuffer < l.ReceiveBufferAsked
 }
 
 // Drops are what the sockets of an address gave up before or after the handler: none of

@@ -170,7 +170,9 @@ func (l *listener) counters() (sum responder.Counters) {
 func (l *listener) report() control.Listener {
 	counted := l.counters()
 	sockets := l.Counters()
+	granted, asked := l.ReceiveBuffer()
 	return control.Listener{
+		ReceiveBuffer: granted, ReceiveBufferAsked: asked,
 		Address:     l.LocalAddr().String(),
 		Received:    counted.Received(),
 		Accepted:    counted.Sum(responder.Answered) + counted.Sum(responder.Interleaved),
