@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 	"timeball/internal/control"
 	"timeball/internal/daemon"
 	"timeball/internal/resolve"
+	"timeball/internal/wire"
 )
 
 func newCheck() *cobra.Command {
@@ -79,12 +81,15 @@ func probeSources(ctx context.Context, stdout, stderr io.Writer, cfg *config.Con
 // printProbed prints what is known after one exchange: no poll interval, no reach.
 func printProbed(w io.Writer, s *control.Sources) error {
 	var t table
-	t.row("  SOURCE", "STATE", "OFFSET", "ERROR", "DELAY", "REASON")
+	t.row("  SOURCE", "STATE", "STRATUM", "OFFSET", "ERROR", "DELAY", "REASON")
 	for i := range s.Sources {
 		r := &s.Sources[i]
-		row := []string{stateMarks[r.State] + " " + label(r), r.State, "-", "-", "-", r.Reason}
+		row := []string{stateMarks[r.State] + " " + label(r), r.State, "-", "-", "-", "-", r.Reason}
+		if r.Stratum < wire.MaxStratum {
+			row[2] = strconv.Itoa(r.Stratum)
+		}
 		if r.Samples > 0 {
-			row[2], row[3], row[4] = formatOffset(r.Offset), "± "+formatTime(r.Error), formatTime(r.Delay)
+			row[3], row[4], row[5] = formatOffset(r.Offset), "± "+formatTime(r.Error), formatTime(r.Delay)
 		}
 		t.row(row...)
 	}

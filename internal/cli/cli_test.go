@@ -85,6 +85,9 @@ func TestCheckAsksTheSources(t *testing.T) {
 	if o.status != 0 || !strings.Contains(o.stdout, "selected") {
 		t.Errorf("got status %d, stdout %q, stderr %q; want the reference selected", o.status, o.stdout, o.stderr)
 	}
+	if fields := strings.Fields(o.stdout[strings.Index(o.stdout, "*"):]); len(fields) < 4 || fields[3] != "1" {
+		t.Errorf("got %q, want stratum 1 as the third column", o.stdout)
+	}
 	if strings.Contains(o.stdout, "REACH") || strings.Contains(o.stdout, "POLL") || !strings.Contains(o.stdout, "system peer") {
 		t.Errorf("got %q, want the reason, and no column that one exchange cannot fill", o.stdout)
 	}

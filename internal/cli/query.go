@@ -169,7 +169,7 @@ func (row *queried) fill(ctx context.Context, c clock.Clock, q daemon.Question) 
 	for i := range answer.Samples {
 		m := &answer.Samples[i]
 		row.Offsets = append(row.Offsets, daemon.Offset(m).Seconds())
-		if daemon.Delay(m) < daemon.Delay(best) {
+		if daemon.Delay(m, c.Precision()) < daemon.Delay(best, c.Precision()) {
 			best = m
 		}
 	}
@@ -180,7 +180,7 @@ func (row *queried) fill(ctx context.Context, c clock.Clock, q daemon.Question) 
 
 func (row *queried) take(m *model.Sample, c clock.Clock) {
 	const phi = 15e-6 // frequency tolerance (RFC 5905 §7.2)
-	row.Offset, row.Delay = daemon.Offset(m).Seconds(), daemon.Delay(m).Seconds()
+	row.Offset, row.Delay = daemon.Offset(m).Seconds(), daemon.Delay(m, c.Precision()).Seconds()
 	row.Dispersion = m.Server.Precision.Seconds() + c.Precision().Seconds() + phi*math.Abs(m.T4.Raw.Sub(m.T1.Raw).Seconds())
 	row.Stratum, row.Leap = int(m.Server.Stratum), m.Server.Leap.String()
 	row.ReferenceID = m.Server.ReferenceID.Format(m.Server.Stratum)

@@ -27,6 +27,18 @@ type Config struct {
 	HardwareTimestamps []string // interface names; "*" means all
 }
 
+// Alone reports whether nobody is configured who may ever tell this machine the time.
+func (c *Config) Alone() bool { return len(c.Sources) == 0 && !c.Symmetric.Passive }
+
+// LocalActivate is how long to wait until the local clock is served: not at all where
+// there is nobody to wait for.
+func (c *Config) LocalActivate() time.Duration {
+	if c.Local == nil || c.Alone() {
+		return 0
+	}
+	return c.Local.Activate
+}
+
 // Poll is the log2 of an interval in seconds (RFC 5905 §7.3), MinPoll to MaxPoll.
 type Poll int8
 

@@ -214,3 +214,17 @@ func TestNotBuilt(t *testing.T) {
 		}
 	}
 }
+
+func TestTheLocalClockWaitsForSomebodyOnly(t *testing.T) {
+	for text, want := range map[string]time.Duration{
+		"local: {activate: 1h}":                         0,
+		"local: {activate: 1h}\nsources: [{server: a}]": time.Hour,
+		"local: {activate: 1h}\nserver: {}\nsymmetric: {passive: true, unauthenticated: true}": time.Hour,
+		"local: {}\nsources: [{server: a}]":                                                    0,
+		"sources: [{server: a}]":                                                               0,
+	} {
+		if got := mustParse(t, text).LocalActivate(); got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}

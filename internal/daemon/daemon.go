@@ -181,7 +181,7 @@ func (d *Daemon) systemConfig(cfg *config.Config) system.Config {
 	}
 	c.Frequency, c.FrequencyError = d.state.drift()
 	if l := cfg.Local; l != nil {
-		c.Local = &system.Local{Stratum: l.Stratum, Activate: l.Activate, Orphan: l.Orphan}
+		c.Local = &system.Local{Stratum: l.Stratum, Activate: cfg.LocalActivate(), Orphan: l.Orphan}
 	}
 	return c
 }

@@ -31,8 +31,7 @@ func (d *Daemon) usePolicy(cfg *config.Config) error {
 // mayStaySilent reports whether requests may go unanswered for want of a time to tell:
 // for a while after the start, and only where somebody may come to tell us the time.
 func (d *Daemon) mayStaySilent(cfg *config.Config) bool {
-	hope := len(cfg.Sources) > 0 || cfg.Symmetric.Passive
-	return cfg.Server != nil && hope && time.Since(d.started) < cfg.Server.SilentStart
+	return cfg.Server != nil && !cfg.Alone() && time.Since(d.started) < cfg.Server.SilentStart
 }
 
 // endSilence answers from now on, synchronized or not, once the silence has lasted long

@@ -56,9 +56,10 @@ func Offset(m *model.Sample) time.Duration {
 	return m.T2.Sub(m.T1.Wall)/2 + m.T3.Sub(m.T4.Wall)/2
 }
 
-// Delay is the round trip of a sample without the server's own time (RFC 5905 §8).
-func Delay(m *model.Sample) time.Duration {
-	return m.T4.Wall.Sub(m.T1.Wall) - m.T3.Sub(m.T2)
+// Delay is the round trip of a sample without the server's own time, and no less than
+// the precision of our clock (RFC 5905 §8): the noise of stamps makes a short one negative.
+func Delay(m *model.Sample, precision ntptime.Log2) time.Duration {
+	return max(m.T4.Wall.Sub(m.T1.Wall)-m.T3.Sub(m.T2), precision.Duration())
 }
 
 // Ask asks one server, by an association like the daemon's: the same packet tests
@@ -112,6 +113,7 @@ func (a *Answer) collect(ctx context.Context, inbox <-chan systemMessage, limit 
 		switch m := message.(type) {
 		case newSample:
 			a.Samples = append(a.Samples, m.sample)
+			return true // what the server says of itself is in the status, which follows
 		case newStatus:
 			a.Status = m.status
 		}

@@ -10,23 +10,43 @@ import (
 
 	"timeball/internal/clock"
 	"timeball/internal/control"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/wire"
 )
 
 func TestAServerIsAsked(t *testing.T) {
 	s := serve(t, "127.0.0.1", 0)
 	s.offset.Store(int64(250 * time.Millisecond))
-	answer, err := Ask(t.Context(), Question{Name: "a", Remote: s.addr}, clock.NewObserve())
+	observed := clock.NewObserve()
+	answer, err := Ask(t.Context(), Question{Name: "a", Remote: s.addr}, observed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if got := Offset(&answer.Samples[0]); got < 240*time.Millisecond || got > 260*time.Millisecond {
 		t.Errorf("offset: got %s, want about 250 ms: reference − local", got)
 	}
-	if got := Delay(&answer.Samples[0]); got < -time.Millisecond || got > 100*time.Millisecond {
+	if got := Delay(&answer.Samples[0], observed.Precision()); got <= 0 || got > 100*time.Millisecond {
 		t.Errorf("delay: got %s, want that of the loopback", got)
+	}
+	if got := answer.Status.Server; got.Stratum != 1 || got.Leap != wire.LeapNone || answer.Status.Reach != 1 {
+		t.Errorf("status: got %+v, reach %d; want what the server says of itself", got, answer.Status.Reach)
 	}
 	if got, want := s.asked.Load(), int64(1); got != want {
 		t.Errorf("asked %d times, want %d", got, want)
+	}
+}
+
+func TestRFC5905_8_ADelayIsNoLessThanThePrecision(t *testing.T) {
+	m := model.Sample{T1: ntptime.Instant{Wall: 1000}, T2: 2000, T3: 9000, T4: ntptime.Instant{Wall: 7000}}
+	for precision, want := range map[ntptime.Log2]time.Duration{-20: 953 * time.Nanosecond, -10: 976562 * time.Nanosecond} {
+		if got := Delay(&m, precision); (got - want).Abs() > 1 {
+			t.Errorf("a round trip of -1 µs at precision %d: got %s, want %s", precision, got, want)
+		}
+	}
+	m.T4.Wall = 13000
+	if got := Delay(&m, -20); got != 5*time.Microsecond {
+		t.Errorf("got %s, want 5 µs", got)
 	}
 }
 
@@ -101,6 +121,9 @@ func TestTheSourcesOfAConfigurationAreProbed(t *testing.T) {
 	states := map[string]string{}
 	for _, s := range control.SourcesReport(snapshot, snapshot.At).Sources {
 		states[s.Name] = s.State
+		if want := map[bool]int{true: 16, false: 1}[s.Name == good[3].addr.String()]; s.Stratum != want {
+			t.Errorf("%s: got stratum %d, want %d", s.Name, s.Stratum, want)
+		}
 	}
 	if got := states[good[2].addr.String()]; got != "falseticker" {
 		t.Errorf("the liar: got %s, want falseticker (%v)", got, states)

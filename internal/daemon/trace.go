@@ -34,7 +34,7 @@ func (d *Daemon) trace(ctx context.Context, snapshot *model.Snapshot) (control.T
 		m := &answer.Samples[0]
 		step.Stratum, step.Leap = int(m.Server.Stratum), m.Server.Leap.String()
 		step.ReferenceID = m.Server.ReferenceID.Format(m.Server.Stratum)
-		step.Offset, step.Delay = Offset(m).Seconds(), Delay(m).Seconds()
+		step.Offset, step.Delay = Offset(m).Seconds(), Delay(m, d.clock.Precision()).Seconds()
 		step.RootDelay, step.RootDispersion = m.Server.RootDelay.Seconds(), m.Server.RootDispersion.Seconds()
 		trace.Steps = append(trace.Steps, step)
 		above, why := upstream(m.Server, next.Addr())

@@ -3,7 +3,9 @@ package lab
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -189,11 +191,16 @@ func TestEachHostHasAnAddressOfItsOwn(t *testing.T) {
 }
 
 func TestALabThatCannotBeOpenedNamesTheHost(t *testing.T) {
-	s := scenario(t, `
+	busy, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer busy.Close()
+	s := scenario(t, fmt.Sprintf(`
 hosts:
   a: {clock: {}, config: {local: {stratum: 1}, server: {}}}
-  b: {clock: {}, config: {metrics: {listen: "192.0.2.1:9"}}}
-`)
+  b: {clock: {}, config: {metrics: {listen: "%s"}}}
+`, busy.Addr()))
 	l, err := Open(s, Options{})
 	if err == nil {
 		l.Close()

@@ -84,7 +84,7 @@ func (m *machine) systemConfig() system.Config {
 		result.Frequency, result.FrequencyError = m.memory.frequency, m.memory.frequencyError
 	}
 	if l := c.Local; l != nil {
-		result.Local = &system.Local{Stratum: l.Stratum, Activate: l.Activate, Orphan: l.Orphan}
+		result.Local = &system.Local{Stratum: l.Stratum, Activate: c.LocalActivate(), Orphan: l.Orphan}
 	}
 	return result
 }

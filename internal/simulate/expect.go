@@ -45,7 +45,7 @@ type SourceExpectation struct {
 // Holds reports whether a value lies in the range.
 func (r Range) Holds(value float64) bool { return value >= r.Low && value <= r.High }
 
-// String prints "at most 30 us" or "30 us to 40 us".
+// String prints "at most 30 µs" or "30 µs to 40 µs".
 func (r Range) String() string {
 	switch {
 	case math.IsInf(r.High, 1):

@@ -20,7 +20,7 @@ func formatSeconds(seconds float64) string {
 	units := []struct {
 		size float64
 		name string
-	}{{1, "s"}, {1e-3, "ms"}, {1e-6, "us"}, {1e-9, "ns"}}
+	}{{1, "s"}, {1e-3, "ms"}, {1e-6, "µs"}, {1e-9, "ns"}}
 	size := math.Abs(seconds)
 	for _, unit := range units {
 		if size >= unit.size*0.9995 || unit.size == 1e-9 {

@@ -64,11 +64,11 @@ func TestErrorTicks(t *testing.T) {
 		threshold, reach float64
 		want             string // without those below zero
 	}{
-		{"decades from the threshold on", 3e-6, 0.15, "0 10 us 100 us 1 ms 10 ms 100 ms"},
-		{"a threshold that is a decade is one of them", 1e-6, 1.5e-3, "0 1 us 10 us 100 us 1 ms"},
-		{"where the decades are too dense, every other one", 1e-10, 1e10, "0 10 ns 1 us 100 us 10 ms 1 s 100 s 10000 s 1000000 s 100000000 s 10000000000 s"},
-		{"an error that hardly changes has steps of 1, 2 and 5", 2e-6, 3e-6, "0 500 ns 1 us 2 us"},
-		{"a single decade has them too", 5e-6, 7e-5, "0 2 us 5 us 10 us 20 us 50 us"},
+		{"decades from the threshold on", 3e-6, 0.15, "0 10 µs 100 µs 1 ms 10 ms 100 ms"},
+		{"a threshold that is a decade is one of them", 1e-6, 1.5e-3, "0 1 µs 10 µs 100 µs 1 ms"},
+		{"where the decades are too dense, every other one", 1e-10, 1e10, "0 10 ns 1 µs 100 µs 10 ms 1 s 100 s 10000 s 1000000 s 100000000 s 10000000000 s"},
+		{"an error that hardly changes has steps of 1, 2 and 5", 2e-6, 3e-6, "0 500 ns 1 µs 2 µs"},
+		{"a single decade has them too", 5e-6, 7e-5, "0 2 µs 5 µs 10 µs 20 µs 50 µs"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var above []tick

@@ -240,7 +240,7 @@ func (s *System) OnTimer(now ntptime.Instant, out *Output) {
 		s.endSlew(now, out)
 	}
 	if now.Raw >= s.local.due {
-		s.localTimer(now)
+		s.next = now.Raw // serve it at once: setState decides
 	}
 	if now.Raw >= s.next {
 		s.next = now.Raw.Add(republish)

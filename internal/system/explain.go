@@ -19,8 +19,7 @@ func (s *System) facts(src *source) selection.Facts {
 		MinSources: s.cfg.MinSources,
 	}
 	if t := s.tracker(src); f.Samples > 0 && t.Started() {
-		f.Distance = src.serverDistance() + src.filter.MinDelay()/2 + boundSigmas*sqrt(src.lastEst.P00)
-		f.Bias = src.bias.applied
+		f.Distance, f.Bias = src.distance, src.bias.applied
 	}
 	return f
 }

@@ -166,7 +166,7 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 		if v.State != src.verdict.State {
 			s.stateEvent(now, src, v.State, out)
 		}
-		src.verdict = v
+		src.verdict, src.distance = v, s.candidates[i].Distance
 	}
 	if s.direct != nil || !s.summary.Usable {
 		return false

@@ -35,7 +35,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	src.samples++
 	src.last = m.T4
 	r := s.feed(src, x)
-	src.delay = x.RoundTrip(src.lastEst.Freq)
+	src.delay = s.shownDelay(x.RoundTrip(src.lastEst.Freq))
 	src.note(&x, s.correction(m.T4))
 	if r.RouteChange {
 		s.event(out, now, model.EventRouteChange, src.id, dur(src.delay), "")
@@ -45,6 +45,18 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	s.rebase()
 	s.track(now, src, used, &r, out)
 	out.Changed = true
+}
+
+// shownDelay is a round trip as reports have it: no less than our precision (RFC 5905
+// §8). Stamps are wrong by some microseconds, and a transmit stamp is struck ahead of the
+// sending, so that the round trip of a short path may come out negative. The filter is
+// given it as it is: what is cut off at one side would have a bias.
+func (s *System) shownDelay(seconds float64) float64 {
+	least := 0.0
+	if s.cfg.Precision < 0 { // 0: not known
+		least = s.cfg.Precision.Seconds()
+	}
+	return math.Max(seconds, least)
 }
 
 // exchange puts a sample on the raw scale.

@@ -108,7 +108,10 @@ func (s *System) report(now ntptime.Instant, src *source, r *model.SourceReport)
 	r.State = src.verdict.State
 	r.Weight = src.verdict.Weight
 	r.Samples, r.LastSample = src.samples, src.last
-	r.Delay, r.MinDelay = dur(src.delay), dur(src.filter.MinDelay())
+	r.Delay = dur(src.delay)
+	if src.samples > 0 {
+		r.MinDelay = dur(s.shownDelay(src.filter.MinDelay()))
+	}
 	r.Jitter = dur(src.filter.Jitter())
 	if t := s.tracker(src); src.samples > 0 && t.Started() {
 		e := t.Estimate().Extrapolate(int64(now.Raw))

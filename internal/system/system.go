@@ -129,9 +129,10 @@ type source struct {
 	own       *filter.Tracker // its exchanges alone; nil while it is the only source
 	server    model.ServerState
 	verdict   selection.Verdict
+	distance  float64 // root distance that the verdict rests on, s
 	last      ntptime.Instant
 	samples   uint64
-	delay     float64 // round trip of the last sample, s
+	delay     float64 // round trip of the last sample, s; for reports
 	inJoint   bool
 	bias      bias
 	hint      float64 // interval last asked for, s
@@ -152,7 +153,7 @@ type point struct {
 
 // New makes a system process without sources.
 func New(cfg Config, now ntptime.Instant) *System {
-	s := &System{started: now.Raw, next: now.Raw.Add(republish)}
+	s := &System{started: now.Raw, next: now.Raw}
 	s.steer.end = ntptime.Never
 	s.setConfig(cfg)
 	s.origin = int64(now.Wall) - int64(now.Raw)
