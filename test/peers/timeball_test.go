@@ -146,6 +146,9 @@ func TestTimeball(t *testing.T) {
 	for _, stratum := range []int{3, 5} {
 		if stratum == 5 {
 			d.Reload("clock: {driver: virtual}\nlocal: {stratum: 5}\n")
+			if got := d.Said("configuration reloaded"); got != 1 {
+				t.Errorf("after a reload: got %d lines that say so, want one", got)
+			}
 		}
 		Eventually(t, 30*time.Second, "it serves its stratum", func() error {
 			if got, err := d.Tracking(); err != nil || got.Stratum != stratum {
