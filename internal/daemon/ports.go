@@ -201,7 +201,7 @@ func (p *portSet) interfacesChanged(ctx context.Context) {
 func (p *portSet) Send(r *runner, t *association.Transmit) (ntptime.Instant, error) {
 	port := p.portFor(t)
 	if port == nil {
-		return ntptime.Instant{}, fmt.Errorf("no NTP port for %s; is the address family configured under server.listen?", t.To)
+		return ntptime.Instant{}, p.noPort(t.To)
 	}
 	index := t.Interface
 	if name := r.client.Interface; name != "" { // it may have come, or come back under another index
@@ -210,6 +210,16 @@ func (p *portSet) Send(r *runner, t *association.Transmit) (ntptime.Instant, err
 		}
 	}
 	return port.Send(t.Data, t.To, t.Local, index, netio.StampRequest{Want: true, ID: p.await(r, t.ID)})
+}
+
+// noPort says why nothing can be sent to an address.
+func (p *portSet) noPort(to netip.AddrPort) error {
+	for _, m := range p.awaited() {
+		if m.address.Addr().Is4() == to.Addr().Is4() {
+			return fmt.Errorf("no NTP port for %s yet: this machine does not have %s, the address of server.listen", to, m.address)
+		}
+	}
+	return fmt.Errorf("no NTP port for %s; is the address family configured under server.listen?", to)
 }
 
 // portFor finds a port that can send to an address, from the local one if it is given.

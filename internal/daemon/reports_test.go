@@ -224,3 +224,29 @@ func TestAControlQueryIsAnswered(t *testing.T) {
 		t.Errorf("its own response fed back: got %d octets, want silence", len(again))
 	}
 }
+
+// A source that cannot be asked, as there is no socket to ask from, is not called silent.
+func TestExplainSaysWhyNothingCanBeSent(t *testing.T) {
+	w := start(t, `
+sources:
+  - {peer: 127.0.57.1, unauthenticated: true}
+  - {server: 127.0.57.2, interface: nowhere0}
+server: {listen: ["192.0.2.1:1123"]}
+`)
+	for source, want := range map[string]string{
+		"127.0.57.1": "it cannot be asked: no NTP port for 127.0.57.1:123 yet: this machine does not have 192.0.2.1:1123",
+		"127.0.57.2": "it cannot be asked: ",
+	} {
+		until(t, "the reason of "+source, func() bool {
+			for _, e := range call[control.Explain](w, control.Request{Command: control.CommandExplain}).Sources {
+				if e.Name == source {
+					return strings.HasPrefix(e.Reason, want)
+				}
+			}
+			return false
+		})
+	}
+	if got := w.said("packet not sent; will go on trying"); got != 2 {
+		t.Errorf("got %d lines, want one for each source", got)
+	}
+}

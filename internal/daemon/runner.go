@@ -50,6 +50,7 @@ type runner struct {
 	onEnd        func()                             // of the registry, when the association is gone
 	lastTransmit atomic.Uint64                      // newest mode 5 stamp believed
 	latest       atomic.Pointer[model.SourceStatus] // as last told to the system process
+	sendError    string                             // why the last packet could not be sent, "": it was
 	out          association.Output
 	packet       wire.Packet
 	cancel       context.CancelFunc // ends run
@@ -158,6 +159,7 @@ func (r *runner) finish(ctx context.Context) bool {
 // note makes the association's present status visible to others.
 func (r *runner) note() model.SourceStatus {
 	status := *r.assoc.Status()
+	status.SendError = r.sendError
 	r.latest.Store(&status)
 	r.lastTransmit.Store(uint64(r.assoc.LastTransmit()))
 	return status
@@ -180,11 +182,24 @@ func (r *runner) tell(ctx context.Context, message systemMessage) bool {
 // for one (RFC 9109), and tells it when it left.
 func (r *runner) transmit(ctx context.Context, t *association.Transmit) {
 	at, err := r.send(ctx, t)
+	r.noteSending(err)
 	if err != nil {
 		r.assoc.OnSendError(t.ID, r.clock.Now(), &r.out)
 		return
 	}
 	r.assoc.OnTransmitted(t.ID, at, model.StampDaemon)
+}
+
+// noteSending keeps why nothing could be sent, for the reports, and says when it begins.
+func (r *runner) noteSending(err error) {
+	if err == nil {
+		r.sendError = ""
+		return
+	}
+	if r.sendError == "" {
+		r.log.Warn("packet not sent; will go on trying", zap.String("source", nameWithAddress(r.name, r.remote)), zap.Error(err))
+	}
+	r.sendError = err.Error()
 }
 
 func (r *runner) send(ctx context.Context, t *association.Transmit) (ntptime.Instant, error) {

@@ -99,6 +99,7 @@ type SourceStatus struct {
 	Rejected   [RejectReasons]uint64 // by RejectReason
 	Kisses     [KissCodes]uint64     // by KissCode
 	Denied     bool                  // a DENY or RSTR ended polling
+	SendError  string                // why the last packet could not be sent; "": it was
 	Gone       bool                  // last word of an association that has ended
 }
 

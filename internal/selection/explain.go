@@ -18,6 +18,7 @@ type Facts struct {
 	Distance, MaxDistance             float64 // s
 	Truechimers, Majority, MinSources int
 	Bias                              float64 // s, taken off its measurements
+	SendError                         string  // why the last request could not be sent, "": it was
 }
 
 // Explain returns the reason in words, and the tests that applied, with their
@@ -45,6 +46,9 @@ func Explain(v *Verdict, f Facts) (string, []model.Check) {
 		if failed {
 			break
 		}
+	}
+	if f.SendError != "" && (v.Cause == CauseNoAnswer || v.Cause == CauseUnreachable) && !refused(v) {
+		return "it cannot be asked: " + f.SendError, checks
 	}
 	return reason(v), checks
 }
@@ -107,10 +111,12 @@ func passedReachable(f *Facts) string {
 	return fmt.Sprintf("%d of the last %d polls answered", bits.OnesCount8(f.Reach), pollsKept)
 }
 
-func failedReachable(v *Verdict, _ *Facts) string {
+func failedReachable(v *Verdict, f *Facts) string {
 	switch {
 	case refused(v):
 		return "it answered DENY or RSTR, so it is not asked any more; it would be used if it let this host in and timeball were restarted"
+	case f.SendError != "":
+		return "the last request could not be sent: " + f.SendError + "; one answer is enough to be judged"
 	case v.Cause == CauseNoAnswer && v.Value == 0:
 		return "no poll has been sent and waited for yet; one answer is enough"
 	case v.Cause == CauseNoAnswer:

@@ -197,3 +197,25 @@ func FuzzExplain(f *testing.F) {
 		}
 	})
 }
+
+// Who cannot send does not say that the other side is silent.
+func TestASourceThatCannotBeAskedSaysWhy(t *testing.T) {
+	facts := Facts{SendError: "network is unreachable"}
+	for _, v := range []Verdict{{Cause: CauseNoAnswer, Value: 3, Limit: 8}, {Cause: CauseUnreachable, Value: 9, Limit: 8}} {
+		reason, checks := Explain(&v, facts)
+		if want := "it cannot be asked: network is unreachable"; reason != want {
+			t.Errorf("cause %v: got %q, want %q", v.Cause, reason, want)
+		}
+		if got, want := checks[len(checks)-1].Text, "could not be sent: network is unreachable"; !strings.Contains(got, want) {
+			t.Errorf("cause %v: got %q, want %q in it", v.Cause, got, want)
+		}
+	}
+	refusal := Verdict{Cause: CauseUnreachable, Limit: 1}
+	if reason, _ := Explain(&refusal, facts); !strings.Contains(reason, "DENY") {
+		t.Errorf("refused: got %q, want the refusal", reason)
+	}
+	used := Verdict{State: model.StateSelected, Cause: CauseUsed}
+	if reason, _ := Explain(&used, changed(func(f *Facts) { f.SendError = "x" })); strings.Contains(reason, "asked") {
+		t.Errorf("in use: got %q, want that it is the system peer", reason)
+	}
+}

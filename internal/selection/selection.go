@@ -139,6 +139,13 @@ func (s *Selector) Select(cs []Candidate, p Policy) Summary {
 	return sum
 }
 
+// Alone judges a candidate by the tests that need no other source. A Cause of CauseNone:
+// it passes them.
+func Alone(c Candidate, p Policy) Verdict {
+	c.judgeAlone(p)
+	return c.Verdict
+}
+
 // judgeAlone makes the tests that need no other source (RFC 5905 §11.2.1:
 // fit(), §A.5.5.3's accept()).
 func (c *Candidate) judgeAlone(p Policy) {

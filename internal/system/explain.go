@@ -1,14 +1,20 @@
 package system
 
 import (
-	"timeball/internal/model"
+	"timeball/internal/ntptime"
 	"timeball/internal/selection"
 )
 
-// explain returns why a source is or is not used: one sentence, and the chain of
-// tests with their numbers, up to the one that decided.
-func (s *System) explain(src *source) (string, []model.Check) {
-	return selection.Explain(&src.verdict, s.facts(src))
+// shown is the verdict on a source for reports. Of one that is silent, or was not judged
+// yet, it is that of now: no selection is run only to count unanswered polls.
+func (s *System) shown(now ntptime.Instant, src *source) selection.Verdict {
+	switch src.verdict.Cause {
+	case selection.CauseNone, selection.CauseNoAnswer, selection.CauseUnreachable:
+		if v := selection.Alone(s.candidate(now.Raw, src), s.policy()); v.Cause != selection.CauseNone {
+			return v
+		}
+	}
+	return src.verdict
 }
 
 // facts are the numbers of the tests that were passed on the way.
@@ -16,7 +22,7 @@ func (s *System) facts(src *source) selection.Facts {
 	f := selection.Facts{
 		Reach: src.status.Reach, Unanswered: src.status.Unanswered, Stratum: src.server.Stratum, Samples: src.filter.Count(),
 		MaxDistance: s.cfg.MaxDistance.Seconds(), Truechimers: s.summary.Truechimers, Majority: s.summary.Majority,
-		MinSources: s.cfg.MinSources,
+		MinSources: s.cfg.MinSources, SendError: src.status.SendError,
 	}
 	if t := s.tracker(src); f.Samples > 0 && t.Started() {
 		f.Distance, f.Bias = src.distance, src.bias.applied

@@ -62,9 +62,8 @@ func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
 	if s.stillListening(now.Raw) {
 		return false
 	}
-	policy := selection.Policy{MinSources: s.cfg.MinSources, MaxDistance: s.cfg.MaxDistance.Seconds()}
 	before := s.summary
-	s.summary = s.selector.Select(s.candidates, policy)
+	s.summary = s.selector.Select(s.candidates, s.policy())
 	replay := s.adopt(now, out)
 	if s.summary.Usable {
 		s.lastUsable = now.Raw
@@ -75,6 +74,11 @@ func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
 	s.refreshPeer()
 	s.leapVote(now, out)
 	return replay
+}
+
+// policy is the configuration of the selection.
+func (s *System) policy() selection.Policy {
+	return selection.Policy{MinSources: s.cfg.MinSources, MaxDistance: s.cfg.MaxDistance.Seconds()}
 }
 
 // stillListening says whether to wait for the other sources' first answers.

@@ -78,3 +78,24 @@ func TestTheLocalClockIsToldOfWithoutDelay(t *testing.T) {
 		}
 	}
 }
+
+// A source that never answered is shown as what it is before any selection was run.
+func TestASilentSourceIsShownAsSilent(t *testing.T) {
+	b := newBench(t, 0, nil)
+	b.add(1, nil)
+	b.add(2, nil)
+	for unanswered, want := range map[int]model.State{0: model.StateWaiting, 3: model.StateWaiting, 8: model.StateUnreachable} {
+		b.say(1, func(s *model.SourceStatus) { s.Reach, s.Unanswered, s.Server.Stratum = 0, unanswered, 16 })
+		r := b.snapshot().Sources[0]
+		if last := r.Checks[len(r.Checks)-1]; r.State != want || len(r.Checks) != 1 || last.Name != "reachable" || last.Passed || last.Value != float64(unanswered) {
+			t.Errorf("%d polls unanswered: got %v because %q, %+v; want %v, not reachable", unanswered, r.State, r.Reason, r.Checks, want)
+		}
+	}
+	b.say(1, func(s *model.SourceStatus) { s.SendError = "no route" })
+	if got, want := b.snapshot().Sources[0].Reason, "it cannot be asked: no route"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := b.saw(model.EventUnreachable); got != 0 {
+		t.Errorf("got %d events by looking, want none", got)
+	}
+}

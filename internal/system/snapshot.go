@@ -8,6 +8,7 @@ import (
 	"timeball/internal/filter"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/selection"
 	"timeball/internal/wire"
 )
 
@@ -105,8 +106,9 @@ func (s *System) reports(now ntptime.Instant) []model.SourceReport {
 
 func (s *System) report(now ntptime.Instant, src *source, r *model.SourceReport) {
 	r.SourceStatus = src.status
-	r.State = src.verdict.State
-	r.Weight = src.verdict.Weight
+	verdict := s.shown(now, src)
+	r.State = verdict.State
+	r.Weight = verdict.Weight
 	r.Samples, r.LastSample = src.samples, src.last
 	r.Delay = dur(src.delay)
 	if src.samples > 0 {
@@ -120,7 +122,7 @@ func (s *System) report(now ntptime.Instant, src *source, r *model.SourceReport)
 		r.Error = dur(src.serverDistance() + src.filter.MinDelay()/2 + boundSigmas*sqrt(e.P00))
 	}
 	r.Filter = src.samplesFor(now)
-	r.Reason, r.Checks = s.explain(src)
+	r.Reason, r.Checks = selection.Explain(&verdict, s.facts(src))
 }
 
 // samplesFor lists the last samples, newest first.
