@@ -33,8 +33,8 @@ func newLab() *cobra.Command {
 		Short: "Run a scenario in real time: real daemons over loopback, with virtual clocks",
 		Long: "Run a scenario in real time. Every host is a real daemon with a virtual clock, at an\n" +
 			"address of its own in 127.0.0.0/8, and they talk over real UDP. It needs neither root nor\n" +
-			"network and touches no clock. Of a scenario's events it plays stop and start; the others,\n" +
-			"and the links, are for `simulate`. Exit 1 if a host is not synchronized at the end.",
+			"network and touches no clock. Of a scenario's events it plays stop, start and offset_step;\n" +
+			"the others, and the links, are for `simulate`. Exit 1 if a host is not synchronized at the end.",
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runLab(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], &o)
@@ -88,7 +88,7 @@ func notPlayed(s *simulate.Scenario) string {
 	if left == 0 {
 		return ""
 	}
-	return "the links of this scenario, and its events other than stop and start, are for `timeball simulate`; the lab has the loopback as it is"
+	return "the links of this scenario, and its events other than stop, start and offset_step, are for `timeball simulate`; the lab has the loopback as it is"
 }
 
 // watchLab shows the lab until it ends and returns its last state.

@@ -177,8 +177,8 @@ func (t *timeline) latest(n int) *timeline {
 	return &kept
 }
 
-// CheckJump implements Clock. Only sleep can part this timeline from true time: it
-// is set forward by as much as CLOCK_BOOTTIME says.
+// CheckJump implements Clock. Sleep parts this timeline from true time: it is set forward
+// by as much as CLOCK_BOOTTIME says. And a virtual clock may be set.
 func (s *software) CheckJump() (model.ClockJump, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,21 +186,27 @@ func (s *software) CheckJump() (model.ClockJump, bool) {
 	s.pair()
 	j := s.pending
 	s.pending = model.ClockJump{}
-	return j, j.Slept != 0
+	return j, j.Slept != 0 || j.By != 0
 }
 
 // notice makes good for sleep, and takes a leap second that has happened off the timeline.
 func (s *software) notice() {
 	if slept := asleep(s.host) - s.slept; slept >= sleepBound {
 		s.slept += slept
-		at := s.Now()
-		at.Wall = at.Wall.Add(slept)
-		t := *s.now.Load()
-		t.wall, t.raw = t.line.wallAt(at.Raw).Add(slept), at.Raw
-		s.publish(&t)
-		s.pending = model.ClockJump{At: at, By: s.pending.By + slept, Slept: s.pending.Slept + slept}
+		s.jump(slept, slept)
 	}
 	s.foldLeap()
+}
+
+// jump sets the timeline forward by a time, of which the host has slept some, for the next
+// CheckJump to tell.
+func (s *software) jump(by, slept time.Duration) {
+	at := s.Now()
+	at.Wall = at.Wall.Add(by)
+	t := *s.now.Load()
+	t.wall, t.raw = t.line.wallAt(at.Raw).Add(by), at.Raw
+	s.publish(&t)
+	s.pending = model.ClockJump{At: at, By: s.pending.By + by, Slept: s.pending.Slept + slept}
 }
 
 // foldLeap makes a leap second that the timeline has reached a part of its line.

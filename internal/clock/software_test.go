@@ -150,6 +150,32 @@ func TestSleepIsAddedToASoftwareTimeline(t *testing.T) {
 	}
 }
 
+// Somebody else sets a virtual clock: it errs by that, and the next look tells.
+func TestAVirtualClockIsSetByOthers(t *testing.T) {
+	v, h := newFakeVirtual(VirtualConfig{})
+	apply(t, v, model.Correction{Frequency: 5 * ntptime.PPM})
+	h.pass(time.Second)
+	before := v.Now()
+	v.Set(300 * time.Millisecond)
+	within(t, "set back", v.TrueError(), -300*time.Millisecond, 10*time.Microsecond)
+	if v.Now().Raw < before.Raw || v.Rate() != 5*ntptime.PPM {
+		t.Errorf("got raw %v after %v, rate %v; want an oscillator that goes on", v.Now().Raw, before.Raw, v.Rate())
+	}
+	v.Set(-time.Second)
+	h.sleep(time.Minute)
+	j, ok := v.CheckJump()
+	if !ok {
+		t.Fatal("the jump was not told")
+	}
+	within(t, "slept", j.Slept, time.Minute, time.Millisecond)
+	within(t, "by", j.By, time.Minute+700*time.Millisecond, time.Millisecond)
+	noJump(t, v)
+	v.Set(time.Second)
+	if j, ok := v.CheckJump(); !ok || j.Slept != 0 || j.By != -time.Second {
+		t.Errorf("got %+v, %v, want a jump of -1 s without sleep", j, ok)
+	}
+}
+
 func TestSoftwareTimelineMakesTheArmedLeapSecondOnce(t *testing.T) {
 	for leap, step := range map[wire.Leap]time.Duration{wire.LeapInsert: -time.Second, wire.LeapDelete: time.Second} {
 		v, h := newFakeVirtual(VirtualConfig{})

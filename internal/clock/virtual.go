@@ -45,6 +45,15 @@ func (v *Virtual) TrueError() time.Duration {
 	return v.instant(hostRaw).Wall.Sub(v.truth.civil(hostRaw, slept))
 }
 
+// Set sets the clock as somebody else would, without a word to whoever disciplines it:
+// reference − local grows by offset, so the clock goes back by it. CheckJump will notice.
+func (v *Virtual) Set(offset time.Duration) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.notice()
+	v.jump(-offset, 0)
+}
+
 // Observe is a disciplined timeline in software over the machine's own oscillator. It
 // starts at CLOCK_REALTIME and never touches the kernel's clock.
 type Observe struct {

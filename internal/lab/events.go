@@ -7,21 +7,36 @@ import (
 	"timeball/internal/simulate"
 )
 
-// Plays reports whether the lab does an event: the daemon of a host stops and starts.
-// The others, and the links, are the simulator's.
-func Plays(e *simulate.Event) bool {
+// Plays reports whether the lab does an event: the daemon of a host stops and starts, and
+// somebody sets its clock. The others, and the links, are the simulator's.
+func Plays(e *simulate.Event) bool { return isLife(e) || isSetting(e) }
+
+func isLife(e *simulate.Event) bool {
 	return e.Kind == simulate.Stop || e.Kind == simulate.Start && e.Reboot == nil
 }
 
-// livesOf picks a host's stops and starts.
-func livesOf(s *simulate.Scenario, host string) []simulate.Event {
+func isSetting(e *simulate.Event) bool { return e.Kind == simulate.OffsetStep }
+
+// eventsOf picks a host's events of a sort, in order of time as the scenario has them.
+func eventsOf(s *simulate.Scenario, host string, sort func(*simulate.Event) bool) []simulate.Event {
 	var events []simulate.Event
 	for i := range s.Events {
-		if e := &s.Events[i]; e.Host == host && Plays(e) {
+		if e := &s.Events[i]; e.Host == host && sort(e) {
 			events = append(events, *e)
 		}
 	}
 	return events
+}
+
+// disturb sets a host's clock as somebody else would, when its events say so, until ctx
+// ends. Its daemon may run or not.
+func (l *Lab) disturb(ctx context.Context, h *host) {
+	for _, e := range h.settings {
+		if !sleepUntil(ctx, l.started.Add(e.At)) {
+			return
+		}
+		h.clock.Set(e.Value)
+	}
 }
 
 // live runs a host's daemon, stopping and starting it when its events say so, until

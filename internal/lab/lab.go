@@ -40,12 +40,13 @@ type Lab struct {
 // host is one machine: a clock that runs on, and a daemon that may be stopped and
 // started again.
 type host struct {
-	name   string
-	addr   netip.Addr
-	clock  *clock.Virtual
-	config *config.Config
-	daemon atomic.Pointer[daemon.Daemon] // nil: stopped
-	events []simulate.Event              // its stops and starts, in order of time
+	name     string
+	addr     netip.Addr
+	clock    *clock.Virtual
+	config   *config.Config
+	daemon   atomic.Pointer[daemon.Daemon] // nil: stopped
+	events   []simulate.Event              // its stops and starts, in order of time
+	settings []simulate.Event              // when somebody else sets its clock, in order of time
 }
 
 // firstHost is the address of the first host; the others follow.
@@ -71,7 +72,7 @@ func Open(s *simulate.Scenario, opts Options) (*Lab, error) {
 	addr := firstHost
 	for i := range s.Hosts {
 		name := s.Hosts[i].Name
-		l.hosts = append(l.hosts, &host{name: name, addr: addr, events: livesOf(s, name)})
+		l.hosts = append(l.hosts, &host{name: name, addr: addr, events: eventsOf(s, name, isLife), settings: eventsOf(s, name, isSetting)})
 		addr = addr.Next()
 	}
 	if l.port, err = freePort(l.hosts); err != nil {
@@ -100,6 +101,7 @@ func (l *Lab) boot(h *host) error {
 	if log == nil {
 		log = zap.NewNop()
 	}
+	h.clock.CheckJump() // what happened before is nothing to a daemon that starts
 	d, err := daemon.New(h.config, daemon.Options{
 		Log:     log.With(zap.String("host", h.name)),
 		Version: l.opts.Version,
@@ -207,6 +209,7 @@ func (l *Lab) Run(ctx context.Context) error {
 				failures[i] = fmt.Errorf("host %s: %w", h.name, err)
 			}
 		})
+		wait.Go(func() { l.disturb(ctx, h) })
 	}
 	wait.Wait()
 	return errors.Join(failures...)

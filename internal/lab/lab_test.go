@@ -13,6 +13,11 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"timeball/internal/model"
 	"timeball/internal/simulate"
 )
 
@@ -33,9 +38,11 @@ func scenario(t *testing.T, text string) *simulate.Scenario {
 }
 
 // run opens and runs a lab; it ends with the test.
-func run(t *testing.T, text string) *Lab {
+func run(t *testing.T, text string) *Lab { return runWith(t, text, Options{Version: "test"}) }
+
+func runWith(t *testing.T, text string, opts Options) *Lab {
 	t.Helper()
-	l, err := Open(scenario(t, text), Options{Version: "test"})
+	l, err := Open(scenario(t, text), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,6 +170,27 @@ events:
 	until(t, l, "the client synchronized", func(s *State) bool { return s.Hosts["client"].Synchronized })
 }
 
+// Somebody sets the client's clock an hour back, and the daemon finds out and mends it.
+func TestSomebodySetsAClock(t *testing.T) {
+	core, log := observer.New(zapcore.InfoLevel)
+	l := runWith(t, twoHosts+`
+events:
+  - {at: 4s, host: client, offset_step: 1h}
+`, Options{Version: "test", Log: zap.New(core)})
+	jumps := func() int { return log.FilterMessage(model.EventClockJump.String()).Len() }
+	until(t, l, "the daemon told of it", func(*State) bool { return jumps() == 1 })
+	if got := log.FilterMessage(model.EventClockJump.String()).All()[0].ContextMap()["value"]; got != -time.Hour {
+		t.Errorf("got a jump of %v, want -1h", got)
+	}
+	until(t, l, "the client right again", func(s *State) bool {
+		client := s.Hosts["client"]
+		return client.Synchronized && math.Abs(client.TrueError) < 1e-3
+	})
+	if got := jumps(); got != 1 {
+		t.Errorf("got %d jumps in the log, want 1", got)
+	}
+}
+
 func TestWhichEventsAreForTheLab(t *testing.T) {
 	for _, test := range []struct {
 		event simulate.Event
@@ -171,7 +199,8 @@ func TestWhichEventsAreForTheLab(t *testing.T) {
 		{simulate.Event{Kind: simulate.Stop}, true},
 		{simulate.Event{Kind: simulate.Start}, true},
 		{simulate.Event{Kind: simulate.Start, Reboot: &simulate.Reboot{}}, false},
-		{simulate.Event{Kind: simulate.OffsetStep}, false},
+		{simulate.Event{Kind: simulate.OffsetStep}, true},
+		{simulate.Event{Kind: simulate.WanderChange}, false},
 		{simulate.Event{Kind: simulate.FrequencyStep}, false},
 		{simulate.Event{Kind: simulate.Suspend}, false},
 	} {
