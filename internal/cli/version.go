@@ -11,9 +11,6 @@ import (
 // version is set by the Makefile; "dev" where nobody has set it.
 var version = "dev"
 
-// Version is the version of this binary.
-func Version() string { return version }
-
 // revision is the commit the binary was built from, "" if unknown.
 func revision() string {
 	info, ok := debug.ReadBuildInfo()

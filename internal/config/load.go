@@ -27,11 +27,6 @@ func openFile(path string) (fs.File, error) {
 // that is wrong; without one the warnings tell the traps.
 func Load(path string) (*Config, Warnings, error) { return load(path, openFile) }
 
-// LoadNode is Load for a configuration that is part of another YAML file.
-func LoadNode(name string, node *yaml.Node) (*Config, Warnings, error) {
-	return parseNode(name, node).load(openFile)
-}
-
 func load(path string, open opener) (*Config, Warnings, error) {
 	data, mode, err := read(path, open)
 	if err != nil {

@@ -109,7 +109,7 @@ func TestEmptyFileIsSaidToBeEmpty(t *testing.T) {
 	for _, text := range []string{"", "\n", "# nothing\n", "{}"} {
 		path := write(t, "c.yaml", text, 0o600)
 		c, warnings, err := Load(path)
-		if err != nil || !reflect.DeepEqual(c, Default()) {
+		if err != nil || !reflect.DeepEqual(c, defaults()) {
 			t.Fatalf("%q: got %v, %v, want the defaults", text, c, err)
 		}
 		if len(warnings) != 1 || !strings.Contains(warnings[0].String(), ":1:1: the configuration is empty") {
@@ -197,15 +197,6 @@ func TestLoadThroughAnyFileSystem(t *testing.T) {
 		"keys.yaml": {Data: []byte(goodKeys), Mode: 0o600},
 	}
 	c, _, err := load("c.yaml", files.Open)
-	if err != nil || len(c.Keys) != 2 {
-		t.Errorf("got %v, %v, want two keys", c, err)
-	}
-}
-
-func TestLoadNodeReadsTheKeyFile(t *testing.T) {
-	path := write(t, "keys.yaml", goodKeys, 0o600)
-	d := newDecoder("s")
-	c, _, err := LoadNode("s.yaml", d.document([]byte("{keys: "+path+", sources: [{server: a, key: 2}]}")))
 	if err != nil || len(c.Keys) != 2 {
 		t.Errorf("got %v, %v, want two keys", c, err)
 	}

@@ -7,14 +7,6 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Default gives the configuration of an empty file.
-func Default() *Config {
-	c := &Config{}
-	configKeys.presets(c)
-	c.settleClock(newDecoder(""))
-	return c
-}
-
 // Parse reads a configuration; name stands for the file in messages, and relative
 // file names in it start at its folder. Either there is a configuration, or there
 // are problems, sorted by line. A key file is not read: Keys is then empty, and key
