@@ -168,6 +168,11 @@ func TestAReloadKeepsWaitingForAnAddress(t *testing.T) {
 	if got := f.d.reloads.problem(); got != "" || !answersAt(t, "127.0.0.1:1124") || len(f.unserved()) != 1 {
 		t.Errorf("got problem %q, unserved %v; want none, and the one waited for", got, f.unserved())
 	}
+	other := startFile(t, quiet+local+"server: {listen: [\"127.0.0.1:1125\", \"192.0.2.2:1125\"]}\n")
+	other.reload(quiet + local + "server: {listen: [\"127.0.0.1:1125\"]}\n")
+	if got := other.unserved(); len(got) != 0 {
+		t.Errorf("waited for, and no longer wanted: got %v, want none", got)
+	}
 	ip(t, "addr add 192.0.2.1/32 dev lo")
 	until(t, "served", func() bool { return answersAt(t, "192.0.2.1:1123") })
 	ip(t, "addr del 192.0.2.1/32 dev lo")

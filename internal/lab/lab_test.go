@@ -191,6 +191,26 @@ events:
 	}
 }
 
+// What happened to its clock while a daemon was stopped is no jump to the next one.
+func TestAClockSetWhileItsDaemonIsStopped(t *testing.T) {
+	core, log := observer.New(zapcore.InfoLevel)
+	l := runWith(t, twoHosts+`
+events:
+  - {at: 500ms, host: client, stop: true}
+  - {at: 1s, host: client, offset_step: 1h}
+  - {at: 2s, host: client, start: true}
+`, Options{Version: "test", Log: zap.New(core)})
+	until(t, l, "the daemon stopped", func(s *State) bool { return s.Hosts["client"].Stopped })
+	until(t, l, "the clock set", func(s *State) bool { return s.Hosts["client"].TrueError < -3500 })
+	until(t, l, "the client right again", func(s *State) bool {
+		client := s.Hosts["client"]
+		return !client.Stopped && client.Synchronized && math.Abs(client.TrueError) < 1e-3
+	})
+	if got := log.FilterMessage(model.EventClockJump.String()).Len(); got != 0 {
+		t.Errorf("got %d jumps in the log, want none", got)
+	}
+}
+
 func TestWhichEventsAreForTheLab(t *testing.T) {
 	for _, test := range []struct {
 		event simulate.Event
