@@ -98,7 +98,7 @@ func BenchmarkServers(b *testing.B) {
 		interleaves(b, h, s, f)
 	}
 	for _, s := range append(servers, limiting) {
-		f.add(s.name, "rss", s.rss(b))
+		f.add(s.name, "rss", s.resident())
 	}
 	report(b, f)
 }

@@ -43,28 +43,23 @@ type contender struct {
 	*peers.Process
 	name string
 	port int
-	cmd  *exec.Cmd
 }
 
 // start runs a server on its core until the benchmark ends.
 func start(b testing.TB, h *peers.Host, name string, port int, env []string, argv ...string) *contender {
 	b.Helper()
-	cmd := apart(h, onServerCore, env, argv...)
-	c := &contender{h.StartCommand(name, cmd), name, port, cmd}
+	c := &contender{h.StartCommand(name, apart(h, onServerCore, env, argv...)), name, port}
 	ahead(c.Pid())
 	return c
 }
 
 func (c *contender) target() string { return fmt.Sprintf("127.0.0.1:%d", c.port) }
 
-// build gives the binary under test.
-var build = peers.Build
-
 // startTimeball runs the whole daemon: access list, client log, statistics, keys, control
 // socket. more is added to its server section.
 func startTimeball(b testing.TB, h *peers.Host, name string, port int, more string) *contender {
 	b.Helper()
-	program, err := build()
+	program, err := peers.Build()
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -102,11 +97,8 @@ func startReference(b testing.TB, h *peers.Host, port int) *contender {
 	return start(b, h, "reference", port, nil, program, "127.0.0.1", strconv.Itoa(port))
 }
 
-// rss is the resident memory in MiB.
-func (c *contender) rss(b testing.TB) float64 {
-	b.Helper()
-	return float64(c.Memory()) / (1 << 20)
-}
+// resident is the memory in use, in MiB.
+func (c *contender) resident() float64 { return float64(c.Memory()) / (1 << 20) }
 
 // measured is a Result with what it cost the server.
 type measured struct {

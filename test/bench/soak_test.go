@@ -24,10 +24,10 @@ func BenchmarkEndurance(b *testing.B) {
 	for range b.N {
 		load.Duration = 30 * time.Second // tables fill, the heap finds its size, the daemon has said what it says at a start
 		apply(b, h, s, load)
-		before, said, descriptors := s.rss(b), len(s.Log()), s.Descriptors()
+		before, said, descriptors := s.resident(), len(s.Log()), s.Descriptors()
 		load.Duration = time.Duration(*packets / rate * float64(time.Second))
 		m := apply(b, h, s, load)
-		after := s.rss(b)
+		after := s.resident()
 		b.ReportMetric(float64(m.Sent), "packets")
 		b.ReportMetric(float64(m.Received), "replies")
 		b.ReportMetric(before, "MiB-before")
