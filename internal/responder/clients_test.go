@@ -441,3 +441,26 @@ func TestShardsExpectClientsSideBySide(t *testing.T) {
 		t.Errorf("got %d clients, want 2001", got)
 	}
 }
+
+// Nearly all clients are at home in a table that holds what it is made for, and all of
+// them are found again wherever they are.
+func TestEveryClientIsFoundAgain(t *testing.T) {
+	w := newWorld(t)
+	h := request(4)
+	data := h.Append(nil)
+	const count = 40000
+	for range 3 {
+		for i := range count {
+			w.askFrom(numbered(i), data)
+		}
+		w.pass(time.Second)
+	}
+	for _, c := range w.clients.Top(2*count, responder.ByHits, w.now.Raw) {
+		if c.Hits != 3 {
+			t.Fatalf("got %d requests of %v, want 3", c.Hits, c.Prefix)
+		}
+	}
+	if got := w.clients.Totals(time.Hour, w.now.Raw).Clients; got != count {
+		t.Errorf("got %d clients, want %d", got, count)
+	}
+}

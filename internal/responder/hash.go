@@ -72,7 +72,7 @@ func (g *gates) enterPatiently(set uint64) {
 }
 
 // setsFor returns the number of sets that hold size entries in sets of ways with few
-// sets overflowing: two thirds as many ways again as entries. In sets of sixteen, one
+// of them overflowing: two thirds as many ways again as entries. In sets of sixteen, one
 // entry in 250 finds its set full.
 func setsFor(size, ways int) uint64 {
 	return uint64((size + size*2/3 + ways - 1) / ways)
