@@ -107,13 +107,20 @@ type place struct {
 	index uint64
 }
 
+// expected is how many clients are expected at once; more are not waited for.
+const expected = 16
+
 // expect fetches the records of clients that are about to be admitted: waiting for
 // memory for all of them together takes little longer than for one. What it returns
 // says nothing, but has to go somewhere, or nothing would be fetched. It enters no gate.
 func (c *Clients) expect(remotes []netip.AddrPort) (fetched uint64) {
-	for i := range remotes {
-		r := &c.records[c.home(keyOf(remotes[i].Addr()))]
-		fetched ^= atomic.LoadUint64((*uint64)(&r.key))
+	var homes [expected]uint64
+	n := min(len(remotes), expected)
+	for i := range n {
+		homes[i] = c.home(keyOf(remotes[i].Addr()))
+	}
+	for _, home := range homes[:n] { // nothing but loads, so that the processor has all of them under way
+		fetched ^= atomic.LoadUint64((*uint64)(&c.records[home].key))
 	}
 	return fetched
 }
