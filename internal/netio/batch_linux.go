@@ -110,6 +110,13 @@ func (b *batch) put(i, n int, in *batch, j, controls int) {
 // send gives slots from to below n to the kernel without waiting, and returns how many it
 // took; with an error none.
 func (b *batch) send(fd uintptr, from, n int) (int, syscall.Errno) {
+	if n-from == 1 { // the usual case at an ordinary rate, and a little cheaper
+		_, _, errno := syscall.RawSyscall(unix.SYS_SENDMSG, fd, uintptr(unsafe.Pointer(&b.msgs[from].Hdr)), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL)
+		if errno != 0 {
+			return 0, errno
+		}
+		return 1, 0
+	}
 	sent, _, errno := syscall.RawSyscall6(unix.SYS_SENDMMSG, fd, uintptr(unsafe.Pointer(&b.msgs[from])),
 		uintptr(n-from), unix.MSG_DONTWAIT|unix.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {

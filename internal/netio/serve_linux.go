@@ -262,7 +262,7 @@ func (v *server) replyInterface() int {
 
 // timeOneIn is how many batches there are for each one whose sending is timed: what a
 // reply costs does not change from one to the next.
-const timeOneIn = 4
+const timeOneIn = 16
 
 // flush sends the replies. One that the kernel refuses does not hold up the others.
 func (v *server) flush(fd uintptr, n int) {
