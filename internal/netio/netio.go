@@ -26,12 +26,12 @@ const (
 	// bufferSize holds the longest NTP message in use (NTS with eight cookies and a
 	// placeholder for each stays below 1500); what is longer is dropped and counted.
 	bufferSize = 2048
-	// DefaultReceiveBuffer is asked for in octets: some 2700 requests, 10 ms at the peak
+	// DefaultReceiveBuffer is asked for in octets: some 5400 requests, 20 ms at the peak
 	// rate of a core, which the scheduler may well take away for that long. A much larger
 	// one would hold requests whose clients have given up.
-	DefaultReceiveBuffer = 1 << 20
+	DefaultReceiveBuffer = 2 << 20
 	// DefaultStaleAfter is the age at which a request is dropped under overload. At full
-	// rate the receive buffer is worth some 10 ms: what is much older waited because the
+	// rate the receive buffer is worth some 20 ms: what is much older waited because the
 	// process stood still, and the backlog of a short pause is answered at once, in less
 	// time than a client's patience.
 	DefaultStaleAfter = 250 * time.Millisecond
