@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,6 +26,25 @@ func residentFile(t *testing.T) int {
 	}
 	t.Skip("this kernel does not tell RssFile")
 	return 0
+}
+
+func TestASettledDaemonLetsLittleGarbageLie(t *testing.T) {
+	for _, test := range []struct {
+		name, gogc   string
+		before, want int
+	}{
+		{"by default a quarter", "", 100, garbagePercent},
+		{"whoever set GOGC knows better", "300", 300, 300},
+	} {
+		t.Setenv("GOGC", test.gogc)
+		old := debug.SetGCPercent(test.before)
+		if err := settle(); err != nil {
+			t.Fatal(err)
+		}
+		if got := debug.SetGCPercent(old); got != test.want {
+			t.Errorf("%s: got %d %%, want %d", test.name, got, test.want)
+		}
+	}
 }
 
 func TestThePagesOfTheStartAreGivenBack(t *testing.T) {

@@ -90,9 +90,16 @@ func beSecondProcess(task string) {
 var kept []any
 
 func listenSecond(address, workers string) error {
-	at, err := ParseListen(address)
+	port, everywhere := strings.CutPrefix(address, ":")
+	if everywhere {
+		address = "0.0.0.0:" + port
+	}
+	at, err := netip.ParseAddrPort(address)
 	if err != nil {
 		return err
+	}
+	if everywhere {
+		at = netip.AddrPortFrom(netip.Addr{}, at.Port())
 	}
 	n, err := strconv.Atoi(workers)
 	if err != nil {

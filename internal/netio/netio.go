@@ -185,19 +185,3 @@ func (c *Counters) add(o Counters) {
 	c.Stamped += o.Stamped
 	c.Unmatched += o.Unmatched
 }
-
-// ParseListen reads ADDRESS:PORT or :PORT for ListenConfig.Address.
-func ParseListen(text string) (netip.AddrPort, error) {
-	if len(text) > 0 && text[0] == ':' {
-		both, err := netip.ParseAddrPort("0.0.0.0" + text)
-		if err != nil {
-			return netip.AddrPort{}, fmt.Errorf("listen %q: want ADDRESS:PORT or :PORT", text)
-		}
-		return netip.AddrPortFrom(netip.Addr{}, both.Port()), nil
-	}
-	both, err := netip.ParseAddrPort(text)
-	if err != nil {
-		return netip.AddrPort{}, fmt.Errorf("listen %q: want ADDRESS:PORT or :PORT", text)
-	}
-	return both, nil
-}

@@ -299,24 +299,3 @@ func TestSendLeavesFromThePort(t *testing.T) {
 		}
 	})
 }
-
-func TestListenAddressesAreRead(t *testing.T) {
-	for _, tt := range []struct {
-		text string
-		want netip.AddrPort
-		bad  bool
-	}{
-		{text: ":123", want: netip.AddrPortFrom(netip.Addr{}, 123)},
-		{text: "[::1]:9", want: netip.MustParseAddrPort("[::1]:9")},
-		{text: "192.0.2.1:123", want: netip.MustParseAddrPort("192.0.2.1:123")},
-		{text: "192.0.2.1", bad: true},
-		{text: ":0x7b", bad: true},
-		{text: ":70000", bad: true},
-		{text: "", bad: true},
-	} {
-		got, err := ParseListen(tt.text)
-		if (err != nil) != tt.bad || got != tt.want {
-			t.Errorf("%q: got %v, %v; want %v, error %v", tt.text, got, err, tt.want, tt.bad)
-		}
-	}
-}

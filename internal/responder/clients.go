@@ -23,7 +23,7 @@ type Clients struct {
 	private bool
 	sets    uint64
 	records []record      // sets × clientWays
-	due     []ntptime.Raw // of the records' budgets; memory that a server without a rate limit never touches
+	due     []ntptime.Raw // of the records' budgets; memory that a server without a rate limit never writes to, and so never takes
 	gates   gates
 }
 

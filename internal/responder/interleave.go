@@ -46,8 +46,8 @@ func usageOf(now ntptime.Raw, confirmed bool) usage {
 
 func (u usage) confirmed() bool { return u&1 != 0 }
 
-// since is the time from u to v, in seconds; it is right over the wrap after 68 years.
-func (u usage) since(v usage) uint32 { return uint32(u&^1-v&^1) >> 1 }
+// since is the time from earlier to u, in seconds; it is right over the wrap after 68 years.
+func (u usage) since(earlier usage) uint32 { return uint32(u&^1-earlier&^1) >> 1 }
 
 // NewStamps makes a table for about size clients; nil, which has every reply in basic
 // mode, for size 0 or less.
