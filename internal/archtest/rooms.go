@@ -27,7 +27,8 @@ var Rooms = map[string]Room{
 	"internal/wire":     {Layer: 0, Pure: true, Beside: []string{"ntptime"}},
 	"internal/model":    {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
 	"internal/mac":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
-	"internal/nts":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
+	"internal/siv":      {Layer: 0, Pure: true},
+	"internal/nts":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "siv"}},
 	"internal/leapfile": {Layer: 0, Pure: true, Beside: []string{"ntptime"}},
 	"internal/config":   {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "model", "mac"}, OS: "load.go"},
 
