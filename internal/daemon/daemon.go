@@ -14,6 +14,8 @@ import (
 
 	"timeball/internal/clock"
 	"timeball/internal/config"
+	"timeball/internal/engine"
+	"timeball/internal/leapfile"
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/netio"
@@ -70,8 +72,8 @@ type Daemon struct {
 	control   *controlService
 	metrics   atomic.Pointer[metricsService]
 	group     *group
-	serves    atomic.Bool       // a server section stands
-	leap      system.LeapConfig // the registry's, once it runs
+	serves    atomic.Bool    // a server section stands
+	leaps     *leapfile.List // the registry's, once it runs; nil: none
 	driver    config.ClockDriver
 	started   time.Time
 	running   chan struct{} // closed when Run has started every part
@@ -115,7 +117,7 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 		return err
 	}
 	d.setAddresses()
-	d.driver, d.leap = cfg.Clock.Driver, leapConfig(cfg, d.log)
+	d.driver, d.leaps = cfg.Clock.Driver, leapList(cfg, d.log)
 	d.serves.Store(cfg.Server != nil)
 	d.newSystemLoop(cfg)
 	d.resolver = resolve.New(d.opts.Lookup)
@@ -152,7 +154,7 @@ func (d *Daemon) openClock(cfg *config.Config) (err error) {
 
 func (d *Daemon) newSystemLoop(cfg *config.Config) {
 	d.system = &systemLoop{
-		core:     system.New(d.systemConfig(cfg), d.clock.Now()),
+		core:     system.New(engine.System(cfg, d.host()), d.clock.Now()),
 		clock:    d.clock,
 		inbox:    make(chan systemMessage, 256),
 		snapshot: &d.snapshot,
@@ -161,29 +163,6 @@ func (d *Daemon) newSystemLoop(cfg *config.Config) {
 		gate:     d.state,
 	}
 	d.system.publish()
-}
-
-// systemConfig is the part of a configuration that the system process needs,
-// with what an earlier run has left: the drift and the panic gate.
-func (d *Daemon) systemConfig(cfg *config.Config) system.Config {
-	c := system.Config{
-		MinSources:    cfg.Selection.MinSources,
-		MaxDistance:   cfg.Selection.MaxDistance,
-		StepThreshold: cfg.Clock.Step.Threshold,
-		StepUpdates:   cfg.Clock.Step.Updates,
-		MaxSlew:       ntptime.Frequency(cfg.Clock.MaxSlew),
-		Panic:         cfg.Clock.Panic,
-		PanicGateOpen: d.state.open(),
-		AccuracyGoal:  cfg.Clock.AccuracyGoal,
-		Precision:     d.clock.Precision(),
-		Addresses:     *d.addresses.Load(),
-		Leap:          d.leap,
-	}
-	c.Frequency, c.FrequencyError = d.state.drift()
-	if l := cfg.Local; l != nil {
-		c.Local = &system.Local{Stratum: l.Stratum, Activate: cfg.LocalActivate(), Orphan: l.Orphan}
-	}
-	return c
 }
 
 // Run works until ctx ends or a part fails, and then stops in order: no more

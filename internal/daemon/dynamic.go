@@ -10,6 +10,7 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/mac"
 	"timeball/internal/ntptime"
 	"timeball/internal/system"
@@ -219,7 +220,7 @@ func (g *registry) follow(l *listenEntry, a *arrival, key *mac.Key) {
 	r.onEnd = func() { l.remember(r) }
 	l.active[remote] = r
 	g.dynamic[dynamicKey{remote, true}] = r
-	g.launch(r, sourceOptions(s))
+	g.launch(r, engine.SourceOptions(s))
 	r.take(*a)
 }
 

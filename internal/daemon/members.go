@@ -9,6 +9,7 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/netio"
@@ -50,7 +51,7 @@ func (g *registry) startMember(e *entry, addr netip.Addr) *runner {
 	if kind == association.KindActive {
 		g.dynamic[dynamicKey{remote: r.remote}] = r
 	}
-	g.launch(r, sourceOptions(s))
+	g.launch(r, engine.SourceOptions(s))
 	return r
 }
 
@@ -58,20 +59,6 @@ func (g *registry) startMember(e *entry, addr netip.Addr) *runner {
 func (g *registry) stopMember(e *entry, r *runner) {
 	e.drop(r, g.d.clock.Now().Raw)
 	g.stop(r)
-}
-
-// sourceOptions are a source's settings that concern the system process.
-func sourceOptions(s *config.Source) system.SourceOptions {
-	return system.SourceOptions{
-		Name:     s.Name(),
-		Prefer:   s.Prefer,
-		Trust:    s.Trust,
-		NoSelect: s.NoSelect,
-		Require:  s.Require,
-		MinPoll:  ntptime.Log2(s.MinPoll),
-		MaxPoll:  ntptime.Log2(s.MaxPoll),
-		Offset:   s.Offset,
-	}
 }
 
 func interleave(i config.Interleaved) association.Interleave {

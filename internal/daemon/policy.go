@@ -10,16 +10,16 @@ import (
 	"go.uber.org/zap"
 
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/leapfile"
 	"timeball/internal/mac"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
-	"timeball/internal/system"
 )
 
 // usePolicy puts the keys and the server's rules of a configuration in force.
 func (d *Daemon) usePolicy(cfg *config.Config) error {
-	keys, err := keyRing(cfg)
+	keys, err := engine.Keys(cfg)
 	if err != nil {
 		return err
 	}
@@ -28,79 +28,32 @@ func (d *Daemon) usePolicy(cfg *config.Config) error {
 	return nil
 }
 
-// mayStaySilent reports whether requests may go unanswered for want of a time to tell:
-// for a while after the start, and only where somebody may come to tell us the time.
-func (d *Daemon) mayStaySilent(cfg *config.Config) bool {
-	return cfg.Server != nil && !cfg.Alone() && time.Since(d.started) < cfg.Server.SilentStart
-}
-
-// endSilence answers from now on, synchronized or not, once the silence has lasted long
-// enough.
-func (d *Daemon) endSilence(cfg *config.Config) {
-	if old := d.policy.Load(); old.SilentUntilSynchronized && !d.mayStaySilent(cfg) {
-		speaking := *old
-		speaking.SilentUntilSynchronized = false
-		d.policy.Store(&speaking)
-	}
-}
-
-// keyRing makes the keys of a configuration.
-func keyRing(cfg *config.Config) (*mac.KeyRing, error) {
-	var keys []*mac.Key
-	for _, k := range cfg.Keys {
-		key, err := newKey(k)
-		if err != nil {
-			return nil, err
-		}
-		keys = append(keys, key)
-	}
-	return mac.NewKeyRing(keys...)
-}
-
-func newKey(k config.Key) (*mac.Key, error) {
-	kind, err := mac.ParseType(string(k.Type))
-	if err != nil {
-		return nil, fmt.Errorf("key %d: %w", k.ID, err)
-	}
-	return mac.NewKey(k.ID, kind, k.Secret)
-}
-
-// configuredKey is the key with an id, nil for 0 or for one that cannot be made.
-func configuredKey(cfg *config.Config, id uint32) *mac.Key {
-	for _, k := range cfg.Keys {
-		if id != 0 && k.ID == id {
-			key, _ := newKey(k)
-			return key
-		}
-	}
-	return nil
-}
-
-// newPolicy says how requests are answered. Without a server section mode 3 gets
-// silence: the port is open for associations alone.
+// newPolicy says how requests are answered from now on.
 func (d *Daemon) newPolicy(cfg *config.Config, keys *mac.KeyRing) *responder.Policy {
-	p := &responder.Policy{Keys: keys, LoopbackInterface: loopbackIndex()}
-	s := cfg.Server
-	if s == nil {
-		return p
+	return engine.Policy(cfg, keys, &engine.Host{Loopback: loopbackIndex()}, time.Since(d.started))
+}
+
+// endSilence answers from now on, synchronized or not, once the silence of the start has
+// lasted long enough.
+func (d *Daemon) endSilence(cfg *config.Config) {
+	if p, ended := engine.EndSilence(cfg, d.policy.Load(), time.Since(d.started)); ended {
+		d.policy.Store(p)
 	}
-	p.Access = responder.NewAccess(responder.AccessLists{
-		Peer: s.Access.Peer, Server: s.Access.Server,
-		Synchronization: s.Access.Synchronization, Query: s.Access.Query,
-	})
-	if limit := s.RateLimit; limit != nil {
-		p.Limit = &responder.RateLimit{Interval: limit.Interval, Burst: limit.Burst, Leak: limit.Leak, Kiss: true}
+}
+
+// host is what the core needs to know of this machine.
+func (d *Daemon) host() *engine.Host {
+	h := &engine.Host{
+		Precision:      d.clock.Precision(),
+		Addresses:      *d.addresses.Load(),
+		Source:         d.boundAddress(),
+		Floor:          d.state.floor,
+		PanicGateOpen:  d.state.open(),
+		Leaps:          d.leaps,
+		InterfaceIndex: interfaceIndex,
 	}
-	switch s.Require {
-	case config.RequireKey:
-		p.Require = responder.RequireKey
-	case config.RequireNTS:
-		p.Require = responder.RequireNTS
-	}
-	p.AnswerActive, p.CryptoNAK = true, true
-	p.Interleaved = s.Interleaved
-	p.SilentUntilSynchronized = d.mayStaySilent(cfg)
-	return p
+	h.Frequency, h.FrequencyError = d.state.drift()
+	return h
 }
 
 // loopbackIndex is the index of the loopback interface, 0 if there is none.
@@ -155,8 +108,8 @@ func ownAddresses(port netip.AddrPort) []netip.Addr {
 // readLeapFile reads the list of leap seconds that a configuration names; nil, and a
 // sentence for the log, if it is of no use.
 func readLeapFile(cfg *config.Config) (*leapfile.List, string) {
-	path := cfg.Clock.Leap.File
-	if path == "" || cfg.Clock.Leap.Mode == config.LeapIgnore {
+	path := engine.WantsLeapFile(cfg)
+	if path == "" {
 		return nil, ""
 	}
 	data, err := readAtMost(path, longestLeapFile)
@@ -202,25 +155,11 @@ func LeapWarnings(cfg *config.Config) []string {
 	return nil
 }
 
-// leapConfig is what the system process needs to know of leap seconds.
-func leapConfig(cfg *config.Config, log *zap.Logger) system.LeapConfig {
+// leapList is the list of leap seconds for the system process; the log says why there is none.
+func leapList(cfg *config.Config, log *zap.Logger) *leapfile.List {
 	list, warning := readLeapFile(cfg)
 	if warning != "" {
 		log.Warn(warning)
 	}
-	c := system.LeapConfig{Mode: leapModes[cfg.Clock.Leap.Mode]}
-	if list != nil {
-		c.Expires = list.Expires
-		for _, entry := range list.Entries {
-			c.Table = append(c.Table, system.LeapEntry{At: entry.At, TAI: entry.TAI})
-		}
-	}
-	return c
-}
-
-var leapModes = map[config.LeapMode]system.LeapMode{
-	config.LeapKernel: system.LeapKernel,
-	config.LeapStep:   system.LeapStep,
-	config.LeapSlew:   system.LeapSlew,
-	config.LeapIgnore: system.LeapIgnore,
+	return list
 }

@@ -15,6 +15,7 @@ import (
 	"timeball/internal/association"
 	"timeball/internal/clock"
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/netio"
@@ -84,13 +85,10 @@ func Ask(ctx context.Context, q Question, c clock.Clock) (Answer, error) {
 
 // newAsker makes an association that polls once a second.
 func newAsker(q Question, c clock.Clock, g *group, inbox chan systemMessage) *runner {
-	cfg := association.Config{
-		ID: 1, Name: q.Name, Kind: association.KindClient, Remote: q.Remote, Local: q.Local,
-		Version: q.Version, Key: q.Key,
-	}
+	settings := engine.Probe{Name: q.Name, Remote: q.Remote, Local: q.Local, Version: q.Version, Key: q.Key}
 	return &runner{
 		id: 1, name: q.Name, remote: q.Remote,
-		assoc:    association.New(cfg, c.Now(), cryptoRandom{}),
+		assoc:    association.New(settings.Association(), c.Now(), cryptoRandom{}),
 		clock:    c,
 		snapshot: new(atomic.Pointer[model.Snapshot]),
 		steering: newSteering(),
@@ -193,10 +191,7 @@ func ProbeSources(ctx context.Context, cfg *config.Config, lookup func(context.C
 		wait.Go(func() { answers[i], errs[i] = Ask(ctx, questions[i].Question, c) })
 	}
 	wait.Wait()
-	core := system.New(system.Config{
-		MinSources: cfg.Selection.MinSources, MaxDistance: cfg.Selection.MaxDistance, Precision: c.Precision(),
-		Panic: 0, PanicGateOpen: true,
-	}, c.Now())
+	core := system.New(engine.ProbeSystem(cfg, c.Precision()), c.Now())
 	var out system.Output
 	for i := range answers {
 		deliver(core, model.SourceID(i+1), &questions[i], &answers[i], &out)
@@ -211,7 +206,7 @@ func ProbeSources(ctx context.Context, cfg *config.Config, lookup func(context.C
 
 // deliver hands one answer to the system process under an id of its own.
 func deliver(core *system.System, id model.SourceID, q *probe, a *Answer, out *system.Output) {
-	options := sourceOptions(q.source)
+	options := engine.SourceOptions(q.source)
 	options.Name = q.Name
 	if len(a.Samples) == 0 {
 		core.AddSource(ntptime.Instant{}, id, options)
@@ -237,6 +232,10 @@ type probe struct {
 
 // questionsOf makes a question for each address that would be used.
 func questionsOf(ctx context.Context, cfg *config.Config, lookup func(context.Context, string) ([]netip.Addr, error)) (list []probe, faults []error) {
+	keys, err := engine.Keys(cfg)
+	if err != nil {
+		return nil, []error{err}
+	}
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
 		e := newEntry(*s, &usualPace)
@@ -254,7 +253,7 @@ func questionsOf(ctx context.Context, cfg *config.Config, lookup func(context.Co
 		for _, addr := range e.known[:min(len(e.known), e.want())] {
 			list = append(list, probe{
 				Question: Question{Name: s.Name(), Remote: netip.AddrPortFrom(addr, s.Port), Local: s.SourceAddress,
-					Interface: s.Interface, Version: s.Version, Key: configuredKey(cfg, s.Key)},
+					Interface: s.Interface, Version: s.Version, Key: engine.Key(keys, s.Key)},
 				source: s,
 			})
 		}

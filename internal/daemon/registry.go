@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/resolve"
@@ -135,7 +136,7 @@ func (g *registry) interfacesChanged() {
 // reconfigure shows the system process the present settings.
 func (g *registry) reconfigure() {
 	select {
-	case g.d.system.inbox <- reconfigure{g.d.systemConfig(g.config)}:
+	case g.d.system.inbox <- reconfigure{engine.System(g.config, g.d.host())}:
 	case <-g.d.group.ctx.Done():
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/netio"
 )
 
@@ -117,7 +118,7 @@ func (p *portSet) late(plan *config.Plan, old *config.Config) (sections []string
 
 // prepare does everything that can fail and returns what cannot.
 func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func(*registry), err error) {
-	keys, err := keyRing(next)
+	keys, err := engine.Keys(next)
 	if err != nil {
 		return nil, err
 	}
@@ -135,7 +136,7 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 		d.policy.Store(d.newPolicy(next, keys))
 		d.config.Store(next)
 		d.serves.Store(next.Server != nil)
-		d.leap = leapConfig(next, d.log)
+		d.leaps = leapList(next, d.log)
 		d.setLevel(next)
 		ports.commit(d.group)
 		metrics.commit(d.group)

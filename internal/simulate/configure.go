@@ -7,9 +7,10 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/config"
+	"timeball/internal/engine"
+	"timeball/internal/leapfile"
 	"timeball/internal/mac"
 	"timeball/internal/ntptime"
-	"timeball/internal/system"
 )
 
 // precision is what a daemon of the reference models finds when it reads its clock:
@@ -50,54 +51,29 @@ func (s *Scenario) runnable() error {
 	return nil
 }
 
-// keyRing holds the keys of a configuration; nil without any.
-func keyRing(c *config.Config) *mac.KeyRing {
-	var keys []*mac.Key
-	for _, k := range c.Keys {
-		kind, err := mac.ParseType(k.Type)
-		if err != nil {
-			continue // the configuration has been checked
-		}
-		if key, err := mac.NewKey(k.ID, kind, k.Secret); err == nil {
-			keys = append(keys, key)
-		}
-	}
-	ring, err := mac.NewKeyRing(keys...)
-	if err != nil {
-		return nil
-	}
-	return ring
-}
-
-// systemConfig is the part of a host's configuration that the system process needs,
-// with what an earlier life has left on its disk.
-func (m *machine) systemConfig() system.Config {
-	c := m.host.Config
-	result := system.Config{
-		MinSources: c.Selection.MinSources, MaxDistance: c.Selection.MaxDistance,
-		StepThreshold: c.Clock.Step.Threshold, StepUpdates: c.Clock.Step.Updates,
-		MaxSlew: ntptime.Frequency(c.Clock.MaxSlew), Panic: c.Clock.Panic, PanicGateOpen: !m.memory.gateUsed,
-		AccuracyGoal: c.Clock.AccuracyGoal, Precision: precision, Addresses: []netip.Addr{m.address},
-		Leap: m.leapConfig(),
+// engineHost is what the core is told of a machine, with what an earlier life has left on
+// its disk.
+func (m *machine) engineHost() *engine.Host {
+	h := &engine.Host{
+		Precision: precision, Addresses: []netip.Addr{m.address}, Source: m.address,
+		PanicGateOpen: !m.memory.gateUsed, Leaps: m.leapList(),
+		InterfaceIndex: func(string) int { return onlyInterface }, NameOf: m.nameOf,
 	}
 	if m.memory.hasDrift {
-		result.Frequency, result.FrequencyError = m.memory.frequency, m.memory.frequencyError
+		h.Frequency, h.FrequencyError = m.memory.frequency, m.memory.frequencyError
 	}
-	if l := c.Local; l != nil {
-		result.Local = &system.Local{Stratum: l.Stratum, Activate: c.LocalActivate(), Orphan: l.Orphan}
-	}
-	return result
+	return h
 }
 
-// leapConfig gives a host whose configuration names a leap file the scenario's leap
+// onlyInterface is the number of the interface that every machine has, by any name.
+const onlyInterface = 1
+
+// leapList gives a host whose configuration names a leap file the scenario's leap
 // second as that file's last row; the file itself is not read.
-func (m *machine) leapConfig() system.LeapConfig {
-	c := system.LeapConfig{Mode: map[config.LeapMode]system.LeapMode{
-		config.LeapStep: system.LeapStep, config.LeapSlew: system.LeapSlew, config.LeapIgnore: system.LeapIgnore,
-	}[m.host.Config.Clock.Leap.Mode]}
+func (m *machine) leapList() *leapfile.List {
 	leap := m.world.scenario.Leap
-	if leap == nil || m.host.Config.Clock.Leap.File == "" {
-		return c
+	if leap == nil {
+		return nil
 	}
 	const now = 37 // TAI−UTC since 2017
 	after := now + 1
@@ -105,8 +81,7 @@ func (m *machine) leapConfig() system.LeapConfig {
 		after = now - 1
 	}
 	since := ntptime.WallOf(time.Date(2017, 1, 1, 0, 0, 0, 0, time.UTC))
-	c.Table = []system.LeapEntry{{At: since, TAI: now}, {At: leap.At, TAI: after}}
-	return c
+	return &leapfile.List{Entries: []leapfile.Entry{{At: since, TAI: now}, {At: leap.At, TAI: after}}}
 }
 
 // associationOf makes the association of a source that names a host; false: it is
@@ -156,14 +131,6 @@ func interleave(i config.Interleaved) association.Interleave {
 		return association.InterleaveAuto
 	}
 	return association.InterleaveOff
-}
-
-// sourceOptions is the part of a source that the system process needs.
-func sourceOptions(s *config.Source) system.SourceOptions {
-	return system.SourceOptions{
-		Name: s.Name(), Prefer: s.Prefer, Trust: s.Trust, NoSelect: s.NoSelect, Require: s.Require,
-		MinPoll: ntptime.Log2(s.MinPoll), MaxPoll: ntptime.Log2(s.MaxPoll), Offset: s.Offset,
-	}
 }
 
 // passiveSource is what the configuration would say of a peer that it does not name.

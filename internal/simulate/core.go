@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"timeball/internal/association"
+	"timeball/internal/engine"
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
@@ -49,17 +50,21 @@ const ntpPort = 123
 // boot starts the core on a machine as its configuration has it.
 func boot(m *machine) program {
 	now := m.stamp()
+	keys, err := engine.Keys(m.host.Config)
+	if err != nil {
+		panic("simulate: keys of a checked configuration: " + err.Error())
+	}
 	c := &core{
-		m: m, keys: keyRing(m.host.Config), random: newStream(m.world.seed, "core "+m.host.Name),
-		system: system.New(m.systemConfig(), now),
+		m: m, keys: keys, random: newStream(m.world.seed, "core "+m.host.Name),
+		system: system.New(engine.System(m.host.Config, m.engineHost()), now),
 	}
 	if m.host.Config.Server != nil {
-		c.server = newServer(c)
+		c.server = newServer(c, now.Raw)
 	}
 	c.publish(now)
 	for i := range m.host.Config.Sources {
 		if cfg, client := m.associationOf(&m.host.Config.Sources[i], c.keys); client {
-			c.add(now, cfg, sourceOptions(&m.host.Config.Sources[i]))
+			c.add(now, cfg, engine.SourceOptions(&m.host.Config.Sources[i]))
 		}
 	}
 	for _, cfg := range m.broadcasters(c.keys) {

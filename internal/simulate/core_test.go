@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"timeball/internal/model"
 	"timeball/internal/responder"
@@ -110,10 +111,13 @@ func TestServerLimitsTheRateAndCountsInterleaving(t *testing.T) {
 	if free.Sum(responder.Interleaved) < 1000 || free.Sum(responder.Limited) != 0 {
 		t.Errorf("got %d interleaved and %d limited, want an interleaved answer every 4 s", free.Sum(responder.Interleaved), free.Sum(responder.Limited))
 	}
-	limited := coreRun(t, strings.Replace(text, "server: {}", "server: {rate_limit: {interval: 16s, burst: 2, leak: 4}}", 1)).
-		machines[0].program.(*core).server.shard.Counters()
-	if limited.Sum(responder.Limited) < 200 {
-		t.Errorf("got %d limited, want most of the requests", limited.Sum(responder.Limited))
+	w := coreRun(t, strings.Replace(text, "server: {}", "server: {rate_limit: {interval: 16s, burst: 2, leak: 4}}", 1))
+	limited := w.machines[0].program.(*core).server.shard.Counters()
+	if got := limited.Sum(responder.Kissed); got == 0 {
+		t.Error("got no kiss-o'-death of 1250 requests at four times the rate, want some")
+	}
+	if got := w.final(t, "client").Sources[0].Interval; got < 16*time.Second {
+		t.Errorf("got a client that polls every %v in the end, want one that obeys RATE: at least 16 s (RFC 5905 §7.4)", got)
 	}
 }
 

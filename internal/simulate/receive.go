@@ -5,6 +5,7 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
@@ -112,7 +113,7 @@ func (c *core) mobilizePassive(rx *model.Received) *member {
 	source := passiveSource(c.m.nameOf(rx.Remote.Addr()), c.packet.Version)
 	cfg := c.m.sourceConfig(&source, association.KindPassive, rx.Remote, key)
 	cfg.Dynamic = true
-	return c.add(rx.At, cfg, sourceOptions(&source))
+	return c.add(rx.At, cfg, engine.SourceOptions(&source))
 }
 
 // mobilizeListener makes a broadcast client for the sender of a mode 5 packet, if a
@@ -138,7 +139,7 @@ func (c *core) mobilizeListener(rx *model.Received) *member {
 		named.Host = c.m.nameOf(rx.Remote.Addr())
 		cfg := c.m.sourceConfig(&named, association.KindBroadcastClient, rx.Remote, key)
 		cfg.Dynamic, cfg.Group = true, group
-		return c.add(rx.At, cfg, sourceOptions(&named))
+		return c.add(rx.At, cfg, engine.SourceOptions(&named))
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 package simulate
 
 import (
-	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
@@ -10,16 +10,16 @@ import (
 
 // server is the responder of one machine, with what its sockets would hold.
 type server struct {
-	c      *core
-	shard  *responder.Shard
-	policy responder.Policy
-	env    responder.Env
-	reply  [1024]byte
+	c       *core
+	shard   *responder.Shard
+	env     responder.Env
+	reply   [1024]byte
+	started ntptime.Raw
 }
 
 // newServer makes the responder as the daemon does, with tables no larger than there
 // are hosts to remember.
-func newServer(c *core) *server {
+func newServer(c *core, now ntptime.Raw) *server {
 	rules := c.m.host.Config.Server
 	size := min(rules.ClientLog.Size, 4*len(c.m.world.machines))
 	seed := responder.Seed{c.random.Uint64(), c.random.Uint64()}
@@ -27,23 +27,8 @@ func newServer(c *core) *server {
 	if rules.Interleaved {
 		shard.Stamps = responder.NewStamps(size, seed)
 	}
-	s := &server{c: c, shard: responder.NewShard(shard), policy: responder.Policy{
-		Access: responder.NewAccess(responder.AccessLists{
-			Peer: rules.Access.Peer, Server: rules.Access.Server,
-			Synchronization: rules.Access.Synchronization, Query: rules.Access.Query,
-		}),
-		Keys: c.keys, Interleaved: rules.Interleaved,
-	}}
-	if limit := rules.RateLimit; limit != nil {
-		s.policy.Limit = &responder.RateLimit{Interval: limit.Interval, Burst: limit.Burst, Leak: limit.Leak}
-	}
-	switch rules.Require {
-	case config.RequireKey:
-		s.policy.Require = responder.RequireKey
-	case config.RequireNTS:
-		s.policy.Require = responder.RequireNTS
-	}
-	s.env = responder.Env{Policy: &s.policy, Now: c.m.stamp}
+	s := &server{c: c, shard: responder.NewShard(shard), started: now}
+	s.env = responder.Env{Policy: engine.Policy(c.m.host.Config, c.keys, c.m.engineHost(), 0), Now: c.m.stamp}
 	return s
 }
 
@@ -57,7 +42,10 @@ func asks(data []byte) bool {
 
 // answer replies to a request that arrived earlier or just now; the transmit
 // timestamp is read at the present moment.
-func (s *server) answer(p *packet, _ ntptime.Instant) {
+func (s *server) answer(p *packet, now ntptime.Instant) {
+	if policy, ended := engine.EndSilence(s.c.m.host.Config, s.env.Policy, now.Raw.Sub(s.started)); ended {
+		s.env.Policy = policy
+	}
 	rx := model.Received{Data: p.data, Remote: p.from, Local: p.to.Addr(), Interface: 1, At: p.arrived, Stamp: model.StampKernel}
 	n, verdict := s.shard.Respond(s.reply[:], &rx, &s.env)
 	if n == 0 {

@@ -1,0 +1,307 @@
+package engine
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"timeball/internal/association"
+	"timeball/internal/config"
+	"timeball/internal/leapfile"
+	"timeball/internal/mac"
+	"timeball/internal/ntptime"
+	"timeball/internal/responder"
+	"timeball/internal/system"
+)
+
+// Host is what a driver knows of the machine that the core runs on. The zero value is
+// a host of which nothing is known.
+type Host struct {
+	Precision ntptime.Log2 // of reading its clock (RFC 5905 §7.3)
+	Addresses []netip.Addr // its own
+	// Source is the one address that all is sent from; invalid: the route's.
+	Source netip.Addr
+	// Floor is a time known to have passed: eras are resolved against it (RFC 5905 §6).
+	Floor ntptime.Wall
+	// Frequency and FrequencyError are what an earlier run has learned; error 0: nothing.
+	Frequency, FrequencyError ntptime.Frequency
+	PanicGateOpen             bool           // no correction has passed the panic gate yet
+	Leaps                     *leapfile.List // as read, not expired; nil: none
+	Loopback                  int            // index of the loopback interface; 0: unknown
+	// InterfaceIndex finds an interface by its name, 0: it is not there. nil: none is.
+	InterfaceIndex func(name string) int
+	// NameOf is what reports call an address that no configuration names; nil: itself.
+	NameOf func(netip.Addr) string
+}
+
+// index is the number of an interface, 0 for none.
+func (h *Host) index(name string) int {
+	if name == "" || h.InterfaceIndex == nil {
+		return 0
+	}
+	return h.InterfaceIndex(name)
+}
+
+func (h *Host) nameOf(addr netip.Addr) string {
+	if h.NameOf == nil {
+		return addr.String()
+	}
+	return h.NameOf(addr)
+}
+
+// Keys makes the keys of a configuration. An error names the key that cannot be made.
+func Keys(cfg *config.Config) (*mac.KeyRing, error) {
+	var keys []*mac.Key
+	for _, k := range cfg.Keys {
+		kind, err := mac.ParseType(string(k.Type))
+		if err != nil {
+			return nil, fmt.Errorf("key %d: %w", k.ID, err)
+		}
+		key, err := mac.NewKey(k.ID, kind, k.Secret)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	return mac.NewKeyRing(keys...)
+}
+
+// Key is the key with an id; nil for 0, and for one that the ring does not hold.
+func Key(ring *mac.KeyRing, id uint32) *mac.Key {
+	if id == 0 || ring == nil {
+		return nil
+	}
+	return ring.Key(id)
+}
+
+// System is what the system process needs of a configuration and of the host.
+func System(cfg *config.Config, host *Host) system.Config {
+	c := system.Config{
+		MinSources:     cfg.Selection.MinSources,
+		MaxDistance:    cfg.Selection.MaxDistance,
+		StepThreshold:  cfg.Clock.Step.Threshold,
+		StepUpdates:    cfg.Clock.Step.Updates,
+		MaxSlew:        ntptime.Frequency(cfg.Clock.MaxSlew),
+		Panic:          cfg.Clock.Panic,
+		PanicGateOpen:  host.PanicGateOpen,
+		AccuracyGoal:   cfg.Clock.AccuracyGoal,
+		Frequency:      host.Frequency,
+		FrequencyError: host.FrequencyError,
+		Precision:      host.Precision,
+		Addresses:      host.Addresses,
+		Leap:           leap(cfg, host.Leaps),
+	}
+	if l := cfg.Local; l != nil {
+		c.Local = &system.Local{Stratum: l.Stratum, Activate: cfg.LocalActivate(), Orphan: l.Orphan}
+	}
+	return c
+}
+
+// WantsLeapFile is the list of leap seconds that is to be read; "": none.
+func WantsLeapFile(cfg *config.Config) string {
+	if cfg.Clock.Leap.Mode == config.LeapIgnore {
+		return ""
+	}
+	return cfg.Clock.Leap.File
+}
+
+func leap(cfg *config.Config, list *leapfile.List) system.LeapConfig {
+	c := system.LeapConfig{Mode: leapModes[cfg.Clock.Leap.Mode]}
+	if list == nil || WantsLeapFile(cfg) == "" {
+		return c
+	}
+	c.Expires = list.Expires
+	for _, entry := range list.Entries {
+		c.Table = append(c.Table, system.LeapEntry{At: entry.At, TAI: entry.TAI})
+	}
+	return c
+}
+
+var leapModes = map[config.LeapMode]system.LeapMode{
+	config.LeapKernel: system.LeapKernel,
+	config.LeapStep:   system.LeapStep,
+	config.LeapSlew:   system.LeapSlew,
+	config.LeapIgnore: system.LeapIgnore,
+}
+
+// Policy says how requests are answered, running for so long since the start. Without a
+// server section mode 3 gets silence: the port is open for associations alone.
+func Policy(cfg *config.Config, keys *mac.KeyRing, host *Host, running time.Duration) *responder.Policy {
+	p := &responder.Policy{Keys: keys, LoopbackInterface: host.Loopback}
+	s := cfg.Server
+	if s == nil {
+		return p
+	}
+	p.Access = responder.NewAccess(responder.AccessLists{
+		Peer: s.Access.Peer, Server: s.Access.Server,
+		Synchronization: s.Access.Synchronization, Query: s.Access.Query,
+	})
+	if limit := s.RateLimit; limit != nil {
+		p.Limit = &responder.RateLimit{Interval: limit.Interval, Burst: limit.Burst, Leak: limit.Leak, Kiss: true}
+	}
+	switch s.Require {
+	case config.RequireKey:
+		p.Require = responder.RequireKey
+	case config.RequireNTS:
+		p.Require = responder.RequireNTS
+	}
+	p.AnswerActive, p.CryptoNAK = true, true
+	p.Interleaved = s.Interleaved
+	p.SilentUntilSynchronized = mayStaySilent(cfg, running)
+	return p
+}
+
+// mayStaySilent reports whether requests may go unanswered while there is no time to
+// tell: for a while after the start, and only where somebody may come to tell us.
+func mayStaySilent(cfg *config.Config, running time.Duration) bool {
+	return cfg.Server != nil && !cfg.Alone() && running < cfg.Server.SilentStart
+}
+
+// EndSilence is the policy from now on, synchronized or not, once the silence of the
+// start has lasted long enough; false: p stays in force.
+func EndSilence(cfg *config.Config, p *responder.Policy, running time.Duration) (*responder.Policy, bool) {
+	if !p.SilentUntilSynchronized || mayStaySilent(cfg, running) {
+		return p, false
+	}
+	speaking := *p
+	speaking.SilentUntilSynchronized = false
+	return &speaking, true
+}
+
+// SourceOptions are a source's settings that concern the system process.
+func SourceOptions(s *config.Source) system.SourceOptions {
+	return system.SourceOptions{
+		Name:     s.Name(),
+		Prefer:   s.Prefer,
+		Trust:    s.Trust,
+		NoSelect: s.NoSelect,
+		Require:  s.Require,
+		MinPoll:  ntptime.Log2(s.MinPoll),
+		MaxPoll:  ntptime.Log2(s.MaxPoll),
+		Offset:   s.Offset,
+	}
+}
+
+// unicast is the association of a pool's member, a server or a peer at an address.
+func unicast(s *config.Source, addr netip.Addr, key *mac.Key) association.Config {
+	kind := association.KindClient
+	if s.Kind == config.Peer {
+		kind = association.KindActive
+	}
+	return association.Config{
+		Name:        s.Name(),
+		Kind:        kind,
+		Remote:      netip.AddrPortFrom(addr, s.Port),
+		Local:       s.SourceAddress,
+		Interface:   s.Interface,
+		Version:     s.Version,
+		MinPoll:     ntptime.Log2(s.MinPoll),
+		MaxPoll:     ntptime.Log2(s.MaxPoll),
+		IBurst:      s.IBurst,
+		Burst:       s.Burst,
+		Key:         key,
+		Interleaved: interleaves[s.Interleaved],
+		MaxDelay:    s.MaxDelay,
+	}
+}
+
+var interleaves = map[config.Interleaved]association.Interleave{
+	config.InterleavedOff:  association.InterleaveOff,
+	config.InterleavedOn:   association.InterleaveOn,
+	config.InterleavedAuto: association.InterleaveAuto,
+}
+
+// A passive association follows the poll of the active side, within these.
+const (
+	passiveMinPoll ntptime.Log2 = -4
+	passiveMaxPoll ntptime.Log2 = 17
+)
+
+// passive is the association that a mode 1 packet mobilizes (RFC 5905 §9.2, NEWPS).
+func passive(name string, remote netip.AddrPort, local netip.Addr, version uint8, key *mac.Key) association.Config {
+	return association.Config{
+		Name: name, Kind: association.KindPassive, Remote: remote, Local: local, Version: version,
+		MinPoll: passiveMinPoll, MaxPoll: passiveMaxPoll, Key: key, Dynamic: true,
+	}
+}
+
+// broadcastClient is the association that a mode 5 packet mobilizes (RFC 5905 §9.2, NEWBC).
+func broadcastClient(s *config.Source, remote netip.AddrPort, version uint8, key *mac.Key) association.Config {
+	return association.Config{
+		Name: s.Name(), Kind: association.KindBroadcastClient, Remote: remote, Interface: s.Interface, Version: version,
+		MinPoll: ntptime.Log2(config.MinPoll), MaxPoll: ntptime.Log2(config.MaxPoll), Key: key, MaxDelay: s.MaxDelay,
+		Dynamic: true, Group: s.Kind == config.MulticastClient,
+	}
+}
+
+// broadcastServers are the senders of mode 5, broadcast before multicast.
+func broadcastServers(cfg *config.Config, keys *mac.KeyRing) []association.Config {
+	if cfg.Server == nil {
+		return nil
+	}
+	var list []association.Config
+	for i := range cfg.Server.Broadcast {
+		b := &cfg.Server.Broadcast[i]
+		list = append(list, association.Config{
+			Name: senderName("broadcast", b.Address, b.Interface), Kind: association.KindBroadcastServer,
+			Remote: netip.AddrPortFrom(b.Address, b.Port), Interface: b.Interface,
+			Interval: b.Interval, Key: Key(keys, b.Key), Version: b.Version,
+		})
+	}
+	for i := range cfg.Server.Multicast {
+		m := &cfg.Server.Multicast[i]
+		list = append(list, association.Config{
+			Name: senderName("multicast", m.Group, m.Interface), Kind: association.KindBroadcastServer,
+			Remote: netip.AddrPortFrom(m.Group, m.Port), Interface: m.Interface,
+			Interval: m.Interval, Key: Key(keys, m.Key), Version: m.Version,
+		})
+	}
+	return list
+}
+
+// senderName is what reports call a sender: what it does, where to, by which interface.
+func senderName(kind string, to netip.Addr, ifname string) string {
+	name := kind + " " + to.String()
+	if ifname != "" {
+		name += " " + ifname
+	}
+	return name
+}
+
+// onHost completes a configuration with what the host is: its addresses, the floor of
+// eras, the interface's number, and the address it is bound to, if it is to one.
+func onHost(c association.Config, host *Host) association.Config {
+	c.Addresses = host.Addresses
+	c.PivotFloor = host.Floor
+	c.InterfaceIndex = host.index(c.Interface)
+	if !c.Local.IsValid() && host.Source.IsValid() && host.Source.Is4() == c.Remote.Addr().Is4() {
+		c.Local = host.Source
+	}
+	return c
+}
+
+// Probe is the association of a single question: a client without a daemon.
+type Probe struct {
+	Name    string
+	Remote  netip.AddrPort
+	Local   netip.Addr // invalid: the route's
+	Version uint8      // 1 to 4; 0: 4
+	Key     *mac.Key   // nil: none
+}
+
+// Association is the probe's, polling once a second.
+func (p *Probe) Association() association.Config {
+	return association.Config{
+		ID: 1, Name: p.Name, Kind: association.KindClient, Remote: p.Remote, Local: p.Local,
+		Version: p.Version, Key: p.Key,
+	}
+}
+
+// ProbeSystem is the system process that selects among the answers of probes: as the
+// configuration says, but it corrects no clock and so has no panic gate.
+func ProbeSystem(cfg *config.Config, precision ntptime.Log2) system.Config {
+	return system.Config{
+		MinSources: cfg.Selection.MinSources, MaxDistance: cfg.Selection.MaxDistance, Precision: precision,
+		PanicGateOpen: true,
+	}
+}
