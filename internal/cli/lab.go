@@ -40,7 +40,7 @@ func newLab() *cobra.Command {
 			return runLab(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], &o)
 		},
 	}
-	cmd.Flags().DurationVar(&o.duration, "duration", 0, "stop after this long; 0: when interrupted")
+	addSpan(cmd, &o.duration, "duration", "", 0, "stop after this long; 0: when interrupted")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print the final state of every host as JSON")
 	cmd.Flags().BoolVar(&o.logs, "log", false, "show the log of every host")
 	return cmd

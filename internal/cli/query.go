@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -68,19 +69,16 @@ type queried struct {
 
 // query asks all servers at once and prints a row for each; it fails if none answered.
 func query(ctx context.Context, stdout, stderr io.Writer, hosts []string, o *queryOptions) error {
-	switch {
-	case o.nts:
-		return usageError{errors.New("--nts: not built yet")}
-	case o.count < 1 || o.count > 1000:
-		return usageError{fmt.Errorf("--count %d: want 1 to 1000", o.count)}
-	case o.version < 1 || o.version > 4:
-		return usageError{fmt.Errorf("--version %d: want 1 to 4", o.version)}
+	questions, err := o.questions(hosts)
+	if err != nil {
+		return usageError{err}
 	}
 	rows := make([]queried, len(hosts))
 	observed := clock.NewObserve()
 	var wait sync.WaitGroup
-	for i, host := range hosts {
-		wait.Go(func() { rows[i] = ask(ctx, observed, host, o) })
+	for i := range questions {
+		rows[i].Name = hosts[i]
+		wait.Go(func() { rows[i].ask(ctx, observed, &questions[i]) })
 	}
 	wait.Wait()
 	answered := false
@@ -100,28 +98,46 @@ func query(ctx context.Context, stdout, stderr io.Writer, hosts []string, o *que
 	return nil
 }
 
-// ask resolves one name and asks its first address.
-func ask(ctx context.Context, c clock.Clock, host string, o *queryOptions) queried {
-	row := queried{Name: host}
-	name, port, err := splitHost(host)
-	if err == nil {
-		var addrs []netip.Addr
-		if addrs, err = addresses(ctx, name); err == nil {
-			remote := netip.AddrPortFrom(addrs[0], port)
-			row.Address = remote.String()
-			var local netip.Addr
-			if o.source != "" {
-				local, err = netip.ParseAddr(o.source)
-			}
-			if err == nil {
-				err = row.fill(ctx, c, daemon.Question{Name: name, Remote: remote, Local: local, Version: o.version, Count: o.count})
-			}
+// questions are what the command line asks, with the port but not yet the address in
+// Remote; the error is a matter of usage.
+func (o *queryOptions) questions(hosts []string) ([]daemon.Question, error) {
+	switch {
+	case o.nts:
+		return nil, errors.New("--nts: not built yet")
+	case o.count < 1 || o.count > 1000:
+		return nil, fmt.Errorf("--count %d: want 1 to 1000", o.count)
+	case o.version < 1 || o.version > 4:
+		return nil, fmt.Errorf("--version %d: want 1 to 4", o.version)
+	}
+	var local netip.Addr
+	if o.source != "" {
+		var err error
+		if local, err = netip.ParseAddr(o.source); err != nil {
+			return nil, fmt.Errorf("--source %q is no IP address", o.source)
 		}
+	}
+	list := make([]daemon.Question, len(hosts))
+	for i, host := range hosts {
+		name, port, err := splitHost(host)
+		if err != nil {
+			return nil, err
+		}
+		list[i] = daemon.Question{Name: name, Remote: netip.AddrPortFrom(netip.Addr{}, port), Local: local.Unmap(), Version: o.version, Count: o.count}
+	}
+	return list, nil
+}
+
+// ask resolves the name and asks its first address.
+func (row *queried) ask(ctx context.Context, c clock.Clock, q *daemon.Question) {
+	addrs, err := addresses(ctx, q.Name)
+	if err == nil {
+		q.Remote = netip.AddrPortFrom(addrs[0].Unmap(), q.Remote.Port())
+		row.Address = q.Remote.String()
+		err = row.fill(ctx, c, *q)
 	}
 	if err != nil {
 		row.Error = err.Error()
 	}
-	return row
 }
 
 // addresses are those of a name, or the literal itself.
@@ -142,17 +158,20 @@ func addresses(ctx context.Context, name string) ([]netip.Addr, error) {
 // splitHost splits HOST[:PORT]; an IPv6 address with a port needs brackets.
 func splitHost(host string) (name string, port uint16, err error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.String(), config.NTPPort, nil
+		return addr.Unmap().String(), config.NTPPort, nil
 	}
 	name, text, err := net.SplitHostPort(host)
 	if err != nil {
 		if name = host; len(name) > 2 && name[0] == '[' && name[len(name)-1] == ']' {
 			name = name[1 : len(name)-1]
 		}
+		if name == "" || strings.ContainsAny(name, " /") {
+			return "", 0, fmt.Errorf("%q is no host; write HOST or HOST:PORT", host)
+		}
 		return name, config.NTPPort, nil
 	}
 	number, err := strconv.ParseUint(text, 10, 16)
-	if err != nil || number == 0 {
+	if err != nil || number == 0 || name == "" {
 		return "", 0, fmt.Errorf("%s: %q is no port; write HOST:PORT with a number from 1 to 65535", host, text)
 	}
 	return name, uint16(number), nil

@@ -38,7 +38,7 @@ func (f *reportFlags) add(cmd *cobra.Command) {
 	addSocketFlag(cmd, &f.socket)
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
 	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "redraw until interrupted")
-	cmd.Flags().DurationVar(&f.interval, "interval", 2*time.Second, "time between redraws with --watch")
+	addSpan(cmd, &f.interval, "interval", "", 2*time.Second, "time between redraws with --watch")
 }
 
 func addSocketFlag(cmd *cobra.Command, socket *string) {

@@ -112,7 +112,7 @@ func TestReportsForPeople(t *testing.T) {
 		}
 	}
 	run("explain", "nobody", "--socket", p.socket("client")).errorLine(t, 1, "nobody")
-	run("clients", "--order", "beauty", "--socket", p.socket("reference")).errorLine(t, 1, "beauty")
+	run("clients", "--order", "beauty", "--socket", p.socket("reference")).errorLine(t, exitUsage, "beauty")
 }
 
 func TestWatchRedrawsUntilItIsInterrupted(t *testing.T) {

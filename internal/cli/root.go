@@ -9,16 +9,18 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
-// The exit statuses: 0 good, 1 the thing asked for is not so, 2 wrong usage.
+// The exit statuses: 0 good, 1 the thing asked for is not so, 64 wrong usage (EX_USAGE of
+// sysexits(3)). A Go program that crashes ends with 2, so 2 says nothing else.
 const (
 	exitGood  = 0
 	exitNotSo = 1
-	exitUsage = 2
+	exitUsage = 64
 )
 
 // usageError marks an error as wrong usage.
@@ -38,6 +40,7 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
+	addDefaults(root)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitGood
@@ -78,6 +81,41 @@ func newRoot() *cobra.Command {
 	root.AddCommand(newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = false
 	return root
+}
+
+// addDefaults adds the commands that cobra brings. They keep the output that the root has
+// at this moment.
+func addDefaults(root *cobra.Command) {
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		markUsage(c)
+	}
+}
+
+// markUsage makes wrong words after the commands that cobra brings a matter of usage: it
+// has them print a help text and succeed.
+func markUsage(cmd *cobra.Command) {
+	switch {
+	case cmd.Name() == "help":
+		cmd.Args = usageArgs(func(help *cobra.Command, args []string) error {
+			if _, rest, err := help.Root().Find(args); err != nil || len(rest) > 0 {
+				return fmt.Errorf("there is no command %q", strings.Join(args, " "))
+			}
+			return nil
+		})
+	case cmd.Name() == "completion":
+		cmd.Args = usageArgs(func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("name a shell: bash, zsh, fish or powershell")
+			}
+			return fmt.Errorf("no completion for the shell %q; there is bash, zsh, fish and powershell", args[0])
+		})
+		cmd.RunE = func(*cobra.Command, []string) error { return nil } // its Args let nothing through
+		for _, shell := range cmd.Commands() {
+			shell.Args = usageArgs(cobra.NoArgs)
+		}
+	}
 }
 
 func addGroup(root *cobra.Command, group string, commands ...*cobra.Command) {

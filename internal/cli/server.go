@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -75,6 +77,11 @@ func printDrops(t *table, s *control.ServerStats) {
 
 func number(n uint64) string { return strconv.FormatUint(n, 10) }
 
+// clientOrders are the orders of `timeball clients`; maxClients bounds its rows.
+var clientOrders = []string{"rate", "hits", "drops", "recent"}
+
+const maxClients = 10_000
+
 func newClients() *cobra.Command {
 	var count int
 	var order string
@@ -89,7 +96,13 @@ func newClients() *cobra.Command {
 		},
 		print: printClients,
 	}.command()
-	cmd.PreRun = func(*cobra.Command, []string) { args["count"], args["order"] = strconv.Itoa(count), order }
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if !slices.Contains(clientOrders, order) {
+			return usageError{fmt.Errorf("--order %q is not known; use %s", order, strings.Join(clientOrders, ", "))}
+		}
+		args["count"], args["order"] = strconv.Itoa(count), order
+		return inRange("count", count, 1, maxClients)
+	}
 	return cmd
 }
 

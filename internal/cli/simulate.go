@@ -12,6 +12,9 @@ import (
 	"timeball/internal/simulate"
 )
 
+// maxRuns bounds --runs and --parallel.
+const maxRuns = 100_000
+
 // simulateOptions are the flags of `timeball simulate`.
 type simulateOptions struct {
 	asJSON   bool
@@ -44,6 +47,12 @@ func newSimulate() *cobra.Command {
 }
 
 func runSimulate(ctx context.Context, stdout, stderr io.Writer, path string, o *simulateOptions) error {
+	if err := errors.Join(inRange("runs", o.runs, 0, maxRuns), inRange("parallel", o.parallel, 0, maxRuns)); err != nil {
+		return err
+	}
+	if o.seed < -1 {
+		return usageError{fmt.Errorf("--seed %d: want 0 or more", o.seed)}
+	}
 	scenario, err := simulate.Load(path)
 	if err != nil {
 		return err

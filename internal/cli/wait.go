@@ -28,8 +28,8 @@ func newWait() *cobra.Command {
 		},
 	}
 	addSocketFlag(cmd, &socket)
-	cmd.Flags().DurationVar(&timeout, "timeout", 0, "give up after this long; 0: never")
-	cmd.Flags().DurationVar(&maxError, "max-error", 0, "also wait for an error bound below this; 0: any")
+	addSpan(cmd, &timeout, "timeout", "", 0, "give up after this long; 0: never")
+	addSpan(cmd, &maxError, "max-error", "", 0, "also wait for an error bound below this; 0: any")
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -19,17 +20,53 @@ var (
 )
 
 // ParseDuration reads a duration as the configuration has it: `64s`, `1.5s`,
-// `128ms`, `15us`, `1h30m`; a unit is required, also with 0. The error says what to
-// write instead and reads well behind the value.
+// `128ms`, `15us`, `1h30m`; a unit is required, also with 0. One number may have an
+// exponent, as programs print small ones: `1e-05s`. What is not zero but below 1 ns is
+// an error. The error says what to write instead and reads well behind the value.
 func ParseDuration(text string) (time.Duration, error) {
 	if _, err := strconv.ParseFloat(text, 64); err == nil {
 		return 0, errors.New("has no unit; write " + text + "s if seconds are meant")
 	}
 	value, err := time.ParseDuration(text)
-	if err != nil {
+	if match := exponentDuration.FindStringSubmatch(text); match != nil {
+		value, err = scaleDuration(match[1], match[2])
+	}
+	switch {
+	case err != nil:
 		return 0, errNoDuration
+	case value == 0 && strings.ContainsAny(mantissa(text), "123456789"):
+		return 0, errors.New("is less than 1ns, the smallest duration; write 0s if none is meant")
 	}
 	return value, nil
+}
+
+// exponentDuration is one number with an exponent, and its unit, which
+// time.ParseDuration does not take.
+var exponentDuration = regexp.MustCompile(`^([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)[eE][+-]?[0-9]+)(ns|us|µs|μs|ms|s|m|h)$`)
+
+// scaleDuration is a number of a unit, rounded to nanoseconds.
+func scaleDuration(number, unit string) (time.Duration, error) {
+	one, err := time.ParseDuration("1" + unit)
+	if err != nil {
+		return 0, err
+	}
+	count, err := strconv.ParseFloat(number, 64)
+	if err != nil {
+		return 0, err
+	}
+	nanoseconds := math.Round(count * float64(one))
+	if math.Abs(nanoseconds) >= math.MaxInt64 {
+		return 0, errNoDuration
+	}
+	return time.Duration(nanoseconds), nil
+}
+
+// mantissa is a number's text without its exponent.
+func mantissa(text string) string {
+	if cut := strings.IndexAny(text, "eE"); cut >= 0 {
+		return text[:cut]
+	}
+	return text
 }
 
 // FormatDuration writes a duration as the configuration has it, in one unit: 64s,
