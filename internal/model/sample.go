@@ -101,6 +101,8 @@ type SourceStatus struct {
 	Denied     bool                  // a DENY or RSTR ended polling
 	SendError  string                // why the last packet could not be sent; "": it was
 	Gone       bool                  // last word of an association that has ended
+	Reference  bool                  // a reference clock: no address, no packets; Accepted counts readings
+	Waiting    string                // why the last poll gave no sample; "": it did, or nothing is known
 }
 
 // RejectReason says why an association refused a packet: the packet tests of
@@ -152,3 +154,10 @@ var kissNames = [KissCodes]string{"DENY", "RSTR", "RATE", "NTSN", "other"}
 
 // String returns the code's letters.
 func (k KissCode) String() string { return kissNames[k] }
+
+// ReadingFlags is what a reading of a reference clock says besides its time.
+type ReadingFlags struct {
+	Leap  wire.Leap // announced by the receiver; LeapNone where it says nothing
+	Pulse bool      // only the place within the second is known
+	TAI   bool      // the reference counts TAI, not UTC
+}
