@@ -197,3 +197,17 @@ func TestAVirtualClockHasAnOpenGate(t *testing.T) {
 		t.Error("got an open gate after its use")
 	}
 }
+
+func TestGateThatCannotBeRecordedIsAnError(t *testing.T) {
+	core, logged := observer.New(zap.DebugLevel)
+	directory := filepath.Join(t.TempDir(), "missing", "deeper")
+	s := &stateFiles{gatePath: filepath.Join(directory, "panic-gate"), boot: "b", log: zap.New(core)}
+	s.gate.Store(true)
+	s.close()
+	if found := logged.FilterLevelExact(zap.ErrorLevel).FilterMessageSnippet("panic gate").Len(); found != 1 {
+		t.Errorf("got %d lines at ERROR about the panic gate, want 1: %v", found, logged.All())
+	}
+	if s.open() {
+		t.Error("the gate is open, want it shut in this run at least")
+	}
+}

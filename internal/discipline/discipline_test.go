@@ -6,7 +6,7 @@ import (
 )
 
 func TestSlewTime(t *testing.T) {
-	quiet := Residual{Offset: 1e-6, SD: 1e-6, Interval: 64, Gain: 0.5, Updates: 100, MaxSlew: 0.083333}
+	quiet := Residual{Offset: 1e-6, SD: 1e-6, Interval: 64, Gain: 0.5, Updates: 100}
 	with := func(f func(r *Residual)) Residual { r := quiet; f(&r); return r }
 	for _, c := range []struct {
 		name     string
@@ -23,7 +23,7 @@ func TestSlewTime(t *testing.T) {
 		{"never below a second", with(func(r *Residual) { r.Interval = 1.0 / 16 }), 1, 1},
 		{"nothing known of the gain", with(func(r *Residual) { r.Gain = 0 }), 159, 161},
 	} {
-		if got := c.in.SlewTime(); !(got >= c.min && got <= c.max) {
+		if got := c.in.SlewTime(0.083333); !(got >= c.min && got <= c.max) {
 			t.Errorf("%s: got %v s, want %v to %v", c.name, got, c.min, c.max)
 		}
 	}
@@ -33,8 +33,8 @@ func TestSlewTimeIsFiniteForAnything(t *testing.T) {
 	for _, offset := range []float64{0, 1e-12, -1, 1e9} {
 		for _, sd := range []float64{0, 1e-15, 1e9} {
 			for _, gain := range []float64{0, 1, 1e-30} {
-				r := Residual{Offset: offset, SD: sd, Interval: 64, Gain: gain, Updates: 99, MaxSlew: 0.1}
-				if got := r.SlewTime(); math.IsNaN(got) || math.IsInf(got, 0) || got < 1 || math.Abs(offset)/got > 0.1000001 {
+				r := Residual{Offset: offset, SD: sd, Interval: 64, Gain: gain, Updates: 99}
+				if got := r.SlewTime(0.1); math.IsNaN(got) || math.IsInf(got, 0) || got < 1 || math.Abs(offset)/got > 0.1000001 {
 					t.Errorf("offset %v sd %v gain %v: got %v s", offset, sd, gain, got)
 				}
 			}

@@ -19,20 +19,21 @@ const (
 
 // Residual is the error that is to be corrected, at one moment.
 type Residual struct {
-	Offset   float64 // s, reference − disciplined clock
-	SD       float64 // s, standard deviation of the estimate
-	Interval float64 // s, mean time between updates
-	Gain     float64 // mean share of variance that an update removes, 0..1
-	Updates  int     // since the start
-	MaxSlew  float64 // s/s
+	Offset    float64 // s, reference − disciplined clock
+	SD        float64 // s, standard deviation of the estimate
+	Frequency float64 // s/s, lasting correction that the oscillator needs
+	Interval  float64 // s, mean time between updates
+	Gain      float64 // mean share of variance that an update removes, 0..1
+	Updates   int     // since the start
 }
 
-// SlewTime returns over how many seconds to work an error off. If an update
+// SlewTime returns over how many seconds to work an error off, at no more than maxSlew
+// s/s. If an update
 // tells little (gain small), the estimate's changes are mostly old information
 // refined, and there is no hurry: a long time costs a few per cent of RMS error
 // and makes the frequency several times smoother. An error beyond what the
 // state expects is real and is worked off at once.
-func (r *Residual) SlewTime() float64 {
+func (r *Residual) SlewTime(maxSlew float64) float64 {
 	d := r.Interval / 2
 	if r.Updates >= warmUpdates {
 		d = r.Interval * math.Min(2.5, math.Max(0.3, 0.25/math.Max(r.Gain, 1e-3)))
@@ -41,5 +42,5 @@ func (r *Residual) SlewTime() float64 {
 	if limit := surprise * r.SD; e > limit {
 		d *= limit / e
 	}
-	return math.Max(d, math.Max(minSlewTime, e/r.MaxSlew))
+	return math.Max(d, math.Max(minSlewTime, e/maxSlew))
 }

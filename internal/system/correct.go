@@ -1,6 +1,7 @@
 package system
 
 import (
+	"errors"
 	"math"
 	"time"
 
@@ -10,19 +11,6 @@ import (
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 )
-
-// steering is the discipline's own state.
-type steering struct {
-	end        ntptime.Raw // when the present slew has done its work; Never without one
-	gateOpen   bool        // the first correction may be of any size
-	accepted   int         // corrections since the start, or since somebody else set the clock
-	foreign    float64     // s that others have moved the clock by and we have not undone
-	refused    float64     // s, the correction refused by the panic gate; 0: none
-	steps      uint64
-	stepsTotal time.Duration
-	lastStep   ntptime.Instant
-	lastErr    string
-}
 
 func dur(seconds float64) time.Duration {
 	const limit = float64(math.MaxInt64) / 1e9
@@ -59,81 +47,39 @@ func (s *System) track(now ntptime.Instant, src *source, used bool, r *filter.Re
 	s.hints(src, soon, out)
 }
 
-// correct decides between panic, step and slew, and emits the Correction.
+// correct has the discipline decide about the error of now.
 func (s *System) correct(now ntptime.Instant, out *Output) {
+	r, e := s.residualFor(now)
+	s.carryOut(now, s.discipline.Update(now, r), e, out)
+}
+
+// residualFor is the error of now with what the discipline wants to know of it.
+func (s *System) residualFor(now ntptime.Instant) (discipline.Residual, filter.Estimate) {
 	offset, e := s.residual(now)
-	if s.panics(now, offset, out) {
+	return discipline.Residual{
+		Offset: offset, SD: sqrt(e.P00), Frequency: e.Freq, Interval: s.gap, Gain: s.joint.Gain(), Updates: s.joint.Updates(),
+	}, e
+}
+
+// carryOut tells of a decision and emits its correction. There is no other way to one.
+func (s *System) carryOut(now ntptime.Instant, d discipline.Decision, e filter.Estimate, out *Output) {
+	switch {
+	case d.Kind == discipline.Nothing:
 		return
+	case d.Kind == discipline.Step:
+		s.event(out, now, model.EventStep, s.summary.SystemPeer, d.Correction.Step, "")
+	case d.Kind == discipline.Refuse && d.First:
+		s.event(out, now, model.EventPanic, s.summary.SystemPeer, dur(d.Left), refusedText)
 	}
-	if s.steer.gateOpen {
-		s.steer.gateOpen = false
-		out.GateUsed = true
-	}
-	s.steer.accepted++
-	budget := s.cfg.StepUpdates < 0 || s.steer.accepted <= s.cfg.StepUpdates
-	if s.cfg.StepThreshold > 0 && budget && math.Abs(offset) > s.cfg.StepThreshold.Seconds() {
-		s.step(now, offset, e, out)
-		return
-	}
-	s.slew(now, offset, e, out)
-}
-
-// panics refuses a correction beyond the panic limit and says so once. RFC 5905
-// §11.3 ends the process there; ended processes are started again, and then an
-// attacker has a fresh gate (CVE-2015-5300). What others did to the clock, and
-// we saw, is not counted: undoing it is no trust in the network.
-func (s *System) panics(now ntptime.Instant, offset float64, out *Output) bool {
-	limit := s.cfg.Panic.Seconds()
-	if limit <= 0 || s.steer.gateOpen || math.Abs(offset+s.steer.foreign) <= limit {
-		s.steer.refused = 0
-		return false
-	}
-	if s.steer.refused == 0 {
-		s.event(out, now, model.EventPanic, s.summary.SystemPeer, dur(offset), "correction refused: larger than clock.panic")
-	}
-	s.steer.refused = offset
-	return true
-}
-
-func (s *System) step(now ntptime.Instant, offset float64, e filter.Estimate, out *Output) {
-	d := dur(offset)
-	s.steer.end = ntptime.Never
-	s.steer.steps++
-	s.steer.stepsTotal += d.Abs()
-	s.steer.lastStep = now
-	s.steer.foreign = 0
-	s.event(out, now, model.EventStep, s.summary.SystemPeer, d, "")
-	s.emit(now, out, d, s.frequency(e.Freq), 0, 0, e)
-}
-
-// slew works the offset off within the discipline's slew time. The frequency
-// itself is applied at once: it is the oscillator's, not the offset's.
-func (s *System) slew(now ntptime.Instant, offset float64, e filter.Estimate, out *Output) {
-	res := discipline.Residual{
-		Offset: offset, SD: sqrt(e.P00), Interval: s.gap, Gain: s.joint.Gain(),
-		Updates: s.joint.Updates(), MaxSlew: float64(s.cfg.MaxSlew),
-	}
-	if math.Abs(offset) < 1e-3 {
-		s.steer.foreign = 0
-	}
-	d := res.SlewTime()
-	s.steer.end = now.Raw.Add(dur(d))
-	s.emit(now, out, 0, s.frequency(e.Freq), offset/d, offset, e)
-}
-
-// frequency bounds the lasting correction (RFC 5905 §11.3: MAXFREQ).
-func (s *System) frequency(f float64) float64 {
-	limit := float64(s.cfg.MaxFrequency)
-	return math.Max(-limit, math.Min(limit, f))
-}
-
-func (s *System) emit(now ntptime.Instant, out *Output, step time.Duration, freq, slew, left float64, e filter.Estimate) {
-	s.clock.freq, s.clock.slew = freq, slew
+	out.GateUsed = out.GateUsed || d.GateClosed
 	out.HasCorrection = true
-	out.Correction = model.Correction{Step: step, Frequency: ntptime.Frequency(freq), Slew: ntptime.Frequency(slew)}
-	out.Correction.Kernel = s.kernelState(now, left, e)
+	out.Correction = d.Correction
+	out.Correction.Kernel = s.kernelState(now, d.Left, e)
 	out.Changed = true
 }
+
+// refusedText names the way out of a panic.
+const refusedText = "correction refused: larger than clock.panic; check the sources and this clock, then `timeball accept-correction` lets it through"
 
 // kernelState keeps adjtimex(2) honest.
 func (s *System) kernelState(now ntptime.Instant, left float64, e filter.Estimate) model.KernelState {
@@ -145,29 +91,38 @@ func (s *System) kernelState(now ntptime.Instant, left float64, e filter.Estimat
 	return k
 }
 
-// endSlew stops a slew that has done its work. If the timer was late, or the
-// clock did not do as told, what is left is slewed in turn.
+// endSlew ends a slew that has done its work, or whose end nobody knows any more.
 func (s *System) endSlew(now ntptime.Instant, out *Output) {
-	s.steer.end = ntptime.Never
 	if !s.joint.Started() {
+		s.carryOut(now, s.discipline.Stop(), filter.Estimate{}, out)
 		return
 	}
-	offset, e := s.residual(now)
-	if math.Abs(offset) > 3*sqrt(e.P00)+1e-6 {
-		s.slew(now, offset, e, out)
-		return
+	r, e := s.residualFor(now)
+	s.carryOut(now, s.discipline.SlewEnd(now, r), e, out)
+}
+
+// AcceptCorrection lets the correction through that the panic gate refuses, and only
+// that: size is what the operator has seen. The error says why not, in words for them.
+func (s *System) AcceptCorrection(now ntptime.Instant, size time.Duration, out *Output) error {
+	if !s.joint.Started() {
+		return errors.New("no correction is being refused")
 	}
-	s.emit(now, out, 0, s.frequency(e.Freq), 0, offset, e)
+	r, e := s.residualFor(now)
+	d, err := s.discipline.Accept(now, r, size)
+	if err != nil {
+		return err
+	}
+	s.carryOut(now, d, e, out)
+	s.setState(now, out)
+	return nil
 }
 
 // OnApplied takes what the clock really did.
 func (s *System) OnApplied(a model.Applied, out *Output) {
-	s.clock.at, s.clock.rate = a.At.Raw, float64(a.Rate)
-	s.clock.offset = int64(a.At.Wall) - int64(a.At.Raw)
-	if a.Err != "" && a.Err != s.steer.lastErr {
+	if a.Err != "" && a.Err != s.lastRefusal {
 		s.event(out, a.At, model.EventClockRefused, 0, a.Correction.Step, a.Err)
 	}
-	s.steer.lastErr = a.Err
+	s.lastRefusal = a.Err
 	out.Changed = true
 }
 
@@ -177,11 +132,10 @@ func (s *System) OnApplied(a model.Applied, out *Output) {
 // raw oscillator, so offsets are lost then; the frequency is kept.
 func (s *System) OnClockJump(j model.ClockJump, out *Output) {
 	s.event(out, j.At, model.EventClockJump, 0, j.By, jumpText(j))
-	s.steer.accepted = 0
-	s.clock.at, s.clock.offset = j.At.Raw, int64(j.At.Wall)-int64(j.At.Raw)
-	s.steer.foreign += (j.By - j.Slept).Seconds()
+	s.discipline.ExternalStep(j.By - j.Slept)
 	if j.Slept != 0 {
 		s.forget()
+		s.carryOut(j.At, s.discipline.Stop(), filter.Estimate{}, out)
 	}
 	s.poll.Hurry(s.lowPoll())
 	for _, src := range s.sources {
@@ -205,7 +159,6 @@ func (s *System) forget() {
 		s.cfg.Frequency, s.cfg.FrequencyError = ntptime.Frequency(e.Freq), ntptime.Frequency(1e-7+3*sqrt(e.P11))
 	}
 	s.joint.Reset()
-	s.steer.end = ntptime.Never
 	s.heard = false
 	for _, src := range s.sources {
 		src.filter.Restart()
@@ -220,7 +173,7 @@ func (s *System) forget() {
 
 // Deadline returns when OnTimer is due.
 func (s *System) Deadline() ntptime.Raw {
-	d := min(s.next, s.steer.end, s.leap.due, s.local.due)
+	d := min(s.next, s.discipline.Deadline(), s.leap.due, s.local.due)
 	if s.waiting() {
 		d = min(d, s.firstHeard.Add(hearing))
 	}
@@ -236,7 +189,7 @@ func (s *System) OnTimer(now ntptime.Instant, out *Output) {
 		s.firstSelection(now, out)
 	}
 	s.leapTimer(now, out)
-	if now.Raw >= s.steer.end {
+	if now.Raw >= s.discipline.Deadline() {
 		s.endSlew(now, out)
 	}
 	if now.Raw >= s.local.due {
@@ -268,7 +221,7 @@ func (s *System) firstSelection(now ntptime.Instant, out *Output) {
 // synchronized says whether the clock may be called right: it was corrected by a
 // usable source, and not so long ago that nothing is known any more.
 func (s *System) synchronized(now ntptime.Raw) bool {
-	if s.steer.refused != 0 {
+	if s.discipline.Refused() != 0 {
 		return false
 	}
 	if s.summary.Usable && s.joint.Started() && s.updates > 0 {
@@ -287,7 +240,7 @@ func (s *System) setState(now ntptime.Instant, out *Output) {
 	s.synced = s.synchronized(now.Raw)
 	s.localTimer(now)
 	switch {
-	case s.steer.refused != 0:
+	case s.discipline.Refused() != 0:
 		s.state = model.DisciplinePanic
 	case s.local.active:
 		s.state = model.DisciplineLocal
@@ -323,9 +276,9 @@ func (s *System) tellKernel(now ntptime.Instant, out *Output) {
 	}
 	if s.joint.Started() {
 		left, e := s.residual(now)
-		s.emit(now, out, 0, s.clock.freq, s.clock.slew, left, e)
+		s.carryOut(now, s.discipline.Restate(left), e, out)
 	} else if s.local.active {
-		s.emit(now, out, 0, s.frequency(float64(s.cfg.Frequency)), 0, 0, filter.Estimate{})
+		s.carryOut(now, s.discipline.Start(float64(s.cfg.Frequency)), filter.Estimate{}, out)
 	}
 }
 

@@ -385,7 +385,7 @@ func (r *row) run(seed uint64) figures {
 	f.packets = float64(h.sent-sent) / float64(n) * 3600
 	f.toMilli, f.toHundred = converged(x, 1e-3), converged(x, 1e-4)
 	f.covered, f.whole, f.bound = float64(in)/float64(n), float64(whole)/float64(n), bounds/float64(n)
-	f.steps = int(h.sys.steer.steps)
+	f.steps = int(h.sys.discipline.Record().Steps)
 	f.errors = x
 	return f
 }

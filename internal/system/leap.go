@@ -3,6 +3,7 @@ package system
 import (
 	"time"
 
+	"timeball/internal/discipline"
 	"timeball/internal/filter"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
@@ -183,14 +184,12 @@ func (s *System) leapTimer(now ntptime.Instant, out *Output) {
 		return
 	}
 	s.origin -= int64(by)
-	offset, e := -by.Seconds(), filter.Estimate{}
+	if s.cfg.Leap.Mode == LeapKernel {
+		return
+	}
+	r, e := discipline.Residual{Offset: -by.Seconds(), Frequency: s.discipline.Frequency()}, filter.Estimate{}
 	if s.joint.Started() {
-		offset, e = s.residual(now)
+		r, e = s.residualFor(now)
 	}
-	switch s.cfg.Leap.Mode {
-	case LeapStep:
-		s.step(now, offset, e, out)
-	case LeapSlew:
-		s.slew(now, offset, e, out)
-	}
+	s.carryOut(now, s.discipline.Leap(now, r, by, s.cfg.Leap.Mode == LeapStep), e, out)
 }

@@ -69,13 +69,14 @@ func (s *System) quality(left float64, e filter.Estimate) quality {
 
 // Snapshot makes a report of everything, never to be changed again.
 func (s *System) Snapshot(now ntptime.Instant) *model.Snapshot {
+	steps := s.discipline.Record()
 	n := &model.Snapshot{
 		At: now, State: s.state, Synchronized: s.synced, Leap: s.leapOf(now), Stratum: wire.MaxStratum,
 		Precision: s.cfg.Precision, SystemPeer: s.summary.SystemPeer,
-		Frequency: ntptime.Frequency(s.clock.freq), Slew: ntptime.Frequency(s.clock.slew),
+		Frequency: ntptime.Frequency(s.discipline.Frequency()), Slew: ntptime.Frequency(s.discipline.SlewRate()),
 		PollInterval: time.Duration(s.pollInterval()), LastUpdate: s.lastUpdate, Updates: s.updates,
-		Steps: s.steer.steps, StepsTotal: s.steer.stepsTotal, LastStep: s.steer.lastStep,
-		PanicOffset: dur(s.steer.refused), TAI: s.leap.tai, LeapPending: s.leap.pending(),
+		Steps: steps.Steps, StepsTotal: steps.Total, LastStep: steps.Last,
+		PanicOffset: dur(s.discipline.Refused()), TAI: s.leap.tai, LeapPending: s.leap.pending(),
 		RootDispersion: 16 * time.Second, ErrorBound: 16 * time.Second,
 	}
 	if s.joint.Started() {

@@ -59,7 +59,7 @@ func TestFirstOfSeveralWaitsForTheOthers(t *testing.T) {
 		b.add(id+1, nil)
 	}
 	b.sample(1, 500*time.Millisecond, nil) // the liar is the quickest
-	if b.sys.clock.freq != 0 || b.rate != 0 || len(b.steps) != 0 {
+	if b.sys.discipline.Frequency() != 0 || b.rate != 0 || len(b.steps) != 0 {
 		t.Fatal("the first answer of three was believed alone")
 	}
 	b.sample(2, 0, nil)

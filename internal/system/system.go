@@ -93,14 +93,14 @@ type System struct {
 	firstHeard ntptime.Raw // first sample of all, to let the others answer
 	heard      bool
 
-	clock  clockState
-	steer  steering
-	poll   discipline.Poll
-	gap    float64 // s, expected until the next update
-	leap   leapState
-	local  localState
-	state  model.DisciplineState
-	synced bool
+	discipline  discipline.Discipline
+	lastRefusal string // why the clock driver refused the last correction
+	poll        discipline.Poll
+	gap         float64 // s, expected until the next update
+	leap        leapState
+	local       localState
+	state       model.DisciplineState
+	synced      bool
 
 	updates    uint64
 	lastUpdate ntptime.Instant
@@ -108,15 +108,6 @@ type System struct {
 	started    ntptime.Raw
 	next       ntptime.Raw // next time to republish
 	peer       peerState
-}
-
-// clockState is the line disciplined − raw, as the driver reported it.
-type clockState struct {
-	at     ntptime.Raw
-	offset int64   // wall − raw at that moment, ns
-	rate   float64 // frequency and slew in force
-	freq   float64 // lasting part
-	slew   float64
 }
 
 // source is one association, seen from the system process.
@@ -154,11 +145,9 @@ type point struct {
 // New makes a system process without sources.
 func New(cfg Config, now ntptime.Instant) *System {
 	s := &System{started: now.Raw, next: now.Raw}
-	s.steer.end = ntptime.Never
 	s.setConfig(cfg)
 	s.origin = int64(now.Wall) - int64(now.Raw)
-	s.clock = clockState{at: now.Raw, offset: s.origin, freq: 0}
-	s.steer.gateOpen = cfg.PanicGateOpen
+	s.discipline = discipline.New(s.limits())
 	s.leap.init()
 	s.localTimer(now)
 	return s
@@ -177,10 +166,19 @@ func (s *System) setConfig(cfg Config) {
 	s.cfg = cfg
 }
 
+// limits is what the discipline is told of the configuration.
+func (s *System) limits() discipline.Config {
+	return discipline.Config{
+		StepThreshold: s.cfg.StepThreshold, StepUpdates: s.cfg.StepUpdates, MaxSlew: s.cfg.MaxSlew,
+		MaxFrequency: s.cfg.MaxFrequency, Panic: s.cfg.Panic, GateOpen: s.cfg.PanicGateOpen,
+	}
+}
+
 // Reconfigure takes a new configuration and keeps the estimate. The panic gate
 // and the drift frequency are of the start and stay.
 func (s *System) Reconfigure(cfg Config, now ntptime.Instant) {
 	s.setConfig(cfg)
+	s.discipline.Reconfigure(s.limits(), now.Raw)
 	s.localTimer(now)
 	s.next = now.Raw
 }
