@@ -77,8 +77,6 @@ type Config struct {
 	// the fallback delay: for servers that turn up beside one that does answer (threat 20).
 	MustAnswer bool
 
-	// Addresses are our own: a peer that follows one of them would make a loop.
-	Addresses []netip.Addr
 	// PivotFloor is a time known to have passed (the build's date or a saved one): the
 	// era of a stamp is resolved against it while our clock reads less.
 	PivotFloor ntptime.Wall
@@ -125,7 +123,7 @@ type Association struct {
 	signer *mac.Signer // working space for the key; nil without one
 	status model.SourceStatus
 	system model.Snapshot // our own state, as last told; Sources is left out
-	loops  []wire.ReferenceID
+	loop   loopTest
 
 	poll    pollProcess
 	pending exchange
@@ -162,9 +160,6 @@ func New(cfg Config, now ntptime.Instant, random Random) *Association {
 	a.system.Leap, a.system.Stratum, a.system.Precision = wire.LeapUnknown, wire.MaxStratum, -20 // until OnSystem
 	if cfg.Key != nil {
 		a.signer = new(mac.Signer)
-	}
-	for _, address := range cfg.Addresses {
-		a.loops = append(a.loops, wire.ReferenceAddress(address))
 	}
 	a.initStatus()
 	a.poll.init(&a.cfg, now)
@@ -294,6 +289,9 @@ func (a *Association) transmission(id uint32) *transmission {
 	if a.cfg.Kind == KindBroadcastServer {
 		return &a.sender.previous
 	}
+	if a.symmetric.restart.id == id {
+		return &a.symmetric.restart
+	}
 	for i := range a.symmetric.ring {
 		if t := &a.symmetric.ring[i]; t.id == id {
 			return t
@@ -328,6 +326,7 @@ func (a *Association) OnHint(h model.Hint, now ntptime.Instant) {
 func (a *Association) OnSystem(s *model.Snapshot) {
 	a.system = *s
 	a.system.Sources = nil // not ours to keep alive
+	a.loop.onSystem(&a.system)
 }
 
 // OnClockChanged tells that our clock was stepped, or found changed: stamps from

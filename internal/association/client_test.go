@@ -44,20 +44,21 @@ func TestRFC5905_8_ExchangeGivesSample(t *testing.T) {
 
 // replyCase is a reply that is wrong in one respect.
 type replyCase struct {
-	name   string
-	key    bool // the association has key 10
-	spoil  func(b *bench, h *wire.Header)
-	sign   uint32 // sign with this key; 0: not
-	id     uint32 // written over the signature's key id
-	nak    bool
-	from   string
-	reason model.RejectReason
+	name    string
+	key     bool  // the association has key 10
+	version uint8 // sent; 0: 4
+	spoil   func(b *bench, h *wire.Header)
+	sign    uint32 // sign with this key; 0: not
+	id      uint32 // written over the signature's key id
+	nak     bool
+	from    string
+	reason  model.RejectReason
 }
 
 var refusedReplies = []replyCase{
 	{name: "a reply from another address is refused (TEST4)", from: "192.0.2.77:123", reason: model.RejectAccess},
 	{name: "a reply from another port is refused (TEST4)", from: "192.0.2.1:1123", reason: model.RejectAccess},
-	{name: "a reply of another version is refused", spoil: func(_ *bench, h *wire.Header) { h.Version = 3 }, reason: model.RejectVersion},
+	{name: "a reply of a higher version is refused", version: 3, spoil: func(_ *bench, h *wire.Header) { h.Version = 4 }, reason: model.RejectVersion},
 	{name: "an origin of another request is bogus (TEST2)", spoil: func(_ *bench, h *wire.Header) { h.Origin++ }, reason: model.RejectBogus},
 	{name: "a zero origin is bogus (TEST2, CVE-2015-8138)", spoil: func(_ *bench, h *wire.Header) { h.Origin = 0 }, reason: model.RejectBogus},
 	{name: "a zero receive stamp is invalid (TEST3)", spoil: func(_ *bench, h *wire.Header) { h.Receive = 0 }, reason: model.RejectInvalid},
@@ -77,6 +78,9 @@ func TestRFC5905_8_RepliesThatFailATestChangeNothing(t *testing.T) {
 	for _, c := range refusedReplies {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := clientConfig()
+			if cfg.Version = 4; c.version != 0 {
+				cfg.Version = c.version
+			}
 			if c.key {
 				cfg.Key = testKey(t, 10)
 			}

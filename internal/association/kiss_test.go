@@ -50,12 +50,13 @@ func TestRFC8633_5_4_KissesThatAreNotBelieved(t *testing.T) {
 		{"a zero origin", func(h *wire.Header) { h.Origin = 0 }, false, 0, model.RejectBogus},
 		{"unsigned, where a key is configured", nil, true, 0, model.RejectAuth},
 		{"signed with another key", nil, true, 11, model.RejectAuth},
-		{"another version", func(h *wire.Header) { h.Version = 2 }, false, 0, model.RejectVersion},
+		{"a higher version than asked for", func(h *wire.Header) { h.Version = 4 }, false, 0, model.RejectVersion},
 	}
 	for _, c := range cases {
 		for _, code := range []wire.ReferenceID{wire.KissDENY, wire.KissRSTR, wire.KissRATE} {
 			t.Run(c.name+" "+code.Text(), func(t *testing.T) {
 				cfg := clientConfig()
+				cfg.Version = 3
 				if c.key {
 					cfg.Key = testKey(t, 10)
 				}

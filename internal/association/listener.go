@@ -192,7 +192,7 @@ func (a *Association) expect(rx *model.Received, p *wire.Packet) {
 	l := &a.listener
 	l.interval = min(max(p.Poll, lowestPoll), highestPoll).Duration()
 	l.waiting = rx.At.Raw.Add(l.interval + l.interval/2)
-	a.heard(p, a.serverState(p, rx.At.Wall), rx.At)
+	a.heard(p, a.serverState(p, rx), rx.At)
 	a.status.Interval, a.status.Poll = l.interval, min(max(p.Poll, lowestPoll), highestPoll)
 }
 
@@ -278,7 +278,7 @@ func (a *Association) broadcastSample(rx *model.Received, p *wire.Packet) (model
 	l := &a.listener
 	pivot := a.pivot(rx.At.Wall)
 	s := model.Sample{Source: a.cfg.ID, Kind: model.SampleBroadcast, T3: p.Transmit.Wall(pivot), T4: rx.At, Delay: l.delay,
-		DelayError: l.uncertain, Server: a.serverState(p, rx.At.Wall), Authenticated: a.cfg.Key != nil}
+		DelayError: l.uncertain, Server: a.serverState(p, rx), Authenticated: a.cfg.Key != nil}
 	counted := l.counted
 	l.counted = !a.refersBack(p)
 	if l.counted {

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 
 	"timeball/internal/model"
-	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 )
 
@@ -24,7 +23,8 @@ func (a *Association) onReply(rx *model.Received, p *wire.Packet, out *Output) {
 		return
 	}
 	answeredInterleaved := x.state == interleaved && p.Origin == x.receive
-	server := a.serverState(p, rx.At.Wall)
+	a.loop.local = rx.Local
+	server := a.serverState(p, rx)
 	a.heard(p, server, rx.At)
 	reason := testServer(p)
 	a.concluded(reason == model.RejectNone, rx.At, out)
@@ -37,6 +37,9 @@ func (a *Association) onReply(rx *model.Received, p *wire.Packet, out *Output) {
 	a.noteInterleaved(x.state == interleaved, answeredInterleaved)
 	a.status.Accepted++
 	a.measure(&x, rx, p, server, answeredInterleaved, out)
+	if a.cfg.Kind == KindActive {
+		a.dropLoop(&server, rx.At, out)
+	}
 	a.afterReply()
 }
 
@@ -50,7 +53,7 @@ func (a *Association) testReply(rx *model.Received, p *wire.Packet) model.Reject
 	switch {
 	case !sameEnd(rx.Remote, a.cfg.Remote): // TEST4: nobody else may answer
 		return model.RejectAccess
-	case p.Version != a.cfg.Version:
+	case p.Version > a.cfg.Version: // an older one is an older server's (RFC 5905 §7.3)
 		return model.RejectVersion
 	case a.duplicate(p, isBasic): // TEST1
 		return model.RejectDuplicate
@@ -109,15 +112,15 @@ func testServer(p *wire.Packet) model.RejectReason {
 	return model.RejectNone
 }
 
-// serverState reads the header; w is when it came in.
-func (a *Association) serverState(p *wire.Packet, w ntptime.Wall) model.ServerState {
+// serverState reads the header of packet p, which came in as rx.
+func (a *Association) serverState(p *wire.Packet, rx *model.Received) model.ServerState {
 	s := model.ServerState{Leap: p.Leap, Stratum: p.Stratum, Precision: p.Precision, ReferenceID: p.ReferenceID,
-		RootDelay: p.RootDelay.Duration(), RootDispersion: p.RootDispersion.Duration()}
+		RootDelay: p.RootDelay.Duration(), RootDispersion: p.RootDispersion.Duration(), Loop: a.loops(p, rx.Local)}
 	if s.Stratum == wire.StratumKiss || s.Stratum > wire.MaxStratum {
 		s.Stratum = wire.MaxStratum
 	}
 	if !p.ReferenceTime.IsZero() {
-		s.ReferenceTime = p.ReferenceTime.Wall(a.pivot(w))
+		s.ReferenceTime = p.ReferenceTime.Wall(a.pivot(rx.At.Wall))
 	}
 	return s
 }

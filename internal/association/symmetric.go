@@ -1,7 +1,6 @@
 package association
 
 import (
-	"net/netip"
 	"time"
 
 	"timeball/internal/model"
@@ -35,10 +34,11 @@ type symmetric struct {
 	opening int // mode 3 exchanges still to make before the first mode 1
 	failed  int // of these, without an answer in a row
 
-	ring  [8]transmission // the last ones sent
-	count uint64          // sent in all; ring[(count-1)%8] is the newest
-	echo  remembered
-	stray remembered
+	restart transmission    // our answer to a peer that begins anew, out of turn
+	ring    [8]transmission // the last ones sent
+	count   uint64          // sent in all; ring[(count-1)%8] is the newest
+	echo    remembered
+	stray   remembered
 
 	met     bool // the peer has answered us at least once
 	genuine bool // the peer answered since the last poll
@@ -198,6 +198,7 @@ func (a *Association) onSymmetric(rx *model.Received, p *wire.Packet, out *Outpu
 	reason, t, isInterleaved := a.testSymmetric(rx, p)
 	if reason == model.RejectInvalid || reason == model.RejectBogus {
 		a.keepStray(rx, p, t != nil, out)
+		a.answerRestart(rx, p, out)
 	}
 	if reason != model.RejectNone {
 		a.reject(reason)
@@ -209,7 +210,7 @@ func (a *Association) onSymmetric(rx *model.Received, p *wire.Packet, out *Outpu
 		a.onKiss(kiss, p, rx.At, out)
 		return
 	}
-	server := a.serverState(p, rx.At.Wall)
+	server := a.serverState(p, rx)
 	a.heard(p, server, rx.At)
 	a.followPoll(p.Poll, rx.At)
 	if reason = testServer(p); reason != model.RejectNone {
@@ -227,10 +228,7 @@ func (a *Association) onSymmetric(rx *model.Received, p *wire.Packet, out *Outpu
 	t.answered = true
 	x := exchange{departure: t.departure}
 	a.measure(&x, rx, p, server, isInterleaved, out)
-	if out.HasSample && !a.mayFollow(&server, rx) {
-		out.HasSample = false
-		a.reject(model.RejectLoop)
-	}
+	a.dropLoop(&server, rx.At, out)
 	a.answerAtOnce(rx.At)
 }
 
@@ -255,6 +253,8 @@ func (a *Association) testSymmetric(rx *model.Received, p *wire.Packet) (model.R
 	}
 	newest := s.newest()
 	switch {
+	case s.restart.id != 0 && p.Origin == s.restart.transmit && !s.restart.answered:
+		return model.RejectNone, &s.restart, false
 	case newest == nil:
 		return model.RejectBogus, nil, false
 	case p.Origin == newest.transmit:
@@ -278,6 +278,9 @@ func (s *symmetric) seen(p *wire.Packet) bool {
 
 // reflected reports whether somebody sends us our own packet back.
 func (a *Association) reflected(p *wire.Packet) bool {
+	if t := &a.symmetric.restart; t.id != 0 && p.Transmit == t.transmit && p.Receive == t.receive {
+		return true
+	}
 	for i := range a.symmetric.ring {
 		if t := &a.symmetric.ring[i]; t.id != 0 && p.Transmit == t.transmit && p.Receive == t.receive {
 			return true
@@ -326,11 +329,29 @@ func (a *Association) keepStray(rx *model.Received, p *wire.Packet, answersOlder
 	}
 }
 
+// answerRestart answers at once, once in burstSpacing, an active peer that has forgotten
+// us and begins anew: mode 1, origin 0. Nobody can know that it is the peer before it
+// answers in turn, so what we know of it stays as it is until then.
+func (a *Association) answerRestart(rx *model.Received, p *wire.Packet, out *Output) {
+	s := &a.symmetric
+	if a.cfg.Kind != KindPassive || s.count == 0 || p.Mode != wire.ModeActive || !p.Origin.IsZero() || p.Transmit.IsZero() {
+		return
+	}
+	if s.restart.id != 0 && rx.At.Raw.Sub(s.restart.asked.Raw) < burstSpacing {
+		return
+	}
+	h := a.header(rx.At, wire.ModePassive)
+	h.Version, h.Poll = p.Version, a.poll.exponent()
+	h.Origin, h.Receive = p.Transmit, a.uniqueStamp(rx.At)
+	id := a.emit(&h, false, out)
+	s.restart = transmission{departure: departure{id: id, asked: rx.At, at: rx.At}, transmit: h.Transmit, receive: h.Receive}
+}
+
 // passiveBegins takes over the version and the poll of the packet that mobilized us.
 func (a *Association) passiveBegins(rx *model.Received, p *wire.Packet, out *Output) {
 	a.cfg.Version = p.Version
 	a.status.Version = p.Version
-	a.heard(p, a.serverState(p, rx.At.Wall), rx.At)
+	a.heard(p, a.serverState(p, rx), rx.At)
 	a.followPoll(p.Poll, rx.At)
 	a.poll.next = rx.At.Raw
 	out.StatusChanged = true
@@ -381,38 +402,33 @@ func (a *Association) answerAtOnce(at ntptime.Instant) {
 	}
 }
 
+// dropLoop takes back the sample of a peer that may not set our clock.
+func (a *Association) dropLoop(server *model.ServerState, at ntptime.Instant, out *Output) {
+	if out.HasSample && !a.mayFollow(server, at) {
+		out.HasSample = false
+		a.reject(model.RejectLoop)
+	}
+}
+
 // mayFollow says whether a peer's time may set our clock: with the time from
 // elsewhere, we follow lower strata only, and never one that follows us, or the same
 // server as we do (RFC 5905 §11.2; the reference implementation's TEST12). In holdover
 // a peer that is surely nearer to the time is better than nobody.
-func (a *Association) mayFollow(server *model.ServerState, rx *model.Received) bool {
-	secondary := server.Stratum > wire.StratumPrimary
+func (a *Association) mayFollow(server *model.ServerState, at ntptime.Instant) bool {
 	switch {
-	case secondary && a.followsUs(server.ReferenceID, rx.Local):
+	case server.Loop:
 		return false
 	case !a.synchronized():
 		return true
 	case a.system.SystemPeer == a.cfg.ID:
 		return true // we follow it already; its stratum is below ours by that
 	case a.system.State == model.DisciplineHoldover:
-		grown := a.system.DispersionRate.Over(max(rx.At.Raw.Sub(a.system.At.Raw), 0))
+		grown := a.system.DispersionRate.Over(max(at.Raw.Sub(a.system.At.Raw), 0))
 		return server.RootDelay/2+server.RootDispersion < a.system.RootDelay/2+a.system.RootDispersion+grown
-	case secondary && server.ReferenceID == a.system.ReferenceID:
+	case server.Stratum > wire.StratumPrimary && server.ReferenceID == a.system.ReferenceID:
 		return false
 	}
 	return server.Stratum < a.system.Stratum
-}
-
-func (a *Association) followsUs(id wire.ReferenceID, local netip.Addr) bool {
-	if local.IsValid() && id == wire.ReferenceAddress(local) {
-		return true
-	}
-	for _, own := range a.loops {
-		if id == own {
-			return true
-		}
-	}
-	return false
 }
 
 // onError takes a packet of a mode that two ends cannot go on with: both passive

@@ -39,6 +39,20 @@ func (c *Config) LocalActivate() time.Duration {
 	return c.Local.Activate
 }
 
+// Serves reports whether others may set their clocks by this machine's: it answers, or
+// has peers.
+func (c *Config) Serves() bool {
+	if c.Server != nil || c.Symmetric.Passive {
+		return true
+	}
+	for i := range c.Sources {
+		if c.Sources[i].Kind == Peer {
+			return true
+		}
+	}
+	return false
+}
+
 // Poll is the log2 of an interval in seconds (RFC 5905 §7.3), MinPoll to MaxPoll.
 type Poll int8
 

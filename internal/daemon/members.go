@@ -92,7 +92,6 @@ func keyID(k *mac.Key) uint32 {
 func (g *registry) newRunner(cfg association.Config) *runner {
 	g.nextID++
 	cfg.ID = g.nextID
-	cfg.Addresses = *g.d.addresses.Load()
 	if bound := g.d.boundAddress(); !cfg.Local.IsValid() && bound.Is4() == cfg.Remote.Addr().Is4() {
 		cfg.Local = bound
 	}

@@ -89,6 +89,7 @@ func System(cfg *config.Config, host *Host) system.Config {
 		FrequencyError: host.FrequencyError,
 		Precision:      host.Precision,
 		Addresses:      host.Addresses,
+		Serves:         cfg.Serves(),
 		Leap:           leap(cfg, host.Leaps),
 	}
 	if l := cfg.Local; l != nil {
@@ -268,10 +269,8 @@ func senderName(kind string, to netip.Addr, ifname string) string {
 	return name
 }
 
-// onHost completes a configuration with what the host is: its addresses, the floor of
-// eras, the interface's number, and the address it is bound to, if it is to one.
+// onHost completes a configuration with what the host is: the floor of eras, the interface's number, and the address it is bound to, if it is to one.
 func onHost(c association.Config, host *Host) association.Config {
-	c.Addresses = host.Addresses
 	c.PivotFloor = host.Floor
 	c.InterfaceIndex = host.index(c.Interface)
 	if !c.Local.IsValid() && host.Source.IsValid() && host.Source.Is4() == c.Remote.Addr().Is4() {

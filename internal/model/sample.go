@@ -70,6 +70,7 @@ type ServerState struct {
 	ReferenceTime  ntptime.Wall
 	RootDelay      time.Duration
 	RootDispersion time.Duration
+	Loop           bool // it takes its time from us, or is us
 }
 
 // SourceStatus is what an association knows of itself. It goes to the system

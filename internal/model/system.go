@@ -164,6 +164,7 @@ type Snapshot struct {
 	PanicOffset    time.Duration // ≠ 0 in state panic: the correction refused
 	TAI            int
 	LeapPending    ntptime.Wall // when the armed leap second happens, 0 = none
+	Serves         bool         // others may set their clocks by ours: we answer, have peers, or send broadcasts
 	Sources        []SourceReport
 }
 

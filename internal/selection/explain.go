@@ -76,7 +76,7 @@ var tests = [...]test{
 	{"policy", "", [2]Cause{CausePolicy}, nil,
 		always("no_select is set; it would be used without that option")},
 	{"loop", "", [2]Cause{CauseLoop}, nil,
-		always("its reference id is an address of this host, so it follows us; it would be used once it follows somebody else")},
+		always("it takes its time from this host, so to follow it would be a loop; it would be used once it follows somebody else")},
 	{"orphan", "stratum", [2]Cause{CauseOrphan}, nil, failedOrphan},
 	{"reachable", "polls", [2]Cause{CauseNoAnswer, CauseUnreachable}, passedReachable, failedReachable},
 	{"synchronized", "stratum", [2]Cause{CauseUnsync}, passedSynchronized, failedSynchronized},
@@ -219,7 +219,7 @@ func passedConsistency(f *Facts) string {
 
 // reasons say the outcome in words, where there is no number to it.
 var reasons = map[Cause]string{
-	CausePolicy: "excluded by configuration (no_select)", CauseLoop: "excluded: loop, it is synchronized to this host",
+	CausePolicy: "excluded by configuration (no_select)", CauseLoop: "excluded: loop, it takes its time from this host",
 	CauseOrphan:   "excluded: another orphan server, not the one to follow",
 	CauseNoAnswer: "waiting for its first answer", CauseUnreachable: "no answer",
 	CauseUnsync: "it says itself that it is not synchronized", CauseNoSample: "waiting for its first measurement",

@@ -76,7 +76,7 @@ func TestWhatDecidedAndWhatWouldChangeIt(t *testing.T) {
 		line, reason string // both are parts of what is said
 	}{
 		{Verdict{Cause: CausePolicy}, "policy: no_select is set; it would be used without", "no_select"},
-		{Verdict{Cause: CauseLoop}, "loop: its reference id is an address of this host", "loop"},
+		{Verdict{Cause: CauseLoop}, "loop: it takes its time from this host", "loop"},
 		{Verdict{Cause: CauseOrphan, Value: 5}, "orphan: stratum 5, an orphan", "orphan"},
 		{Verdict{Cause: CauseNoAnswer, Limit: 8}, "reachable: no poll has been sent and waited for yet", "waiting for its first answer"},
 		{Verdict{Cause: CauseNoAnswer, Value: 3, Limit: 8}, "reachable: 3 polls unanswered, unreachable from 8 on; one answer", "first answer: 3 polls unanswered"},

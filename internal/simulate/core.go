@@ -77,7 +77,6 @@ func boot(m *machine) program {
 func (c *core) add(now ntptime.Instant, cfg association.Config, options system.SourceOptions) *member {
 	c.nextID++
 	cfg.ID = c.nextID
-	cfg.Addresses = []netip.Addr{c.m.address}
 	a := &member{id: cfg.ID, kind: cfg.Kind, remote: cfg.Remote, dynamic: cfg.Dynamic}
 	a.assoc = association.New(cfg, now, c.random)
 	c.members = append(c.members, a)

@@ -8,7 +8,6 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/selection"
-	"timeball/internal/wire"
 )
 
 // hearing is how long the first source that answers waits for the others, so
@@ -106,7 +105,7 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		ID: src.id, NoSelect: src.opt.NoSelect, Prefer: src.opt.Prefer, Trust: src.opt.Trust, Require: src.opt.Require,
 		Denied: src.status.Denied, Reach: src.status.Reach, Unanswered: src.status.Unanswered,
 		Leap: src.server.Leap, Stratum: src.server.Stratum, Samples: src.filter.Count(),
-		Loop: s.loops(src), Orphan: s.orphaned(src), Runaway: src.bias.runaway,
+		Loop: src.server.Loop, Orphan: s.orphaned(src), Runaway: src.bias.runaway,
 		Verdict: src.verdict,
 	}
 	if src.reference && c.Stratum == 0 {
@@ -138,20 +137,6 @@ func (src *source) unknownDrift(now ntptime.Raw) float64 {
 // serverDistance is the source's own root distance in seconds.
 func (src *source) serverDistance() float64 {
 	return src.server.RootDelay.Seconds()/2 + src.server.RootDispersion.Seconds()
-}
-
-// loops says whether the source follows us: its reference id is one of our
-// addresses (RFC 5905 §11.2.1 and §A.5.5.3).
-func (s *System) loops(src *source) bool {
-	if src.server.Stratum <= 1 || src.server.Stratum >= wire.MaxStratum {
-		return false
-	}
-	for _, a := range s.cfg.Addresses {
-		if src.server.ReferenceID == wire.ReferenceAddress(a) {
-			return true
-		}
-	}
-	return false
 }
 
 // adopt takes the verdicts over and says whether somebody left the joint state

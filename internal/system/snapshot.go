@@ -72,7 +72,7 @@ func (s *System) Snapshot(now ntptime.Instant) *model.Snapshot {
 	steps := s.discipline.Record()
 	n := &model.Snapshot{
 		At: now, State: s.state, Synchronized: s.synced, Leap: s.leapOf(now), Stratum: wire.MaxStratum,
-		Precision: s.cfg.Precision, SystemPeer: s.summary.SystemPeer,
+		Serves: s.cfg.Serves, Precision: s.cfg.Precision, SystemPeer: s.summary.SystemPeer,
 		Frequency: ntptime.Frequency(s.discipline.Frequency()), Slew: ntptime.Frequency(s.discipline.SlewRate()),
 		PollInterval: time.Duration(s.pollInterval()), LastUpdate: s.lastUpdate, Updates: s.updates,
 		Steps: steps.Steps, StepsTotal: steps.Total, LastStep: steps.Last,

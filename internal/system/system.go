@@ -35,7 +35,8 @@ type Config struct {
 	Local                     *Local
 	Frequency, FrequencyError ntptime.Frequency // from the drift file; error 0: none known
 	Precision                 ntptime.Log2
-	Addresses                 []netip.Addr // our own, to see loops
+	Addresses                 []netip.Addr // our own: of several orphans the lowest leads
+	Serves                    bool         // see model.Snapshot
 	Leap                      LeapConfig
 }
 
