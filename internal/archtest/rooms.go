@@ -73,7 +73,6 @@ var OutsideModules = map[string][]string{
 	"github.com/prometheus":        {"metrics"},
 	"github.com/spf13/cobra":       {"cli"},
 	"github.com/spf13/pflag":       {"cli"},
-	"github.com/tink-crypto":       {"nts"},
 	"go.uber.org/zap":              {"daemon", "simulate", "lab", "cli"},
 	"golang.org/x/net":             {"netio"},
 	"golang.org/x/sys":             {"netio", "clock", "refclock", "control", "daemon", "cli"},

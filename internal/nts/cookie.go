@@ -1,0 +1,106 @@
+package nts
+
+import (
+	"encoding/binary"
+
+	"timeball/internal/siv"
+)
+
+// Cookies of this server, after the suggestion of RFC 8915 §6: the id of the ring's key,
+// a nonce, and the two keys of the client, sealed. The length of the keys tells their
+// algorithm, which therefore needs no place.
+const (
+	cookieID    = 4
+	cookieNonce = 16
+	cookieHead  = cookieID + cookieNonce + siv.TagSize
+	// MaxOwnCookie is the length of the longest cookie that a Ring seals: 100 octets for
+	// AEAD 15, 132 for 16, 164 for 17, 68 for 30. Each is a multiple of four.
+	MaxOwnCookie = cookieHead + 2*siv.MaxKeySize
+)
+
+// Secrets are the two keys that a key exchange gives to both ends (RFC 8915 §5.1): the
+// client seals its requests with C2S, the server its replies with S2C.
+type Secrets struct {
+	Algorithm siv.Algorithm
+	C2S, S2C  [siv.MaxKeySize]byte // the first Algorithm.KeySize octets count, the rest is zero
+}
+
+// String names the algorithm, not the keys.
+func (s Secrets) String() string { return s.Algorithm.String() + " keys, secrets withheld" }
+
+// GoString is String: %#v does not show the keys either.
+func (s Secrets) GoString() string { return s.String() }
+
+// Keys makes the two keys with their schedules.
+func (s *Secrets) Keys() (c2s, s2c *siv.Key, err error) {
+	n := s.Algorithm.KeySize()
+	if c2s, err = siv.NewKey(s.Algorithm, s.C2S[:n]); err != nil {
+		return nil, nil, err
+	}
+	s2c, err = siv.NewKey(s.Algorithm, s.S2C[:n])
+	return c2s, s2c, err
+}
+
+// CookieSize returns the length in octets of this server's cookies for an algorithm.
+func CookieSize(a siv.Algorithm) int { return cookieHead + 2*a.KeySize() }
+
+// algorithmOf is the algorithm of a cookie of so many octets, 0 for none.
+func algorithmOf(octets int) siv.Algorithm {
+	for _, a := range [...]siv.Algorithm{siv.AESSIVCMAC256, siv.AESSIVCMAC384, siv.AESSIVCMAC512, siv.AES128GCMSIV} {
+		if octets == CookieSize(a) {
+			return a
+		}
+	}
+	return 0
+}
+
+// Random gives 64 uniformly distributed bits that an outsider cannot predict.
+type Random interface{ Uint64() uint64 }
+
+// appendRandom appends octets random octets.
+func appendRandom(dst []byte, octets int, random Random) []byte {
+	for ; octets >= 8; octets -= 8 {
+		dst = binary.BigEndian.AppendUint64(dst, random.Uint64())
+	}
+	for ; octets > 0; octets -= 4 {
+		dst = binary.BigEndian.AppendUint32(dst, uint32(random.Uint64()))
+	}
+	return dst
+}
+
+// AppendCookie appends a new cookie with those keys, sealed under the ring's newest.
+func (r *Ring) AppendCookie(dst []byte, w *Worker, secrets *Secrets, random Random) []byte {
+	newest := &r.keys[0]
+	start, n := len(dst), secrets.Algorithm.KeySize()
+	dst = binary.BigEndian.AppendUint32(dst, newest.id)
+	dst = appendRandom(dst, cookieNonce, random)
+	dst = append(dst, make([]byte, siv.TagSize)...)
+	dst = append(dst, secrets.C2S[:n]...)
+	dst = append(dst, secrets.S2C[:n]...)
+	sealed := start + cookieID + cookieNonce
+	return w.siv.Seal(newest.key, dst[:sealed], dst[start+cookieID:sealed], dst[start+cookieHead:], dst[start:start+cookieID])
+}
+
+// OpenCookie reads a cookie into secrets and reports whether one of the ring's keys
+// sealed it. If not, secrets is zero.
+func (r *Ring) OpenCookie(w *Worker, cookie []byte, secrets *Secrets) bool {
+	*secrets = Secrets{}
+	algorithm := algorithmOf(len(cookie))
+	if algorithm == 0 {
+		return false
+	}
+	key := r.find(binary.BigEndian.Uint32(cookie))
+	if key == nil {
+		return false
+	}
+	n, sealed := algorithm.KeySize(), cookieID+cookieNonce
+	both, ok := w.siv.Open(key, w.keys[:], cookie[cookieID:sealed], cookie[sealed:], cookie[:cookieID])
+	if !ok {
+		return false
+	}
+	secrets.Algorithm = algorithm
+	copy(secrets.C2S[:], both[:n])
+	copy(secrets.S2C[:], both[n:])
+	clear(both)
+	return true
+}
