@@ -192,7 +192,7 @@ func bounded(cfg Config) Config {
 // Deadline is when OnTimer is due; Never once the association has ended.
 func (a *Association) Deadline() ntptime.Raw {
 	switch {
-	case a.done:
+	case a.done, a.status.Offline:
 		return ntptime.Never
 	case a.cfg.Kind == KindBroadcastServer:
 		return a.sender.deadline(a)

@@ -22,8 +22,19 @@ type report[T any] struct {
 	use, short, long string
 	request          control.Request
 	takesSource      bool // one optional argument: a source
+	single           bool // asked once: no --watch
 	print            func(w io.Writer, answer *T) error
 	flags            func(cmd *cobra.Command, r *control.Request)
+}
+
+// request is something that the daemon is asked to do, as a command. It is a report that
+// is not repeated.
+type request[T any] report[T]
+
+func (r request[T]) command() *cobra.Command {
+	once := report[T](r)
+	once.single = true
+	return once.command()
 }
 
 // reportFlags are the flags that all reports have.
@@ -34,9 +45,12 @@ type reportFlags struct {
 	interval time.Duration
 }
 
-func (f *reportFlags) add(cmd *cobra.Command) {
+func (f *reportFlags) add(cmd *cobra.Command, repeats bool) {
 	addSocketFlag(cmd, &f.socket)
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "print JSON")
+	if !repeats {
+		return
+	}
 	cmd.Flags().BoolVarP(&f.watch, "watch", "w", false, "redraw until interrupted")
 	addSpan(cmd, &f.interval, "interval", "", 2*time.Second, "time between redraws with --watch")
 }
@@ -56,7 +70,7 @@ func (r report[T]) command() *cobra.Command {
 	if r.takesSource {
 		cmd.Args = usageArgs(cobra.MaximumNArgs(1))
 	}
-	flags.add(cmd)
+	flags.add(cmd, !r.single)
 	if r.flags != nil {
 		r.flags(cmd, &r.request)
 	}

@@ -71,10 +71,12 @@ func newRoot() *cobra.Command {
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "daemon", Title: "The daemon:"},
+		&cobra.Group{ID: "change", Title: "Changing a running daemon:"},
 		&cobra.Group{ID: "report", Title: "Reports of a running daemon:"},
 		&cobra.Group{ID: "try", Title: "Trying things out:"},
 	)
 	addGroup(root, "daemon", newRun(), newCheck(), newKeygen())
+	addGroup(root, "change", newReload(), newOffline(), newOnline(), newBurst(), newStep())
 	addGroup(root, "report", newStatus(), newSources(), newExplain(), newTracking(), newAssociations(),
 		newTrace(), newClients(), newServerStats(), newWait())
 	addGroup(root, "try", newQuery(), newLab(), newSimulate())

@@ -76,7 +76,7 @@ func reloadOnHangup(ctx context.Context, d *daemon.Daemon, hangups <-chan os.Sig
 	for {
 		select {
 		case <-hangups:
-			d.Reload(ctx)
+			_, _ = d.Reload(ctx) // logged there
 		case <-ctx.Done():
 			return
 		}

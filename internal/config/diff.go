@@ -1,6 +1,10 @@
 package config
 
-import "reflect"
+import (
+	"reflect"
+	"strings"
+	"unicode"
+)
 
 // Plan says what a reload has to do. The zero Plan: nothing.
 type Plan struct {
@@ -76,6 +80,47 @@ func (c *Config) server() *Server {
 		return &Server{}
 	}
 	return c.Server
+}
+
+// RestartReason says why a running daemon cannot take a section over.
+func RestartReason(section string) string {
+	switch section {
+	case "clock.driver", "clock.virtual":
+		return "the clock that is disciplined is chosen at the start"
+	case "clock.drift_file", "clock.state_dir":
+		return "drift and panic gate are read at the start"
+	case "control":
+		return "the control socket is open already"
+	case "log.format":
+		return "the log's form is chosen at the start"
+	case "hardware_timestamps":
+		return "network cards are set up at the start"
+	}
+	return "sockets that are open already keep it"
+}
+
+// ChangedKeys names the keys of `sources:` in which two sources of one name differ.
+func ChangedKeys(a, b *Source) (keys []string) {
+	va, vb := reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()
+	for i := range va.NumField() {
+		if !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
+			keys = append(keys, snakeCase(va.Type().Field(i).Name))
+		}
+	}
+	return keys
+}
+
+// snakeCase is the key of a field: MinPoll is min_poll, IBurst iburst, NTS nts.
+func snakeCase(field string) string {
+	var key strings.Builder
+	for i, r := range field {
+		startsWord := i > 1 && unicode.IsUpper(r) && unicode.IsLower(rune(field[i-1]))
+		if startsWord {
+			key.WriteByte('_')
+		}
+		key.WriteRune(unicode.ToLower(r))
+	}
+	return key.String()
 }
 
 // Diff plans the change from one configuration to another.

@@ -1,6 +1,7 @@
 // Package control is how a running timeball is asked: a Unix socket that takes one line
 // of JSON and gives one back, and the reports that travel over it, made of a
-// model.Snapshot by pure functions. It reads; there is nothing to configure through it.
+// model.Snapshot by pure functions. It reads, but for a few commands that change the
+// running daemon, which not everybody may give (see Changes).
 package control
 
 import (
@@ -34,6 +35,8 @@ type Request struct {
 	Source  string            `json:"source,omitempty"` // name, address or id, where the command is about one
 	Verbose bool              `json:"verbose,omitempty"`
 	Args    map[string]string `json:"args,omitempty"`
+	// Asker is who asks, filled in by the server.
+	Asker Asker `json:"-"`
 }
 
 // response is the line that comes back: a result or an error.

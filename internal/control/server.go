@@ -46,6 +46,7 @@ type Server struct {
 	listener *net.UnixListener
 	handler  Handler
 	file     os.FileInfo // the socket's, so that Close removes no other
+	group    uint32      // the socket's
 	idle     time.Duration
 
 	mu          sync.Mutex
@@ -59,6 +60,7 @@ type connection struct {
 	net.Conn
 	idle  bool
 	since time.Time // idle since then
+	asker Asker
 }
 
 // Listen opens the socket at path. A socket there that nobody answers at is a dead
@@ -90,7 +92,18 @@ func Listen(path string, mode fs.FileMode, h Handler) (*Server, error) {
 		return nil, fmt.Errorf("control socket: %w", err)
 	}
 	s.file, _ = os.Lstat(path)
+	s.group = groupOf(s.file)
 	return s, nil
+}
+
+// groupOf is the group that a file belongs to; the process's own where nothing tells.
+func groupOf(info os.FileInfo) uint32 {
+	if info != nil {
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			return stat.Gid
+		}
+	}
+	return uint32(os.Getegid())
 }
 
 // clearPath removes a socket that nobody answers at.
@@ -167,7 +180,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 // take starts serving a connection. When there are too many, the one that has been
 // idle longest makes room; if none is idle, the new one is told so.
 func (s *Server) take(ctx context.Context, conn net.Conn) {
-	c := &connection{Conn: conn, idle: true, since: time.Now()}
+	c := &connection{Conn: conn, idle: true, since: time.Now(), asker: asker(conn)}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -238,6 +251,7 @@ func (s *Server) serve(ctx context.Context, c *connection) {
 			c.answer(encode(nil, err))
 			return
 		}
+		request.Asker = c.asker
 		if !c.answer(s.ask(ctx, request)) {
 			return
 		}
@@ -246,6 +260,9 @@ func (s *Server) serve(ctx context.Context, c *connection) {
 }
 
 func (s *Server) ask(ctx context.Context, r Request) []byte {
+	if Changes(r.Command) && !r.Asker.mayChange(uint32(os.Geteuid()), s.group) {
+		return encode(nil, fmt.Errorf("not allowed: %s changes the daemon, which root and the group of its control socket (%d) may", r.Command, s.group))
+	}
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
 	return encode(s.handler.Answer(ctx, r))

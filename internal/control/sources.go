@@ -49,6 +49,7 @@ type Source struct {
 	Key            uint32         `json:"key,omitempty"`
 	NTS            bool           `json:"nts"`
 	Dynamic        bool           `json:"dynamic"`
+	Offline        bool           `json:"offline"`          // not polled, as an operator wished
 	Filter         []FilterSample `json:"filter,omitempty"` // newest first
 }
 
@@ -72,7 +73,7 @@ func SourcesReport(s *model.Snapshot, now ntptime.Instant) Sources {
 func sourceOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Source {
 	out := Source{
 		ID: uint32(r.Source), Name: r.Name, Address: address(r.Address), Mode: modeName(&r.SourceStatus),
-		State: r.State.String(), Reason: r.Reason,
+		State: r.State.String(), Reason: reasonOf(r),
 		Stratum: int(r.Server.Stratum), Poll: int(r.Poll), Interval: r.Interval.Seconds(), Reach: int(r.Reach),
 		LastSampleAge: age(r.LastSample, now),
 		Offset:        r.Offset.Seconds(), Delay: r.Delay.Seconds(), MinDelay: r.MinDelay.Seconds(),
@@ -80,10 +81,18 @@ func sourceOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Sou
 		Frequency: finite(float64(r.Frequency)), Samples: r.Samples,
 		Leap: r.Server.Leap.String(), ReferenceID: reference(r.Server.ReferenceID, r.Server.Stratum),
 		RootDelay: r.Server.RootDelay.Seconds(), RootDispersion: r.Server.RootDispersion.Seconds(),
-		Key: r.KeyID, NTS: r.NTS, Dynamic: r.Dynamic,
+		Key: r.KeyID, NTS: r.NTS, Dynamic: r.Dynamic, Offline: r.Offline,
 	}
 	out.Filter = filterOf(r, s, now)
 	return out
+}
+
+// reasonOf is why a source is where it is; of one that is offline that comes first.
+func reasonOf(r *model.SourceReport) string {
+	if r.Offline {
+		return "offline as you wished: it is not asked until `timeball online`; " + r.Reason
+	}
+	return r.Reason
 }
 
 // filterOf are the last samples of a source, with their ages at now.
@@ -131,7 +140,7 @@ func ExplainReport(s *model.Snapshot, source string) (Explain, error) {
 		if source != "" && !called(&r.SourceStatus, source) {
 			continue
 		}
-		e := Explained{Name: r.Name, Address: address(r.Address), State: r.State.String(), Reason: r.Reason, Checks: make([]Check, 0, len(r.Checks))}
+		e := Explained{Name: r.Name, Address: address(r.Address), State: r.State.String(), Reason: reasonOf(r), Checks: make([]Check, 0, len(r.Checks))}
 		for _, c := range r.Checks {
 			e.Checks = append(e.Checks, Check{c.Name, finite(c.Value), finite(c.Limit), c.Unit, c.Passed, c.Text})
 		}

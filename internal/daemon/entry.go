@@ -43,7 +43,8 @@ type entry struct {
 	asking   bool                       // the resolver is at work
 	askedAt  ntptime.Raw
 	lastSwap ntptime.Raw
-	asks     int // how many times the name was asked
+	asks     int  // how many times the name was asked
+	offline  bool // an operator wished that it is not asked
 	// falseRuns counts the samples since a member became a falseticker, falseSamples
 	// is the member's sample count at the last of them.
 	falseRuns    map[model.SourceID]int

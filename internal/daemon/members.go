@@ -109,6 +109,7 @@ func (g *registry) newRunner(cfg association.Config) *runner {
 		steering: newSteering(),
 		packets:  make(chan arrival, packetQueue),
 		stamps:   make(chan transmitted, packetQueue),
+		orders:   make(chan order, orderQueue),
 		system:   g.d.system.inbox,
 		port:     g.d.ports,
 		client: netio.ClientConfig{

@@ -154,6 +154,9 @@ func (g *registry) tendAll() {
 }
 
 func (g *registry) tendEntry(e *entry, now ntptime.Raw) {
+	if e.offline {
+		return
+	}
 	if r, why := e.replaceable(now); r != nil {
 		if _, spare := e.candidate(now, g.inUse); spare {
 			g.d.log.Info("source replaced", zap.String("source", r.name), zap.Stringer("address", r.remote), zap.String("reason", why))

@@ -14,6 +14,7 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/config"
+	"timeball/internal/control"
 	"timeball/internal/engine"
 	"timeball/internal/netio"
 )
@@ -23,6 +24,7 @@ type reloadState struct {
 	mu      sync.Mutex
 	at      time.Time
 	failure string
+	turn    sync.Mutex // held by the reload under way
 }
 
 func (r *reloadState) note(err error) {
@@ -52,55 +54,52 @@ func (r *reloadState) succeeded() (at time.Time, good bool) {
 
 // Reload reads the configuration again. If anything is wrong with it the running one
 // stays in force, whole, and the log says why; else what has changed is taken over,
-// and associations that have not changed keep filter and poll.
-// A call before the daemon runs waits until it does.
-func (d *Daemon) Reload(ctx context.Context) {
+// and associations that have not changed keep filter and poll. The answer says what was
+// done. A call before the daemon runs waits until it does; two at once take turns.
+func (d *Daemon) Reload(ctx context.Context) (*control.ReloadPlan, error) {
 	select {
 	case <-d.running:
 	case <-ctx.Done():
-		return
+		return nil, ctx.Err()
 	}
+	d.reloads.turn.Lock()
+	defer d.reloads.turn.Unlock()
 	d.notify("RELOADING=1")
 	defer d.notify("READY=1")
-	err := d.reload(ctx)
+	report, err := d.reload(ctx)
 	d.reloads.note(err)
 	if err != nil {
 		d.log.Error("reload refused; the running configuration stays in force", zap.Error(err))
-		return
+		return nil, err
 	}
 	d.log.Info("configuration reloaded")
+	return report, nil
 }
 
-func (d *Daemon) reload(ctx context.Context) error {
-	if d.opts.Path == "" {
-		return errors.New("this daemon was started without a configuration file")
-	}
-	next, warnings, err := config.Load(d.opts.Path)
-	if err != nil {
-		return err
-	}
-	if refused := config.NotBuilt(next); len(refused) > 0 {
-		return notBuilt(refused)
-	}
-	for _, warning := range warnings {
-		d.log.Warn("configuration", zap.String("text", warning.String()))
-	}
+func (d *Daemon) reload(ctx context.Context) (*control.ReloadPlan, error) {
 	old := d.config.Load()
-	plan := config.Diff(old, next)
+	next, plan, report, err := d.planReload(old)
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range report.Warnings {
+		d.log.Warn("configuration", zap.String("text", warning))
+	}
+	report.Applied = true
 	if plan.Empty() {
-		return nil
+		return report, nil
 	}
 	swap, err := d.prepare(&plan, old, next)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := d.registry.ask(ctx, swap); err != nil {
-		return err
+		return nil, err
 	}
-	for _, section := range slices.Concat(plan.Restart, d.ports.late(&plan, old)) {
-		d.log.Warn("change takes effect at the next start", zap.String("section", section))
+	for _, late := range report.Restart {
+		d.log.Warn("change takes effect at the next start", zap.String("section", late.Section), zap.String("reason", late.Why))
 	}
-	return nil
+	return report, nil
 }
 
 // late names what changed of the server that sockets already open cannot take over.

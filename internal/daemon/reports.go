@@ -77,6 +77,9 @@ func (d *Daemon) answer(ctx context.Context, r control.Request) (any, error) {
 	case control.CommandTrace:
 		return d.trace(ctx, snapshot)
 	}
+	if control.Changes(r.Command) {
+		return d.obey(ctx, r)
+	}
 	return nil, fmt.Errorf("the daemon has no report %q; is it older than this command?", r.Command)
 }
 

@@ -39,6 +39,7 @@ type runner struct {
 	steering     steering
 	packets      chan arrival         // full: dropped and counted
 	stamps       chan transmitted     // full: dropped; the daemon's own stamp then stays
+	orders       chan order           // an operator's; full: refused
 	system       chan<- systemMessage // nil: this one is no source (a broadcast sender)
 	port         *portSet             // sends from the NTP port; nil: there is none
 	client       netio.ClientConfig
@@ -101,6 +102,9 @@ func (r *runner) turn(ctx context.Context, timer *time.Timer) bool {
 	case t := <-r.stamps:
 		r.begin()
 		r.assoc.OnTransmitted(t.id, t.at, t.kind)
+	case o := <-r.orders:
+		r.begin()
+		o(r.assoc, r.clock.Now(), &r.out)
 	case hint := <-r.steering.hints:
 		r.begin()
 		r.assoc.OnHint(hint, r.clock.Now())

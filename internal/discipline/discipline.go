@@ -124,6 +124,10 @@ func (d *Discipline) SlewEnd(now ntptime.Instant, r Residual) Decision {
 	return d.hold(r.Offset, r.Frequency)
 }
 
+// StepNow makes the correction by a step, because an operator wants it at once. It passes
+// the gate as any other does.
+func (d *Discipline) StepNow(now ntptime.Instant, r Residual) Decision { return d.decide(now, r, true) }
+
 // Leap makes good for a leap second that has moved the reference by −by: with step at
 // once, else by a slew. That second is no error and does not count for the panic limit.
 func (d *Discipline) Leap(now ntptime.Instant, r Residual, by time.Duration, step bool) Decision {

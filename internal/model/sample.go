@@ -100,6 +100,7 @@ type SourceStatus struct {
 	Rejected   [RejectReasons]uint64 // by RejectReason
 	Kisses     [KissCodes]uint64     // by KissCode
 	Denied     bool                  // a DENY or RSTR ended polling
+	Offline    bool                  // not polled, as an operator wished
 	SendError  string                // why the last packet could not be sent; "": it was
 	Gone       bool                  // last word of an association that has ended
 	Reference  bool                  // a reference clock: no address, no packets; Accepted counts readings

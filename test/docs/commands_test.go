@@ -77,6 +77,9 @@ func commands(t *testing.T) map[string][]string {
 // reportFlags are told once, at the head of their chapter.
 var reportFlags = []string{"--json", "--watch", "-w", "--interval", "--socket"}
 
+// requestFlags are those of the commands that change the daemon, told as well at the head.
+var requestFlags = []string{"--json", "--socket"}
+
 func TestCommandsHasEveryCommandAndFlag(t *testing.T) {
 	text := read(t, "docs/commands.md")
 	chapters := sections(text, "##")
@@ -84,6 +87,12 @@ func TestCommandsHasEveryCommandAndFlag(t *testing.T) {
 	for _, flag := range reportFlags {
 		if !strings.Contains(common, "`"+flag+"`") {
 			t.Errorf("the chapter on reports does not tell of %s", flag)
+		}
+	}
+	requests, _, _ := strings.Cut(chapters["Changing a running daemon"], "\n### ")
+	for _, flag := range requestFlags {
+		if !strings.Contains(requests, "`"+flag+"`") {
+			t.Errorf("the chapter on changes does not tell of %s", flag)
 		}
 	}
 	described := sections(text, "###")
@@ -94,6 +103,9 @@ func TestCommandsHasEveryCommandAndFlag(t *testing.T) {
 			continue
 		}
 		isReport := strings.Contains(chapters["Reports of a running daemon"], "\n### timeball "+name+"\n")
+		if strings.Contains(chapters["Changing a running daemon"], "\n### timeball "+name+"\n") {
+			isReport, flags = false, slices.DeleteFunc(flags, func(f string) bool { return slices.Contains(requestFlags, f) })
+		}
 		for _, flag := range flags {
 			if !strings.Contains(section, "`"+flag+"`") && !(isReport && slices.Contains(reportFlags, flag)) && !strings.Contains(section, "timeball "+name+" "+flag) {
 				t.Errorf("timeball %s: %s is not told of", name, flag)
