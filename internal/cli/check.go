@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,7 @@ import (
 	"timeball/internal/control"
 	"timeball/internal/daemon"
 	"timeball/internal/resolve"
+	"timeball/internal/state"
 	"timeball/internal/wire"
 )
 
@@ -47,6 +49,9 @@ func checkConfig(ctx context.Context, stdout, stderr io.Writer, path string, pro
 	for _, text := range daemon.LeapWarnings(cfg) {
 		fmt.Fprintln(stderr, "warning:", text)
 	}
+	for _, text := range stateWarnings(cfg) {
+		fmt.Fprintln(stderr, "warning:", text)
+	}
 	if refused := config.NotBuilt(cfg); len(refused) > 0 {
 		fmt.Fprintln(stderr, path+": valid, but `timeball run` would refuse it:")
 		fmt.Fprintln(stderr, strings.Join(refused, "\n"))
@@ -57,6 +62,28 @@ func checkConfig(ctx context.Context, stdout, stderr io.Writer, path string, pro
 		return nil
 	}
 	return probeSources(ctx, stdout, stderr, cfg)
+}
+
+// stateWarnings are what is wrong with the folders that outlast the daemon: without them it
+// runs, and forgets its frequency and its panic gate.
+func stateWarnings(cfg *config.Config) (list []string) {
+	looked := ""
+	for _, one := range []struct{ key, path string }{
+		{"clock.state_dir", cfg.Clock.StateDir}, {"clock.drift_file", cfg.Clock.DriftFile},
+	} {
+		folder := one.path
+		if one.key == "clock.drift_file" {
+			folder = filepath.Dir(one.path)
+		}
+		if one.path == "" || folder == looked {
+			continue
+		}
+		looked = folder
+		if err := state.Usable(folder); err != nil {
+			list = append(list, fmt.Sprintf("%s: %v", one.key, err))
+		}
+	}
+	return list
 }
 
 // probeSources asks every source once and prints what selection makes of it.

@@ -18,6 +18,9 @@ func (d *draft) check() {
 	d.checkServer()
 	d.checkSymmetric()
 	d.checkListeners()
+	if m := d.config.Metrics; m != nil {
+		d.checkZone("metrics.listen", m.Listen.Addr, "")
+	}
 }
 
 // checkSource checks one source in itself.
@@ -43,6 +46,10 @@ func (d *draft) checkSource(path string, s *Source) {
 		d.checkProof(path, s.Key, s.Unauthenticated)
 	}
 	d.checkKey(path+".key", s.Key)
+	if addr, err := netip.ParseAddr(s.Host); err == nil && !d.faulty(path+"."+string(s.Kind)) {
+		d.checkZone(path+"."+string(s.Kind), addr, s.Interface)
+	}
+	d.checkZone(path+".source_address", s.SourceAddress, s.Interface)
 	d.checkNTSClient(path, s)
 	d.checkRefclock(path, s.Refclock)
 	if s.Kind == MulticastClient {
@@ -174,7 +181,7 @@ func (d *draft) checkServer() {
 		d.checkSender(path, m.Key, m.Unauthenticated)
 		d.checkGroup(path+".group", m.Group, m.Interface)
 	}
-	d.checkDoubledListen("server.listen", s.Listen)
+	d.checkListen("server.listen", s.Listen)
 }
 
 // checkSender checks the key of a sender of mode 5.
@@ -185,12 +192,48 @@ func (d *draft) checkSender(path string, key uint32, unauthenticated bool) {
 	}
 }
 
-// checkDoubledListen finds an address that is listened to twice.
-func (d *draft) checkDoubledListen(path string, list []ListenAddress) {
+// checkListen finds addresses that cannot all be listened at: one that stands there twice or
+// is among those of another, and one that means nothing without its interface.
+func (d *draft) checkListen(path string, list []ListenAddress) {
 	for i, address := range list {
-		if address.Port != 0 && slices.Index(list, address) < i {
-			d.report(path, "%s stands there twice; keep one", address)
+		one := fmt.Sprintf("%s[%d]", path, i)
+		d.checkZone(one, address.Addr, "")
+		for j, other := range list[:i] {
+			if address.Port == 0 || !address.overlaps(other) {
+				continue
+			}
+			first := d.nearest(fmt.Sprintf("%s[%d]", path, j))
+			switch {
+			case address == other:
+				d.report(one, "%s stands in line %d already; keep one", address, first.Line)
+			case other.everywhere():
+				d.report(one, "%s is among the addresses of %s in line %d; keep one of them", address, other, first.Line)
+			default:
+				d.report(one, "%s has the address of %s in line %d among its own; keep one of them", address, other, first.Line)
+			}
+			break
 		}
+	}
+}
+
+// everywhere reports whether the address stands for every address of a family, or of both.
+func (l ListenAddress) everywhere() bool { return !l.Addr.IsValid() || l.Addr.IsUnspecified() }
+
+// overlaps reports whether two sockets could not be bound to both.
+func (l ListenAddress) overlaps(other ListenAddress) bool {
+	switch {
+	case l.Port != other.Port:
+		return false
+	case l.Addr.IsValid() && other.Addr.IsValid() && l.Addr.Is4() != other.Addr.Is4():
+		return false
+	}
+	return l.Addr == other.Addr || l.everywhere() || other.everywhere()
+}
+
+// checkZone demands the interface of an address that stands for another machine on every link.
+func (d *draft) checkZone(path string, addr netip.Addr, ifname string) {
+	if addr.Is6() && addr.IsLinkLocalUnicast() && addr.Zone() == "" && ifname == "" {
+		d.report(path, "%s is an address of one link only; say which, like %s%%eth0", addr, addr)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
+	"syscall"
 
 	"gopkg.in/yaml.v3"
 )
@@ -28,13 +30,13 @@ func openFile(path string) (fs.File, error) {
 func Load(path string) (*Config, Warnings, error) { return load(path, openFile) }
 
 func load(path string, open opener) (*Config, Warnings, error) {
-	data, mode, err := read(path, open)
+	data, info, err := read(path, open)
 	if err != nil {
 		return nil, nil, fileProblem(path, err)
 	}
 	d := parse(path, data)
-	if mode.IsRegular() {
-		d.mode = mode.Perm()
+	if info.Mode().IsRegular() {
+		d.mode = info.Mode().Perm()
 	}
 	return d.load(open)
 }
@@ -61,7 +63,7 @@ func (d *draft) load(open opener) (*Config, Warnings, error) {
 }
 
 // LoadKeys reads a file of keys: a YAML list of {id, type, hex} or {id, type, text},
-// which only its owner can read. The error is a Problems.
+// that is private (see private). The error is a Problems.
 func LoadKeys(path string) ([]Key, error) {
 	d := newDecoder(path)
 	keys := d.readKeys(openFile)
@@ -78,9 +80,9 @@ func LoadKeys(path string) ([]Key, error) {
 // readKeys reads the key file. A problem with the file itself has the line 0, and
 // leaves the ids unknown.
 func (d *decoder) readKeys(open opener) []Key {
-	data, mode, err := read(d.file, open)
-	if err == nil && mode.Perm()&0o077 != 0 {
-		err = fmt.Errorf("can be read by others (mode %04o); run chmod 600 %s", mode.Perm(), d.file)
+	data, info, err := read(d.file, open)
+	if err == nil && !private(info) {
+		err = fmt.Errorf("can be read by others (mode %04o); run chmod 600 %s", info.Mode().Perm(), d.file)
 	}
 	if err != nil {
 		d.problems = append(d.problems, Problem{File: d.file, Message: err.Error()})
@@ -100,6 +102,30 @@ func (d *decoder) readKeys(open opener) []Key {
 	return d.keys(at)
 }
 
+// private reports whether nobody but this process's user and group can read a file of keys.
+// Its group may where it must: a container gets its secrets from somebody else, as mode 0440
+// of a group that it is given (Kubernetes' fsGroup).
+func private(info fs.FileInfo) bool {
+	mode := info.Mode().Perm()
+	if mode&0o077 == 0 {
+		return true
+	}
+	owner, known := info.Sys().(*syscall.Stat_t)
+	if !known || mode&0o037 != 0 || !inGroup(int(owner.Gid)) {
+		return false
+	}
+	return mode&0o200 == 0 || int(owner.Uid) != os.Geteuid() // whose file it is can make it private
+}
+
+// inGroup reports whether this process is of a group.
+func inGroup(group int) bool {
+	if group == os.Getegid() {
+		return true
+	}
+	groups, err := os.Getgroups()
+	return err == nil && slices.Contains(groups, group)
+}
+
 // fileProblem is the error of a file that could not be read.
 func fileProblem(path string, err error) error {
 	return Problems{{File: path, Line: 1, Column: 1, Message: err.Error()}}
@@ -107,27 +133,27 @@ func fileProblem(path string, err error) error {
 
 // read reads a file, but no more than MaxSize and one byte of it. Its error begins
 // behind the file's name.
-func read(path string, open opener) ([]byte, fs.FileMode, error) {
+func read(path string, open opener) ([]byte, fs.FileInfo, error) {
 	file, err := open(path)
 	if err != nil {
-		return nil, 0, explain(err)
+		return nil, nil, explain(err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return nil, 0, explain(err)
+		return nil, nil, explain(err)
 	}
 	switch {
 	case info.IsDir():
-		return nil, 0, errors.New("is a directory; name a file in it")
+		return nil, nil, errors.New("is a directory; name a file in it")
 	case info.Mode().IsRegular() && info.Size() > MaxSize:
-		return nil, 0, fmt.Errorf("has %d bytes, and up to %d are read; this is not a configuration of timeball", info.Size(), MaxSize)
+		return nil, nil, fmt.Errorf("has %d bytes, and up to %d are read; this is not a configuration of timeball", info.Size(), MaxSize)
 	}
 	data, err := io.ReadAll(io.LimitReader(file, MaxSize+1))
 	if err != nil {
-		return nil, 0, explain(err)
+		return nil, nil, explain(err)
 	}
-	return data, info.Mode(), nil
+	return data, info, nil
 }
 
 // explain says in words why a file cannot be read.

@@ -146,6 +146,28 @@ func TestKeyFile(t *testing.T) {
 			t.Errorf("mode %04o: got %q, want %q", mode, got, want)
 		}
 	}
+	put("keys.yaml", goodKeys, 0o440)
+	if _, _, err := Load(filepath.Join(folder, "c.yaml")); err != nil && !strings.Contains(err.Error(), "the id 11") {
+		t.Errorf("mode 0440 of our own group: got %v, want it taken", err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(keys, 0, 54321); err != nil {
+			t.Fatal(err)
+		}
+		if got := loadError(t, filepath.Join(folder, "c.yaml")); !strings.Contains(got, "can be read by others (mode 0440)") {
+			t.Errorf("mode 0440 of another group: got %q, want it refused", got)
+		}
+		if err := os.Chown(keys, 54321, 0); err != nil {
+			t.Fatal(err)
+		}
+		put("keys.yaml", goodKeys, 0o640)
+		if _, _, err := Load(filepath.Join(folder, "c.yaml")); err != nil && !strings.Contains(err.Error(), "the id 11") {
+			t.Errorf("another's, mode 0640 of our own group: got %v, want it taken", err)
+		}
+		if err := os.Chown(keys, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+	}
 	put("keys.yaml", "- {id: 10, type: md5}\n- {id: 11, typ: md5, text: x}\n", 0o400)
 	_, _, err = Load(filepath.Join(folder, "c.yaml"))
 	var problems Problems

@@ -265,7 +265,7 @@ func parseListen(text string) (ListenAddress, error) {
 	if both.Addr().IsMulticast() {
 		return ListenAddress{}, errors.New("is a multicast group; groups stand under server.multicast or a multicast_client source")
 	}
-	return ListenAddress{Addr: both.Addr(), Port: both.Port()}, nil
+	return ListenAddress{Addr: both.Addr().Unmap(), Port: both.Port()}, nil
 }
 
 // parsePrefix reads NETWORK/BITS, or an address alone for just that address.

@@ -134,7 +134,7 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 }
 
 // openClock makes the clock driver that the configuration names.
-func (d *Daemon) openClock(cfg *config.Config) (err error) {
+func (d *Daemon) openClock(cfg *config.Config) error {
 	if d.clock = d.opts.Clock; d.clock != nil {
 		return nil
 	}
@@ -147,9 +147,13 @@ func (d *Daemon) openClock(cfg *config.Config) (err error) {
 	case config.ClockObserve:
 		d.clock = clock.NewObserve()
 	default:
-		d.clock, err = clock.NewKernel(clock.System())
+		kernel, err := clock.NewKernel(clock.System())
+		if err != nil {
+			return err // and no clock: a nil *Kernel in the interface would be one
+		}
+		d.clock = kernel
 	}
-	return err
+	return nil
 }
 
 func (d *Daemon) newSystemLoop(cfg *config.Config) {

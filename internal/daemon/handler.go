@@ -58,7 +58,7 @@ type listener struct {
 	shards  []atomic.Pointer[responder.Shard] // one for each socket
 	bare    bool                              // the shards have no tables
 	zone    int                               // index of the interface that its zone names, 0: none
-	gone    atomic.Bool                       // this machine does not have the address now
+	gone    atomic.Pointer[string]            // why the address is not there now, "" or nil: it is
 }
 
 // newListener gives each socket of a port its shard.

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -20,16 +21,50 @@ type missingAddress struct {
 	why     string // as last said in the log
 }
 
-// whyMissing is why nothing is served at an address that this machine does not have.
-const whyMissing = "this machine does not have the address at present; it is tried again when the interfaces change, and every few seconds"
-
-// isMissing reports whether an error of a bind says that the address is not there (yet):
-// it is not configured on any interface, or its interface is gone.
-func isMissing(err error, address netip.AddrPort) bool {
-	if zone := address.Addr().Zone(); zone != "" && zoneIndex(zone) == 0 {
-		return true
+// absence says why a socket cannot be bound to an address that is not there (yet): the
+// network may come later than we do. It is "" where an error of the bind has any other
+// reason. What it says has been looked up, not concluded from the error's number.
+func absence(err error, address netip.AddrPort) string {
+	addr := address.Addr()
+	if zone := addr.Zone(); zone != "" && zoneIndex(zone) == 0 {
+		return fmt.Sprintf("this machine has no interface %s at present", zone)
 	}
-	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.ENODEV) || errors.Is(err, syscall.ENXIO)
+	notThere := errors.Is(err, syscall.EADDRNOTAVAIL)
+	if !notThere && !errors.Is(err, syscall.ENODEV) && !errors.Is(err, syscall.ENXIO) {
+		return ""
+	}
+	has, err := hasAddress(addr)
+	switch {
+	case err == nil && !has:
+		return "this machine does not have the address at present"
+	case has && notThere:
+		return "the kernel does not let the address be used yet, although this machine has it (duplicate address detection?)"
+	}
+	return ""
+}
+
+// hasAddress reports whether an interface of this machine has an address, of its zone's
+// where it has one.
+func hasAddress(addr netip.Addr) (bool, error) {
+	interfaces, err := net.Interfaces()
+	if err != nil {
+		return false, err
+	}
+	for _, i := range interfaces {
+		if zone := addr.Zone(); zone != "" && zoneIndex(zone) != i.Index {
+			continue
+		}
+		has, err := i.Addrs()
+		if err != nil {
+			return false, err
+		}
+		for _, a := range has {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Unmap() == addr.Unmap().WithZone("") {
+				return true, nil
+			}
+		}
+	}
+	return false, nil
 }
 
 // zoneIndex is the index of the interface that an IPv6 zone names; 0 if it is not there.
@@ -56,19 +91,22 @@ func numbered(address netip.AddrPort) netip.AddrPort {
 // is no error: the network may come up later than we do.
 func (p *portSet) openOrWait(cfg *config.Config, address netip.AddrPort) (*listener, error) {
 	l, err := p.open(cfg, address)
-	if err != nil && isMissing(err, address) {
-		p.miss(address)
+	if err == nil {
+		return l, nil
+	}
+	if why := absence(err, address); why != "" {
+		p.miss(address, why)
 		return nil, nil
 	}
-	return l, err
+	return nil, err
 }
 
 // miss notes that an address is not there, and says so once.
-func (p *portSet) miss(address netip.AddrPort) {
-	p.d.log.Warn("nothing is served at an address that this machine does not have; will serve there once it has it", zap.Stringer("address", address))
+func (p *portSet) miss(address netip.AddrPort, why string) {
+	p.d.log.Warn("nothing is served at an address yet; will serve there once it is there", zap.Stringer("address", address), zap.String("reason", why))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.missing = append(p.missing, missingAddress{address, whyMissing})
+	p.missing = append(p.missing, missingAddress{address, why})
 }
 
 // awaited are the addresses that are waited for.
@@ -98,16 +136,16 @@ func (p *portSet) lookAgain(cfg *config.Config) (opened bool) {
 	var still []missingAddress
 	for _, m := range p.awaited() {
 		l, err := p.open(cfg, m.address)
-		switch {
-		case err == nil:
+		if err == nil {
 			opened = true
 			p.setList(append(slices.Clone(p.list()), l))
 			p.serve(p.d.group, l)
 			p.d.log.Info("serving at an address that has come", zap.Stringer("address", m.address))
 			continue
-		case isMissing(err, m.address):
-			m.why = whyMissing
-		case err.Error() != m.why:
+		}
+		if why := absence(err, m.address); why != "" {
+			m.why = why
+		} else if err.Error() != m.why {
 			m.why = err.Error()
 			p.d.log.Warn("nothing is served at an address that has come; will go on trying", zap.Stringer("address", m.address), zap.Error(err))
 		}
@@ -129,39 +167,40 @@ func (p *portSet) noteGone() {
 			return false
 		}
 		_ = l.Close()
-		p.miss(l.address)
+		p.miss(l.address, fmt.Sprintf("this machine has no interface %s at present", zone))
 		return true
 	})
 	if len(kept) < len(p.list()) {
 		p.setList(kept)
 	}
 	for _, l := range kept {
-		gone := isGone(l.address)
-		if gone == l.gone.Swap(gone) {
+		why := goneWhy(l.address)
+		if before := l.gone.Swap(&why); before != nil && *before == why || before == nil && why == "" {
 			continue
 		}
-		if gone {
-			p.d.log.Warn("an address that is served at has gone from this machine; will serve there when it is back", zap.Stringer("address", l.address))
+		if why != "" {
+			p.d.log.Warn("an address that is served at has gone from this machine; will serve there when it is back", zap.Stringer("address", l.address), zap.String("reason", why))
 		} else {
 			p.d.log.Info("serving at an address that is back", zap.Stringer("address", l.address))
 		}
 	}
 }
 
-// isGone tries whether this machine still has an address, as the kernel sees it: that
-// knows of addresses that no interface lists (127.0.0.0/8, local routes).
-func isGone(address netip.AddrPort) bool {
+// goneWhy tries whether this machine still has an address, as the kernel sees it: that
+// knows of addresses that no interface lists (127.0.0.0/8, local routes). It is "" for one
+// that it has.
+func goneWhy(address netip.AddrPort) string {
 	addr := address.Addr()
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsLoopback() {
-		return false
+		return ""
 	}
 	try := numbered(netip.AddrPortFrom(addr, 0))
 	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(try))
 	if err != nil {
-		return isMissing(err, address)
+		return absence(err, address)
 	}
 	_ = conn.Close()
-	return false
+	return ""
 }
 
 // notListening are the addresses at which nothing is served now, and why.
@@ -170,8 +209,8 @@ func (p *portSet) notListening() (list []control.NotListening) {
 		list = append(list, control.NotListening{Address: m.address.String(), Reason: m.why})
 	}
 	for _, l := range p.list() {
-		if l.gone.Load() {
-			list = append(list, control.NotListening{Address: l.LocalAddr().String(), Reason: whyMissing})
+		if why := l.gone.Load(); why != nil && *why != "" {
+			list = append(list, control.NotListening{Address: l.LocalAddr().String(), Reason: *why})
 		}
 	}
 	return list
@@ -180,12 +219,16 @@ func (p *portSet) notListening() (list []control.NotListening) {
 // openMetricsOrWait opens the listener of the metrics at the start; its address may come later.
 func (d *Daemon) openMetricsOrWait(cfg *config.Config) error {
 	m, err := openMetrics(d, cfg)
-	if err != nil && isMissing(err, netip.AddrPort{}) {
-		d.log.Warn("no metrics: this machine does not have their address; will serve them once it has it", zap.Stringer("address", cfg.Metrics.Listen))
+	if err != nil {
+		why := absence(err, netip.AddrPortFrom(cfg.Metrics.Listen.Addr, cfg.Metrics.Listen.Port))
+		if why == "" {
+			return err
+		}
+		d.log.Warn("no metrics yet; will serve them once their address is there", zap.Stringer("address", cfg.Metrics.Listen), zap.String("reason", why))
 		return nil
 	}
 	d.metrics.Store(m)
-	return err
+	return nil
 }
 
 // openMissingMetrics tries again. It runs on the registry's goroutine.

@@ -100,8 +100,8 @@ func TestAnAddressThatIsMissingIsServedWhenItComes(t *testing.T) {
 		t.Error("metrics are not served at the address that has come")
 	}
 	for text, want := range map[string]int{
-		"no metrics: ": 1, "serving metrics at an address that has come": 1,
-		"nothing is served at an address that this machine does not have": 1, "serving at an address that has come": 1,
+		"no metrics yet": 1, "serving metrics at an address that has come": 1,
+		"nothing is served at an address yet": 1, "serving at an address that has come": 1,
 		"an address that is served at has gone from this machine": 3, "serving at an address that is back": 2,
 	} {
 		if got := w.lines(text); got != want {

@@ -216,7 +216,7 @@ func (p *portSet) Send(r *runner, t *association.Transmit) (ntptime.Instant, err
 func (p *portSet) noPort(to netip.AddrPort) error {
 	for _, m := range p.awaited() {
 		if m.address.Addr().Is4() == to.Addr().Is4() {
-			return fmt.Errorf("no NTP port for %s yet: this machine does not have %s, the address of server.listen", to, m.address)
+			return fmt.Errorf("no NTP port for %s yet: %s, of server.listen: %s", to, m.address, m.why)
 		}
 	}
 	return fmt.Errorf("no NTP port for %s; is the address family configured under server.listen?", to)

@@ -7,7 +7,10 @@ import (
 	"io/fs"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
+
+	"go.uber.org/zap"
 
 	"timeball/internal/config"
 	"timeball/internal/control"
@@ -28,8 +31,8 @@ func openControl(d *Daemon, cfg *config.Config) (*controlService, error) {
 	}
 	server, err := control.Listen(cfg.Control.Socket, fs.FileMode(cfg.Control.Mode), control.HandlerFunc(d.answer))
 	if err != nil {
-		if !cfg.Control.SocketGiven && errors.Is(err, fs.ErrPermission) {
-			d.log.Warn("no control socket, so no reports; set control.socket to a place that can be written to")
+		if !cfg.Control.SocketGiven && (errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)) {
+			d.log.Warn("no control socket, so no reports; set control.socket to a place that can be written to", zap.Error(err))
 			return nil, nil
 		}
 		return nil, err

@@ -234,7 +234,7 @@ sources:
 server: {listen: ["192.0.2.1:1123"]}
 `)
 	for source, want := range map[string]string{
-		"127.0.57.1": "it cannot be asked: no NTP port for 127.0.57.1:123 yet: this machine does not have 192.0.2.1:1123",
+		"127.0.57.1": "it cannot be asked: no NTP port for 127.0.57.1:123 yet: 192.0.2.1:1123, of server.listen: this machine does not have the address at present",
 		"127.0.57.2": "it cannot be asked: ",
 	} {
 		until(t, "the reason of "+source, func() bool {

@@ -155,6 +155,26 @@ func TestAnotherProcessDoesNotGetThePort(t *testing.T) {
 	}
 }
 
+// The same of one address, which has guards of its own kind for IPv6; other addresses
+// stay free.
+func TestAnotherProcessDoesNotGetOneAddress(t *testing.T) {
+	for _, address := range []string{"127.0.0.1", "::1"} {
+		for _, workers := range []int{1, 2, 4, 12} {
+			p := listenAt(t, ListenConfig{Address: netip.AddrPortFrom(netip.MustParseAddr(address), 0), Workers: workers}, echo)
+			for _, task := range []string{"listen %s 1", "listen %s 3", "reuseport %s"} {
+				if got := runSecond(t, task, p.LocalAddr()); got != "in use" {
+					t.Errorf("%d workers, second process, %s: got %q, want in use", workers, fmt.Sprintf(task, p.LocalAddr()), got)
+				}
+			}
+			for _, other := range []string{"127.0.0.2", "::ffff:127.0.0.3"} {
+				if got := runSecond(t, "listen %s 2", netip.AddrPortFrom(netip.MustParseAddr(other).Unmap(), p.LocalAddr().Port())); got != "bound" {
+					t.Errorf("%s with %d workers, second process at %s: got %q, want bound", address, workers, other, got)
+				}
+			}
+		}
+	}
+}
+
 func TestASecondPortOfThisProcessIsRefusedToo(t *testing.T) {
 	drivers(t, func(t *testing.T, portable bool) {
 		cfg := loopback(portable)
@@ -230,9 +250,13 @@ func readLine(t *testing.T, r *bufio.Reader) string {
 }
 
 func TestWorkersShareTheLoadOfOnePort(t *testing.T) {
-	for _, address := range []string{"127.0.0.1", "::1"} {
+	for _, tt := range []struct{ address, listen string }{{"127.0.0.1", ""}, {"::1", ""}, {"127.0.0.1", "127.0.0.1:0"}, {"::1", "[::1]:0"}} {
 		const workers, clients = 4, 200
-		p, err := Listen(ListenConfig{Workers: workers})
+		cfg := ListenConfig{Workers: workers}
+		if tt.listen != "" {
+			cfg.Address = netip.MustParseAddrPort(tt.listen)
+		}
+		p, err := Listen(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -247,7 +271,7 @@ func TestWorkersShareTheLoadOfOnePort(t *testing.T) {
 			})
 		}
 		for i := range clients {
-			c := clientOf(t, ClientConfig{Remote: netip.AddrPortFrom(netip.MustParseAddr(address), p.LocalAddr().Port())})
+			c := clientOf(t, ClientConfig{Remote: netip.AddrPortFrom(netip.MustParseAddr(tt.address), p.LocalAddr().Port())})
 			if _, err := c.Send(message(uint64(i))); err != nil {
 				t.Fatal(err)
 			}
@@ -261,7 +285,7 @@ func TestWorkersShareTheLoadOfOnePort(t *testing.T) {
 		}
 		// Each of 4 is missed by 200 random ports with a probability of 10^-25.
 		if used != workers {
-			t.Errorf("%s: %d sockets got requests, want %d", address, used, workers)
+			t.Errorf("%+v: %d sockets got requests, want %d", tt, used, workers)
 		}
 		if err := p.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 			t.Error(err)

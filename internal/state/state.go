@@ -49,6 +49,25 @@ func write(path, comment string, fields []field) error {
 	return syncDirectory(dir)
 }
 
+// Usable says what is wrong with a folder that state files are to be kept in, for the user that
+// asks; nil: nothing.
+func Usable(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("%s does not exist, so nothing is kept there; make it (systemd does, by StateDirectory=)", dir)
+	case err != nil:
+		return fmt.Errorf("%w, so nothing is kept there", err)
+	case !info.IsDir():
+		return fmt.Errorf("%s is no folder, so nothing is kept there; name another", dir)
+	}
+	const writable, reachable = 2, 1 // W_OK, X_OK of access(2)
+	if err := syscall.Access(dir, writable|reachable); err != nil {
+		return fmt.Errorf("%s cannot be written to (%w), so nothing is kept there; mount or name another", dir, err)
+	}
+	return nil
+}
+
 func create(path, text string) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o644)
 	if err != nil {

@@ -287,3 +287,21 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestUsable(t *testing.T) {
+	dir := t.TempDir()
+	if err := Usable(dir); err != nil {
+		t.Errorf("a folder of ours: got %v, want nothing wrong", err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		dir + "/none": "does not exist", file: "is no folder", file + "/below": "not a directory", "/proc/self": "cannot be written to",
+	} {
+		if err := Usable(path); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", path, err, want)
+		}
+	}
+}
