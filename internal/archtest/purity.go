@@ -38,7 +38,7 @@ func impureImports(f *File, room Room) []string {
 		switch {
 		case !isImpure(importPath),
 			importPath == "sync/atomic" && room.Atomics,
-			importPath == "os" && room.OS != "" && room.OS == path.Base(f.Name):
+			(importPath == "os" || importPath == "syscall") && room.OS != "" && room.OS == path.Base(f.Name):
 			continue
 		}
 		found = append(found, fmt.Sprintf("%s: imports %s, in a room that is pure", f.at(spec), importPath))
