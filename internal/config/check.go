@@ -39,6 +39,9 @@ func (d *draft) checkSource(path string, s *Source) {
 	if !d.faulty(path+".min_poll") && !d.faulty(path+".max_poll") && s.MinPoll > s.MaxPoll {
 		d.report(path+".min_poll", "%d is above max_poll %d; lower it or raise max_poll", s.MinPoll, s.MaxPoll)
 	}
+	if s.Fallback && (s.Prefer || s.Require || s.NoSelect) {
+		d.report(path+".fallback", "a fallback is used only while no other source is; leave prefer, require and no_select out, or fallback")
+	}
 	if s.NoSelect && (s.Prefer || s.Trust || s.Require) {
 		d.report(path+".no_select", "contradicts prefer, trust and require; keep one side")
 	}

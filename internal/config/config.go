@@ -111,6 +111,7 @@ type Source struct {
 	Prefer   bool // take this one where several are good
 	Trust    bool // believed even against a majority
 	NoSelect bool // measured only
+	Fallback bool // used only while no other source is
 	Require  bool // no update of the clock unless this one is among the selected
 
 	Offset   time.Duration // added to every offset (reference − local) of this source

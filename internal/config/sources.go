@@ -30,6 +30,7 @@ var sourceKeys = section[Source]{
 	toggle("trust", false, func(s *Source) *bool { return &s.Trust }),
 	toggle("no_select", false, func(s *Source) *bool { return &s.NoSelect }),
 	toggle("require", false, func(s *Source) *bool { return &s.Require }),
+	toggle("fallback", false, func(s *Source) *bool { return &s.Fallback }),
 	span("offset", 0, -time.Hour, time.Hour, func(s *Source) *time.Duration { return &s.Offset }),
 	span("max_delay", 3*time.Second, time.Microsecond, 1000*time.Second, func(s *Source) *time.Duration { return &s.MaxDelay }),
 	value("interface", interfaceKind, "", func(s *Source) *string { return &s.Interface }),

@@ -176,6 +176,7 @@ func SourceOptions(s *config.Source) system.SourceOptions {
 		Prefer:   s.Prefer,
 		Trust:    s.Trust,
 		NoSelect: s.NoSelect,
+		Fallback: s.Fallback,
 		Require:  s.Require,
 		MinPoll:  ntptime.Log2(s.MinPoll),
 		MaxPoll:  ntptime.Log2(s.MaxPoll),

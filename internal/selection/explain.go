@@ -83,6 +83,8 @@ var tests = [...]test{
 	{"measured", "samples", [2]Cause{CauseNoSample}, func(f *Facts) string { return plural(f.Samples, "sample", "samples") },
 		always("no sample yet; it would be judged after one answer that passes the packet tests (`timeball associations` counts those refused)")},
 	{"distance", "s", [2]Cause{CauseDistance}, passedDistance, failedDistance},
+	{"fallback", "", [2]Cause{CauseFallback}, nil,
+		always("it is a fallback, and other sources are in use; it would be used if none of them were")},
 	{"majority", "sources", [2]Cause{CauseNoMajority}, passedMajority, failedMajority},
 	{"agreement", "s", [2]Cause{CauseMajority, CauseProbation}, passedAgreement, failedAgreement},
 	{"min_sources", "sources", [2]Cause{CauseMinimum}, passedMinimum, failedMinimum},
@@ -219,7 +221,8 @@ func passedConsistency(f *Facts) string {
 
 // reasons say the outcome in words, where there is no number to it.
 var reasons = map[Cause]string{
-	CausePolicy: "excluded by configuration (no_select)", CauseLoop: "excluded: loop, it takes its time from this host",
+	CauseFallback: "a fallback: other sources are in use",
+	CausePolicy:   "excluded by configuration (no_select)", CauseLoop: "excluded: loop, it takes its time from this host",
 	CauseOrphan:   "excluded: another orphan server, not the one to follow",
 	CauseNoAnswer: "waiting for its first answer", CauseUnreachable: "no answer",
 	CauseUnsync: "it says itself that it is not synchronized", CauseNoSample: "waiting for its first measurement",

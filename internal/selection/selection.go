@@ -31,6 +31,7 @@ const (
 	CauseUnsync             // leap 3 or stratum 16
 	CauseNoSample           // heard, but no measurement yet
 	CauseDistance           // root distance beyond the limit
+	CauseFallback           // a reserve, and others are in use
 	CauseMajority           // its interval does not meet the majority's
 	CauseNoMajority         // no majority agrees on anything
 	CauseProbation          // agrees again, but not for long enough
@@ -49,6 +50,7 @@ type Candidate struct {
 	Prefer     bool
 	Trust      bool
 	Require    bool
+	Fallback   bool // used only while no other is
 	Loop       bool
 	Orphan     bool // it serves as an orphan and is not the one to follow
 	Denied     bool
@@ -109,6 +111,7 @@ const (
 // Selector runs the selection; it keeps its working space between runs.
 type Selector struct {
 	edges []edge
+	saved []Verdict
 	order []int
 	peer  model.SourceID
 }
@@ -119,14 +122,38 @@ type edge struct {
 	kind int8
 }
 
-// Select judges every candidate and fills its Verdict.
+// Select judges every candidate and fills its Verdict. Fallback sources have a vote, and
+// are used, only where the others alone give no result.
 func (s *Selector) Select(cs []Candidate, p Policy) Summary {
+	s.saved = s.saved[:0]
+	reserve := false
+	for i := range cs {
+		s.saved = append(s.saved, cs[i].Verdict)
+		reserve = reserve || cs[i].Fallback
+	}
+	peer := s.peer
+	sum := s.selectAmong(cs, p, !reserve)
+	if reserve && !sum.Usable {
+		for i := range cs {
+			cs[i].Verdict = s.saved[i]
+		}
+		s.peer = peer
+		sum = s.selectAmong(cs, p, true)
+	}
+	return sum
+}
+
+// selectAmong judges every candidate, with the fallback ones or without.
+func (s *Selector) selectAmong(cs []Candidate, p Policy, fallback bool) Summary {
 	var sum Summary
 	trusted := false
 	for i := range cs {
 		c := &cs[i]
 		c.Verdict.Weight, c.Verdict.Intersect = 0, false
 		c.judgeAlone(p)
+		if c.Fallback && !fallback && c.Verdict.Cause == CauseNone {
+			c.Verdict.State, c.Verdict.Cause, c.Verdict.Value, c.Verdict.Limit = model.StateExcluded, CauseFallback, 0, 0
+		}
 		if c.Verdict.Cause == CauseNone {
 			sum.Selectable++
 			trusted = trusted || c.Trust

@@ -103,7 +103,8 @@ func (s *System) stillListening(now ntptime.Raw) bool {
 func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 	c := selection.Candidate{
 		ID: src.id, NoSelect: src.opt.NoSelect, Prefer: src.opt.Prefer, Trust: src.opt.Trust, Require: src.opt.Require,
-		Denied: src.status.Denied, Reach: src.status.Reach, Unanswered: src.status.Unanswered,
+		Fallback: src.opt.Fallback,
+		Denied:   src.status.Denied, Reach: src.status.Reach, Unanswered: src.status.Unanswered,
 		Leap: src.server.Leap, Stratum: src.server.Stratum, Samples: src.filter.Count(),
 		Loop: src.server.Loop, Orphan: s.orphaned(src), Runaway: src.bias.runaway,
 		Verdict: src.verdict,

@@ -51,6 +51,7 @@ type Local struct {
 type SourceOptions struct {
 	Name                             string
 	Prefer, Trust, NoSelect, Require bool
+	Fallback                         bool // used only while no other is
 	MinPoll, MaxPoll                 ntptime.Log2
 	Offset                           time.Duration // added to the measured offset, for a known asymmetry
 }

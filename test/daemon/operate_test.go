@@ -235,3 +235,26 @@ func binaryCopy(t *testing.T) string {
 	_ = os.Chmod(dir, 0o755)
 	return path
 }
+
+func TestAFallbackIsUsedOnlyWhileNoOtherIs(t *testing.T) {
+	t.Parallel()
+	main, reserve := freePort(t), freePort(t)
+	first := start(t, serverConfig(main, "0s"))
+	start(t, serverConfig(reserve, "200ms"))
+	p := start(t, fmt.Sprintf("clock: {driver: virtual}\nsources:\n- {server: \"%s\", min_poll: -3, max_poll: -3}\n"+
+		"- {server: \"%s\", min_poll: -3, max_poll: -3, fallback: true}\n", main, reserve))
+	state := func(of string) any {
+		if row := p.source(of); row != nil {
+			return row["state"]
+		}
+		return nil
+	}
+	p.until("the first is followed and the fallback is not", func() bool {
+		return state(main.String()) == "selected" && state(reserve.String()) == "excluded"
+	})
+	if out, _, err := p.Run("explain", reserve.String()); err != nil || !strings.Contains(out, "fallback") {
+		t.Errorf("explain: got %q, %v, want the reason", out, err)
+	}
+	first.kill()
+	p.until("the fallback takes its place", func() bool { return state(reserve.String()) == "selected" })
+}
