@@ -159,12 +159,8 @@ func (d *draft) checkServer() {
 	if s == nil {
 		return
 	}
-	if s.Require == RequireKey && d.keyIDs != nil && len(d.keyIDs) == 0 {
-		d.report("server.require", "key is required, and there is none; give keys")
-	}
-	if s.Require == RequireNTS && s.NTS == nil {
-		d.report("server.require", "nts is required, and server.nts is not set up; give its certificate and key")
-	}
+	d.checkRequirement("server.require", s.Require)
+	d.checkAccess(s)
 	if s.NTS != nil && (d.places["server.nts"].Kind == yaml.MappingNode || isNull(d.places["server.nts"])) {
 		for _, need := range []string{"certificate", "key"} {
 			if !d.given("server.nts." + need) {

@@ -206,18 +206,20 @@ func (l ListenAddress) String() string {
 }
 
 // Access holds the four rights from the widest to the narrowest. The first list
-// that holds an address counts; with any list set the others get nothing; with
-// none set everybody has Peer.
+// that holds an address counts, and in it the longest network; with any list set the
+// others get nothing; with none set everybody has Peer.
 type Access struct {
-	Peer            []netip.Prefix // time, control queries, and we may follow them
-	Server          []netip.Prefix // time and control queries
-	Synchronization []netip.Prefix // time only
-	Query           []netip.Prefix // control queries only
+	Peer            []AccessRule // time, control queries, and we may follow them
+	Server          []AccessRule // time and control queries
+	Synchronization []AccessRule // time only
+	Query           []AccessRule // control queries only
 }
 
-// Any says whether any right is set.
-func (a *Access) Any() bool {
-	return len(a.Peer)+len(a.Server)+len(a.Synchronization)+len(a.Query) > 0
+// AccessRule is one entry of an access list: a network, or several with more to say.
+type AccessRule struct {
+	Networks []netip.Prefix // never empty
+	Require  Require        // to be told the time; "": what the server requires
+	Deny     bool           // nothing for these, whatever the lists after this one say
 }
 
 // RateLimit bounds the answers to one client.

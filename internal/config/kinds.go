@@ -29,14 +29,14 @@ var (
 )
 
 // Targets with types too long for a line of the tables.
-func sourceAddress(s *Source) *netip.Addr             { return &s.SourceAddress }
-func sourceGroup(s *Source) *netip.Addr               { return &s.Group }
-func broadcastAddress(b *Broadcast) *netip.Addr       { return &b.Address }
-func multicastGroup(m *Multicast) *netip.Addr         { return &m.Group }
-func accessPeer(a *Access) *[]netip.Prefix            { return &a.Peer }
-func accessServer(a *Access) *[]netip.Prefix          { return &a.Server }
-func accessSynchronization(a *Access) *[]netip.Prefix { return &a.Synchronization }
-func accessQuery(a *Access) *[]netip.Prefix           { return &a.Query }
+func sourceAddress(s *Source) *netip.Addr           { return &s.SourceAddress }
+func sourceGroup(s *Source) *netip.Addr             { return &s.Group }
+func broadcastAddress(b *Broadcast) *netip.Addr     { return &b.Address }
+func multicastGroup(m *Multicast) *netip.Addr       { return &m.Group }
+func accessPeer(a *Access) *[]AccessRule            { return &a.Peer }
+func accessServer(a *Access) *[]AccessRule          { return &a.Server }
+func accessSynchronization(a *Access) *[]AccessRule { return &a.Synchronization }
+func accessQuery(a *Access) *[]AccessRule           { return &a.Query }
 
 func parseAny(text string) (string, error) { return text, nil }
 

@@ -132,10 +132,14 @@ func TestExampleOfTheInterface(t *testing.T) {
 		t.Errorf("got sources %+v, want those of the file", c.Sources)
 	}
 	wantAccess := Access{
-		Peer:            []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")},
-		Server:          []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")},
-		Synchronization: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")},
-		Query:           []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")},
+		Peer: []AccessRule{
+			{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")}},
+			{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.64/26")}, Require: RequireKey},
+			{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.128/25")}, Deny: true},
+		},
+		Server:          []AccessRule{{Networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}},
+		Synchronization: []AccessRule{{Networks: []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0")}}, {Networks: []netip.Prefix{netip.MustParsePrefix("::/0")}}},
+		Query:           []AccessRule{{Networks: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}}},
 	}
 	if !reflect.DeepEqual(c.Server.Access, wantAccess) || !c.Server.Access.Any() {
 		t.Errorf("got access %+v, want %+v", c.Server.Access, wantAccess)

@@ -1,6 +1,9 @@
 package config
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // The schema: one table a section, one line a key, with type, default and range.
 // What a key means is in docs/configuration.md, which a test holds to these tables.
@@ -24,7 +27,7 @@ var serverKeys = section[Server]{
 	number("workers", 0, 0, 256, func(s *Server) *int { return &s.Workers }),
 	group("access", accessKeys, func(s *Server) *Access { return &s.Access }),
 	optional("rate_limit", rateLimitKeys, func(s *Server) **RateLimit { return &s.RateLimit }),
-	choice("require", RequireNone, []Require{RequireNone, RequireKey, RequireNTS}, func(s *Server) *Require { return &s.Require }),
+	choice("require", RequireNone, requirements, func(s *Server) *Require { return &s.Require }),
 	optional("nts", ntsServerKeys, func(s *Server) **NTSServer { return &s.NTS }),
 	rows("broadcast", broadcastKeys, func(s *Server) *[]Broadcast { return &s.Broadcast }),
 	rows("multicast", multicastKeys, func(s *Server) *[]Multicast { return &s.Multicast }),
@@ -35,10 +38,16 @@ var serverKeys = section[Server]{
 }
 
 var accessKeys = section[Access]{
-	list("peer", prefixKind, "", accessPeer),
-	list("server", prefixKind, "", accessServer),
-	list("synchronization", prefixKind, "", accessSynchronization),
-	list("query", prefixKind, "", accessQuery),
+	accessList("peer", true, accessPeer),
+	accessList("server", false, accessServer),
+	accessList("synchronization", false, accessSynchronization),
+	accessList("query", false, accessQuery),
+}
+
+var accessRuleKeys = section[AccessRule]{
+	list("networks", prefixKind, "", func(r *AccessRule) *[]netip.Prefix { return &r.Networks }).required(),
+	choice("require", "", requirements, func(r *AccessRule) *Require { return &r.Require }).by("server.require"),
+	toggle("deny", false, func(r *AccessRule) *bool { return &r.Deny }),
 }
 
 var rateLimitKeys = section[RateLimit]{

@@ -176,6 +176,7 @@ func (d *draft) warnServer() {
 	if !s.Access.Any() && s.RateLimit == nil && s.Require == RequireNone && !onlyLoopback(s.Listen) {
 		d.warning("server", "answers everybody, as often as they ask; set access, or rate_limit: {}")
 	}
+	d.warnLoopback(s)
 	for i := range s.Broadcast {
 		d.warnSender(fmt.Sprintf("server.broadcast[%d]", i), s.Broadcast[i].Key)
 	}

@@ -182,7 +182,7 @@ func (l *listener) report() control.Listener {
 		Address:     l.LocalAddr().String(),
 		Received:    counted.Received(),
 		Accepted:    counted.Sum(responder.Answered) + counted.Sum(responder.Interleaved),
-		Denied:      counted.Sum(responder.Denied) + counted.Sum(responder.Rejected),
+		Denied:      counted.Sum(responder.Denied),
 		Ignored:     counted.Sum(responder.Ignored) + counted.Sum(responder.Query),
 		RateLimited: counted.Sum(responder.Limited) + counted.Sum(responder.Kissed),
 		SendErrors:  sockets.SendErrors,

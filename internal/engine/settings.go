@@ -134,22 +134,39 @@ func Policy(cfg *config.Config, keys *mac.KeyRing, host *Host, running time.Dura
 		return p
 	}
 	p.Access = responder.NewAccess(responder.AccessLists{
-		Peer: s.Access.Peer, Server: s.Access.Server,
-		Synchronization: s.Access.Synchronization, Query: s.Access.Query,
+		Peer: accessRules(s, s.Access.Peer), Server: accessRules(s, s.Access.Server),
+		Synchronization: accessRules(s, s.Access.Synchronization), Query: accessRules(s, s.Access.Query),
 	})
 	if limit := s.RateLimit; limit != nil {
 		p.Limit = &responder.RateLimit{Interval: limit.Interval, Burst: limit.Burst, Leak: limit.Leak, Kiss: true}
 	}
-	switch s.Require {
-	case config.RequireKey:
-		p.Require = responder.RequireKey
-	case config.RequireNTS:
-		p.Require = responder.RequireNTS
-	}
-	p.AnswerActive, p.CryptoNAK = true, true
+	p.Require = requirements[s.Require]
+	p.AnswerActive = true
 	p.Interleaved = s.Interleaved
 	p.SilentUntilSynchronized = mayStaySilent(cfg, running)
 	return p
+}
+
+// accessRules are the rules of one list; those that do not say what they require, require
+// what the server does.
+func accessRules(s *config.Server, list []config.AccessRule) []responder.AccessRule {
+	var rules []responder.AccessRule
+	for _, r := range list {
+		require := r.Require
+		if require == "" {
+			require = s.Require
+		}
+		for _, network := range r.Networks {
+			rules = append(rules, responder.AccessRule{Network: network, Require: requirements[require], Deny: r.Deny})
+		}
+	}
+	return rules
+}
+
+var requirements = map[config.Require]responder.Require{
+	config.RequireNone: responder.RequireNone,
+	config.RequireKey:  responder.RequireKey,
+	config.RequireNTS:  responder.RequireNTS,
 }
 
 // mayStaySilent reports whether requests may go unanswered while there is no time to

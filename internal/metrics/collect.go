@@ -185,7 +185,7 @@ func (out sink) listener(l *Listener) {
 	c := &l.Counters
 	put(serverReceived, c.Received())
 	put(serverAccepted, c.Sum(responder.Answered)+c.Sum(responder.Interleaved))
-	put(serverDenied, c.Sum(responder.Denied)+c.Sum(responder.Rejected))
+	put(serverDenied, c.Sum(responder.Denied))
 	put(serverIgnored, c.Sum(responder.Ignored)+c.Sum(responder.Query))
 	put(serverRateLimited, c.Sum(responder.Limited)+c.Sum(responder.Kissed))
 	put(serverSendErrors, l.SendErrors)

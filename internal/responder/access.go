@@ -35,48 +35,51 @@ func (r Right) Query() bool { return r == RightQuery || r >= RightServer }
 // ourselves (modes 1 and 5).
 func (r Right) Follow() bool { return r == RightPeer }
 
-// AccessLists are the four lists of a configuration.
-type AccessLists struct {
-	Peer, Server, Synchronization, Query []netip.Prefix
+// AccessRule is what one network of a list gets.
+type AccessRule struct {
+	Network netip.Prefix // valid; an IPv4-mapped one counts as IPv4
+	Require Require      // what its clients must show to be told the time
+	Deny    bool         // nothing, whatever the lists after this one say
 }
 
-// Access tells the right of an address: the widest of those whose lists hold it, none
-// if no list does. Nil, where no list is configured, gives everybody the peer right.
-// It does not change once made.
+// AccessLists are the four lists of a configuration.
+type AccessLists struct {
+	Peer, Server, Synchronization, Query []AccessRule
+}
+
+// Grant is what an address may ask, and what it must show for it.
+type Grant struct {
+	Right   Right
+	Require Require
+}
+
+// Access tells what an address is granted: of the first list that holds it, from the
+// widest right on, the rule of the longest network; nothing if no list does. Nil, where no
+// list is configured, gives everybody the peer right. It does not change once made.
 type Access struct {
 	v4, v6 intervals
 }
 
-// NewAccess makes the lookup of the lists; nil if all of them are empty. Prefixes
-// must be valid; an IPv4-mapped one counts as IPv4.
+// NewAccess makes the lookup of the lists; nil if all of them are empty. Of two rules for
+// one network in one list the later counts.
 func NewAccess(lists AccessLists) *Access {
-	a := &Access{}
-	for right, list := range [rights][]netip.Prefix{
+	var v4, v6 []ruled
+	for right, list := range [rights][]AccessRule{
 		RightPeer: lists.Peer, RightServer: lists.Server,
 		RightSynchronization: lists.Synchronization, RightQuery: lists.Query,
 	} {
-		for _, prefix := range list {
-			a.add(prefix, Right(right))
+		for i := range list {
+			if r := ruledOf(&list[i], Right(right)); r.is4 {
+				v4 = append(v4, r)
+			} else {
+				v6 = append(v6, r)
+			}
 		}
 	}
-	if len(a.v4.edges)+len(a.v6.edges) == 0 {
+	if len(v4)+len(v6) == 0 {
 		return nil
 	}
-	a.v4.flatten()
-	a.v6.flatten()
-	return a
-}
-
-func (a *Access) add(prefix netip.Prefix, right Right) {
-	bits, addr, table := prefix.Bits(), prefix.Addr(), &a.v6
-	if addr.Is4In6() && bits >= 96 {
-		addr, bits = addr.Unmap(), bits-96
-	}
-	host := 128 - bits
-	if addr.Is4() {
-		host, table = 32-bits, &a.v4
-	}
-	table.add(numberOf(addr), host, right)
+	return &Access{flatten(v4), flatten(v6)}
 }
 
 // Right returns what addr may ask. Zones do not count; an IPv4-mapped address is IPv4.
@@ -84,10 +87,22 @@ func (a *Access) Right(addr netip.Addr) Right {
 	if a == nil {
 		return RightPeer
 	}
+	return a.grant(addr).Right
+}
+
+func (a *Access) grant(addr netip.Addr) Grant {
 	if addr.Is4() || addr.Is4In6() {
 		return a.v4.find(numberOf(addr.Unmap()))
 	}
 	return a.v6.find(numberOf(addr))
+}
+
+// Grant is what the policy gives an address.
+func (p *Policy) Grant(addr netip.Addr) Grant {
+	if p.Access == nil {
+		return Grant{RightPeer, p.Require}
+	}
+	return p.Access.grant(addr)
 }
 
 // number is an address as a 128-bit number.
@@ -114,6 +129,15 @@ func (n number) compare(m number) int {
 	return 0
 }
 
+// next is the number after n; false: there is none.
+func (n number) next() (number, bool) {
+	after := number{n.hi, n.lo + 1}
+	if after.lo == 0 {
+		after.hi++
+	}
+	return after, n.less(after)
+}
+
 // mask returns a number whose lowest bits are ones.
 func mask(bits int) number {
 	if bits > 64 {
@@ -122,55 +146,84 @@ func mask(bits int) number {
 	return number{0, 1<<bits - 1}
 }
 
-// edge is where a prefix begins or where the numbers after it begin.
-type edge struct {
-	at    number
-	right Right
-	by    int // +1: begins, -1: has ended
+// ruled is a rule over the numbers from first to last. Two of them lie in one another or
+// apart, as prefixes do.
+type ruled struct {
+	first, last number
+	is4         bool
+	list        Right
+	grant       Grant
 }
 
-// intervals cuts the numbers into pieces of one right each, so that a lookup is one
+func ruledOf(rule *AccessRule, list Right) ruled {
+	bits, addr := rule.Network.Bits(), rule.Network.Addr()
+	if addr.Is4In6() && bits >= 96 {
+		addr, bits = addr.Unmap(), bits-96
+	}
+	n, m := numberOf(addr), mask(addr.BitLen()-bits)
+	r := ruled{
+		first: number{n.hi &^ m.hi, n.lo &^ m.lo}, last: number{n.hi | m.hi, n.lo | m.lo},
+		is4: addr.Is4(), list: list, grant: Grant{list, rule.Require},
+	}
+	if rule.Deny {
+		r.grant = Grant{}
+	}
+	return r
+}
+
+// intervals cuts the numbers into pieces of one grant each, so that a lookup is one
 // binary search however the prefixes lie in one another.
 type intervals struct {
-	edges  []edge // while it is being made
 	starts []number
-	rights []Right // of starts[i] up to the next start
+	grants []Grant // of starts[i] up to the next start
 }
 
-// add has the right for all numbers that differ from n in their lowest host bits only.
-func (t *intervals) add(n number, host int, right Right) {
-	m := mask(host)
-	first := number{n.hi &^ m.hi, n.lo &^ m.lo}
-	last := number{n.hi | m.hi, n.lo | m.lo}
-	t.edges = append(t.edges, edge{first, right, 1})
-	next := number{last.hi, last.lo + 1}
-	if next.lo == 0 {
-		next.hi++
-	}
-	if last.less(next) { // else the prefix reaches to the last number there is
-		t.edges = append(t.edges, edge{next, right, -1})
-	}
-}
-
-// flatten sweeps over the edges and keeps the widest right between each two.
-func (t *intervals) flatten() {
-	slices.SortFunc(t.edges, func(a, b edge) int { return a.at.compare(b.at) })
-	var open [rights]int
-	for i, e := range t.edges {
-		open[e.right] += e.by
-		if i+1 < len(t.edges) && t.edges[i+1].at == e.at {
-			continue
+// flatten sweeps over the rules from the lowest number, and keeps those that hold it, the
+// longest prefix last.
+func flatten(rules []ruled) intervals {
+	slices.SortStableFunc(rules, func(a, b ruled) int {
+		if order := a.first.compare(b.first); order != 0 {
+			return order
 		}
-		widest := RightPeer
-		for widest > RightNone && open[widest] == 0 {
-			widest--
+		return b.last.compare(a.last)
+	})
+	var t intervals
+	var open []ruled
+	closeBefore := func(n number, all bool) {
+		for len(open) > 0 && (all || open[len(open)-1].last.less(n)) {
+			next, more := open[len(open)-1].last.next()
+			open = open[:len(open)-1]
+			if more {
+				t.begin(next, open)
+			}
 		}
-		t.starts, t.rights = append(t.starts, e.at), append(t.rights, widest)
 	}
-	t.edges = nil
+	for _, r := range rules {
+		closeBefore(r.first, false)
+		open = append(open, r)
+		t.begin(r.first, open)
+	}
+	closeBefore(number{}, true)
+	return t
 }
 
-func (t *intervals) find(n number) Right {
+// begin has a piece begin at n, where these rules hold; one that begins there already is
+// replaced.
+func (t *intervals) begin(n number, open []ruled) {
+	best := ruled{}
+	for _, r := range open {
+		if r.list >= best.list {
+			best = r
+		}
+	}
+	if last := len(t.starts) - 1; last >= 0 && t.starts[last] == n {
+		t.grants[last] = best.grant
+		return
+	}
+	t.starts, t.grants = append(t.starts, n), append(t.grants, best.grant)
+}
+
+func (t *intervals) find(n number) Grant {
 	low, high := 0, len(t.starts) // the first start above n is in [low, high]
 	for low < high {
 		middle := int(uint(low+high) >> 1)
@@ -181,7 +234,7 @@ func (t *intervals) find(n number) Right {
 		}
 	}
 	if low == 0 {
-		return RightNone
+		return Grant{}
 	}
-	return t.rights[low-1]
+	return t.grants[low-1]
 }

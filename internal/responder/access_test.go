@@ -8,13 +8,51 @@ import (
 	"timeball/internal/responder"
 )
 
-func prefixes(t testing.TB, texts ...string) []netip.Prefix {
+// prefixes are rules that give networks a list's right.
+func prefixes(t testing.TB, texts ...string) []responder.AccessRule {
 	t.Helper()
-	var list []netip.Prefix
+	var list []responder.AccessRule
 	for _, text := range texts {
-		list = append(list, netip.MustParsePrefix(text))
+		list = append(list, responder.AccessRule{Network: netip.MustParsePrefix(text)})
 	}
 	return list
+}
+
+// Within the first list that holds an address the longest prefix counts, and `deny` ends
+// the search.
+func TestRulesOfRanges(t *testing.T) {
+	rule := func(network string, require responder.Require, deny bool) responder.AccessRule {
+		return responder.AccessRule{Network: netip.MustParsePrefix(network), Require: require, Deny: deny}
+	}
+	policy := &responder.Policy{Require: responder.RequireNTS, Access: responder.NewAccess(responder.AccessLists{
+		Server: []responder.AccessRule{
+			rule("10.0.0.0/8", responder.RequireNone, false), rule("10.9.0.0/16", responder.RequireNone, true),
+			rule("10.9.9.0/24", responder.RequireKey, false), rule("10.9.9.9/32", responder.RequireNone, true),
+		},
+		Synchronization: []responder.AccessRule{rule("0.0.0.0/0", responder.RequireKey, false), rule("2001:db8::/32", responder.RequireNTS, false)},
+	})}
+	for _, test := range []struct {
+		name, addr string
+		want       responder.Grant
+	}{
+		{"in the wide range", "10.1.1.1", responder.Grant{Right: responder.RightServer}},
+		{"denied in it, though a later list holds it", "10.9.1.1", responder.Grant{}},
+		{"allowed again in what is denied", "10.9.9.1", responder.Grant{Right: responder.RightServer, Require: responder.RequireKey}},
+		{"one address denied in that", "10.9.9.9", responder.Grant{}},
+		{"the one after it", "10.9.9.10", responder.Grant{Right: responder.RightServer, Require: responder.RequireKey}},
+		{"the one after the denied range", "10.10.0.0", responder.Grant{Right: responder.RightServer}},
+		{"in a later list", "192.0.2.1", responder.Grant{Right: responder.RightSynchronization, Require: responder.RequireKey}},
+		{"of IPv6", "2001:db8::1", responder.Grant{Right: responder.RightSynchronization, Require: responder.RequireNTS}},
+		{"in no list", "2002::1", responder.Grant{}},
+	} {
+		if got := policy.Grant(netip.MustParseAddr(test.addr)); got != test.want {
+			t.Errorf("%s: %s: got %+v, want %+v", test.name, test.addr, got, test.want)
+		}
+	}
+	everybody := &responder.Policy{Require: responder.RequireKey}
+	if got, want := everybody.Grant(netip.MustParseAddr("192.0.2.1")), (responder.Grant{Right: responder.RightPeer, Require: responder.RequireKey}); got != want {
+		t.Errorf("without lists: got %+v, want %+v", got, want)
+	}
 }
 
 func TestRightsAreMatchedFromTheWidest(t *testing.T) {
@@ -106,7 +144,7 @@ func fill(chance *rand.Rand, b []byte) {
 
 func checkPrefix(t *testing.T, chance *rand.Rand, prefix netip.Prefix) {
 	t.Helper()
-	access := responder.NewAccess(responder.AccessLists{Server: []netip.Prefix{prefix}})
+	access := responder.NewAccess(responder.AccessLists{Server: []responder.AccessRule{{Network: prefix}}})
 	for _, addr := range around(chance, prefix) {
 		want := responder.RightNone
 		if prefix.Contains(addr) {
@@ -159,43 +197,53 @@ func lastOf(prefix netip.Prefix) netip.Addr {
 	return addr
 }
 
-// model is the rule as the documentation says it: from the widest right, the first
-// list that holds the address.
-func model4(lists responder.AccessLists, addr netip.Addr) responder.Right {
+// modelOf is the rule as the documentation says it: from the widest right, the first
+// list that holds the address, and in it the longest prefix, of which the last counts.
+func modelOf(lists responder.AccessLists, addr netip.Addr) responder.Grant {
 	for _, list := range []struct {
-		right    responder.Right
-		prefixes []netip.Prefix
+		right responder.Right
+		rules []responder.AccessRule
 	}{
 		{responder.RightPeer, lists.Peer}, {responder.RightServer, lists.Server},
 		{responder.RightSynchronization, lists.Synchronization}, {responder.RightQuery, lists.Query},
 	} {
-		for _, prefix := range list.prefixes {
-			if prefix.Contains(addr) {
-				return list.right
+		bits, grant := -1, responder.Grant{}
+		for _, rule := range list.rules {
+			if !rule.Network.Contains(addr) || rule.Network.Bits() < bits {
+				continue
+			}
+			bits = rule.Network.Bits()
+			if grant = (responder.Grant{Right: list.right, Require: rule.Require}); rule.Deny {
+				grant = responder.Grant{}
 			}
 		}
+		if bits >= 0 {
+			return grant
+		}
 	}
-	return responder.RightNone
+	return responder.Grant{}
 }
 
 func TestManyOverlappingPrefixesAgainstTheModel(t *testing.T) {
 	chance := rand.New(rand.NewPCG(3, 4))
-	for range 200 {
+	for range 400 {
 		var lists responder.AccessLists
-		for _, list := range []*[]netip.Prefix{&lists.Peer, &lists.Server, &lists.Synchronization, &lists.Query} {
+		for _, list := range []*[]responder.AccessRule{&lists.Peer, &lists.Server, &lists.Synchronization, &lists.Query} {
 			for range chance.IntN(12) {
-				*list = append(*list, randomPrefix(chance))
+				*list = append(*list, responder.AccessRule{
+					Network: randomPrefix(chance), Require: responder.Require(chance.IntN(3)), Deny: chance.IntN(4) == 0,
+				})
 			}
 		}
-		access := responder.NewAccess(lists)
-		if access == nil {
+		policy := responder.Policy{Access: responder.NewAccess(lists)}
+		if policy.Access == nil {
 			continue
 		}
-		for _, list := range [][]netip.Prefix{lists.Peer, lists.Server, lists.Synchronization, lists.Query} {
-			for _, prefix := range list {
-				for _, addr := range around(chance, prefix) {
-					if got, want := access.Right(addr), model4(lists, addr); got != want {
-						t.Fatalf("%+v: %v: got %v, want %v", lists, addr, got, want)
+		for _, list := range [][]responder.AccessRule{lists.Peer, lists.Server, lists.Synchronization, lists.Query} {
+			for _, rule := range list {
+				for _, addr := range around(chance, rule.Network) {
+					if got, want := policy.Grant(addr), modelOf(lists, addr); got != want {
+						t.Fatalf("%+v: %v: got %+v, want %+v", lists, addr, got, want)
 					}
 				}
 			}

@@ -68,13 +68,13 @@ func TestMode6ResponsesAreNoQueries(t *testing.T) {
 }
 
 // threats 3, R9: what we send never draws anything from us, or from another of us:
-// answers, kisses, NAKs, passive replies.
+// answers, kisses, passive replies.
 func TestOwnRepliesDrawNothing(t *testing.T) {
 	w := newWorld(t)
-	w.policy.CryptoNAK, w.policy.AnswerActive, w.policy.Interleaved = true, true, true
+	w.policy.AnswerActive, w.policy.Interleaved = true, true
 	w.policy.Limit = &responder.RateLimit{Interval: time.Hour, Burst: 100, Leak: 30, Kiss: true}
 	other := newWorld(t)
-	other.policy.CryptoNAK, other.policy.AnswerActive = true, true
+	other.policy.AnswerActive = true
 	basic, active, old := request(4), request(4), wire.Header{Version: 1, Transmit: 3}
 	active.Mode = wire.ModeActive
 	bad := w.key(t, mac.MD5).AppendMAC(basic.Append(nil), 4)
@@ -97,7 +97,7 @@ func TestOwnRepliesDrawNothing(t *testing.T) {
 			}
 		}
 	}
-	if replies < 100 {
+	if replies < 75 {
 		t.Errorf("got %d replies to feed back, want more", replies)
 	}
 }
@@ -141,7 +141,7 @@ func TestDuplicatesGetOneReplyEach(t *testing.T) {
 // threats 5, R3: whatever the request's size, one reply and never a longer one.
 func TestReplyIsNeverLongerThanTheRequest(t *testing.T) {
 	w := newWorld(t)
-	w.policy.CryptoNAK, w.policy.AnswerActive = true, true
+	w.policy.AnswerActive = true
 	h := request(4)
 	for size := 0; size <= 60000; size = size*9/8 + 4 {
 		data := make([]byte, size)
@@ -192,7 +192,7 @@ func TestMutatedPackets(t *testing.T) {
 // hostileWorld has everything on that answers more.
 func hostileWorld(t testing.TB) *world {
 	w := newWorld(t)
-	w.policy.CryptoNAK, w.policy.AnswerActive, w.policy.Interleaved = true, true, true
+	w.policy.AnswerActive, w.policy.Interleaved = true, true
 	w.policy.Limit = &responder.RateLimit{Interval: time.Millisecond, Burst: 4, Leak: 3, Kiss: true}
 	return w
 }
@@ -231,7 +231,7 @@ func checkReply(t testing.TB, w *world, rx *model.Received) bool {
 	if !bytes.Equal(rx.Data, before) {
 		t.Fatalf("the request was changed: %x", before)
 	}
-	answers := v.What.Time() || v.What == responder.Kissed || v.What == responder.Rejected
+	answers := v.What.Time() || v.What == responder.Kissed
 	if answers != (reply != nil) {
 		t.Fatalf("got %d octets with %v (%v) to %x", len(reply), v.What, v.Why, rx.Data)
 	}
@@ -259,7 +259,7 @@ func checkReply(t testing.TB, w *world, rx *model.Received) bool {
 	if v.What != responder.Interleaved && got.Transmit.Sub(got.Receive) < 0 {
 		t.Fatalf("got transmit before receive")
 	}
-	if v.Signed != (got.HasMAC && !got.CryptoNAK()) || got.CryptoNAK() != (v.What == responder.Rejected) {
+	if v.Signed != got.HasMAC || got.CryptoNAK() {
 		t.Fatalf("got a MAC %v, NAK %v with %+v", got.HasMAC, got.CryptoNAK(), v)
 	}
 	return true
@@ -278,7 +278,6 @@ func FuzzRespond(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte, address uint32, port uint16, flags uint8) {
 		remote := netip.AddrPortFrom(netip.AddrFrom4([4]byte{byte(address >> 24), byte(address >> 16), byte(address >> 8), byte(address)}), port)
 		w.policy.Require = responder.Require(flags % 3)
-		w.policy.CryptoNAK = flags&4 != 0
 		w.snapshot.Synchronized = flags&8 == 0
 		w.pass(time.Duration(flags) * time.Millisecond)
 		checkReply(t, w, &model.Received{Data: data, Remote: remote, Local: serverAt, Interface: int(flags) & 3, At: w.now})

@@ -32,8 +32,8 @@ func BenchmarkRespond(b *testing.B) {
 		b.Run(bench.name, func(b *testing.B) {
 			w := newWorld(b)
 			w.policy.Access = responder.NewAccess(responder.AccessLists{
-				Server:          []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("2001:db8::/32")},
-				Synchronization: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.51.100.0/24")},
+				Server:          prefixes(b, "10.0.0.0/8", "2001:db8::/32"),
+				Synchronization: prefixes(b, "192.0.2.0/24", "198.51.100.0/24"),
 			})
 			if bench.limited {
 				w.policy.Limit = &responder.RateLimit{Interval: 1 << 40, Burst: 1, Leak: 16}
@@ -96,7 +96,7 @@ func BenchmarkInterleaved(b *testing.B) {
 func BenchmarkAccess(b *testing.B) {
 	var lists responder.AccessLists
 	for i := range 1000 {
-		lists.Server = append(lists.Server, netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(i >> 8), byte(i), 0, 0}), 24))
+		lists.Server = append(lists.Server, responder.AccessRule{Network: netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(i >> 8), byte(i), 0, 0}), 24)})
 	}
 	access := responder.NewAccess(lists)
 	addr := netip.MustParseAddr("2.200.0.7")

@@ -39,16 +39,17 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 	if why := s.decode(rx); why != WhyNone {
 		return 0, Verdict{What: Ignored, Why: why}
 	}
-	if !env.Policy.Access.Right(rx.Remote.Addr()).Time() {
+	grant := env.Policy.Grant(rx.Remote.Addr())
+	if !grant.Right.Time() {
 		return 0, Verdict{What: Denied, Why: WhyAccess}
 	}
 	admission, at := s.clients.admit(rx.Remote.Addr(), &s.packet.Header, rx.At.Raw, env.Policy.Limit, &s.chance)
 	if admission == limited {
 		return 0, Verdict{What: Limited, Why: WhyRate}
 	}
-	key, v := s.authenticate(env.Policy)
+	key, v := s.authenticate(env.Policy.Keys, grant.Require)
 	switch {
-	case v.What == Denied || v.What == Ignored:
+	case v.What != Answered:
 		return 0, v
 	case env.Snapshot == nil, env.Policy.SilentUntilSynchronized && !env.Snapshot.Synchronized && env.Snapshot.Updates == 0:
 		return 0, Verdict{What: Ignored, Why: WhyStarting}
@@ -57,9 +58,6 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 	}
 	s.prepare(mode, rx, env.Snapshot)
 	if admission == kissed {
-		if v.What == Rejected {
-			return 0, Verdict{What: Limited, Why: WhyRate}
-		}
 		s.kiss(env.Policy.Limit)
 		v.What, v.Why = Kissed, WhyRate
 	}
@@ -117,12 +115,12 @@ func (s *Shard) decode(rx *model.Received) Why {
 }
 
 // authenticate checks what the request shows of its sender. The verdict is Answered
-// with the key to sign the reply by, if there is one; Rejected, for a crypto-NAK;
-// Denied or Ignored, for silence.
-func (s *Shard) authenticate(policy *Policy) (*mac.Key, Verdict) {
+// with the key to sign the reply by, if there is one; else silence: a crypto-NAK (RFC 5905
+// §9.2) would help nobody authenticate, and chronyd and ntpsec send none either.
+func (s *Shard) authenticate(keys *mac.KeyRing, require Require) (*mac.Key, Verdict) {
 	p := &s.packet
 	if !p.HasMAC {
-		return nil, s.unsigned(policy)
+		return nil, s.unsigned(require)
 	}
 	if p.CryptoNAK() {
 		return nil, Verdict{What: Ignored, Why: WhyNAK}
@@ -130,27 +128,22 @@ func (s *Shard) authenticate(policy *Policy) (*mac.Key, Verdict) {
 	if len(p.Signed) > mac.MaxMessage { // the Signer would have to allocate
 		return nil, Verdict{What: Ignored, Why: WhyMalformed}
 	}
-	key := policy.Keys.Key(p.KeyID)
-	why := WhyBadMAC
-	switch {
+	switch key := keys.Key(p.KeyID); {
 	case key == nil:
-		why = WhyUnknownKey
-	case s.signer.Verify(key, p.Signed, p.Digest):
-		if policy.Require == RequireNTS {
-			return nil, Verdict{What: Denied, Why: WhyUnsigned}
-		}
+		return nil, Verdict{What: Denied, Why: WhyUnknownKey}
+	case !s.signer.Verify(key, p.Signed, p.Digest):
+		return nil, Verdict{What: Denied, Why: WhyBadMAC}
+	case require == RequireNTS:
+		return nil, Verdict{What: Denied, Why: WhyUnsigned}
+	default:
 		return key, Verdict{What: Answered, Signed: true}
 	}
-	if policy.CryptoNAK {
-		return nil, Verdict{What: Rejected, Why: why}
-	}
-	return nil, Verdict{What: Denied, Why: why}
 }
 
 // unsigned judges a request without a MAC. One with an NTS cookie is of no use to its
 // sender without NTS in the reply.
-func (s *Shard) unsigned(policy *Policy) Verdict {
-	if policy.Require != RequireNone {
+func (s *Shard) unsigned(require Require) Verdict {
+	if require != RequireNone {
 		return Verdict{What: Denied, Why: WhyUnsigned}
 	}
 	if len(s.packet.Fields) == 0 {
@@ -243,11 +236,8 @@ func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, a
 	}
 	s.clients.mark(at, flagsOf(v))
 	reply := dst[:wire.HeaderSize]
-	switch {
-	case key != nil:
+	if key != nil {
 		reply = s.signer.AppendMAC(reply, key, len(s.packet.Digest))
-	case v.What == Rejected:
-		reply = wire.AppendCryptoNAK(reply)
 	}
 	return len(reply), v
 }
@@ -305,5 +295,5 @@ func (p *Policy) Queries(rx *model.Received) bool {
 	if p.Access == nil {
 		return rx.Remote.Addr().Unmap().IsLoopback()
 	}
-	return p.Access.Right(rx.Remote.Addr()).Query()
+	return p.Grant(rx.Remote.Addr()).Right.Query()
 }

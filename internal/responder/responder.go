@@ -32,11 +32,7 @@ type Policy struct {
 	Access  *Access      // nil: everybody has the peer right
 	Keys    *mac.KeyRing // nil: none
 	Limit   *RateLimit   // nil: none
-	Require Require
-	// CryptoNAK answers a request whose MAC does not verify by a crypto-NAK (RFC 5905
-	// §9.2). Off, as chrony has it, there is silence: a NAK proves nothing to a client
-	// and tells a prober what we have.
-	CryptoNAK bool
+	Require Require      // of everybody, where there is no Access; else each of its rules has its own
 	// AnswerActive answers a mode 1 packet that mobilizes no association by a mode 2
 	// packet without keeping state (RFC 5905 Figure 20).
 	AnswerActive bool

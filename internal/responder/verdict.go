@@ -11,7 +11,6 @@ const (
 	Denied                    // silence: access rights or credentials
 	Limited                   // silence: over the rate limit
 	Kissed                    // over the rate limit, answered by RATE
-	Rejected                  // answered by a crypto-NAK
 	Answered                  // with the time, in basic mode
 	Interleaved               // with the time, in interleaved mode
 	Query                     // silence here: a control query, to be handed to Control
@@ -19,7 +18,7 @@ const (
 	Whats       = iota        // how many there are
 )
 
-var whatNames = [Whats]string{"ignored", "denied", "rate_limited", "kiss", "crypto_nak", "answered", "interleaved", "control", "passed"}
+var whatNames = [Whats]string{"ignored", "denied", "rate_limited", "kiss", "answered", "interleaved", "control", "passed"}
 
 // String returns the word used in metrics and reports.
 func (w What) String() string { return whatNames[w] }
