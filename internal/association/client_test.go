@@ -399,3 +399,27 @@ func TestCookiesAreNeverZeroNorTwiceTheSame(t *testing.T) {
 		t.Errorf("cookies %v and %v, want 7 and 9", first, second)
 	}
 }
+
+// TestRFC5905_8_DispersionHasThePrecisionOfBothClocks: however coarse the source's is.
+func TestRFC5905_8_DispersionHasThePrecisionOfBothClocks(t *testing.T) {
+	for _, test := range []struct {
+		source, own ntptime.Log2
+		want        time.Duration
+	}{
+		{-20, -20, 2 * 953 * time.Nanosecond},
+		{-6, -20, 15625*time.Microsecond + 953*time.Nanosecond},
+		{0, -20, time.Second + 953*time.Nanosecond},
+		{127, -29, 1024*time.Second + 1},
+		{-128, 0, 2}, // our own is not known
+	} {
+		b := newBench(t, clientConfig())
+		request := b.sendNext()
+		b.a.system.Precision = test.own
+		h := goodReply(header(t, request), epoch.Add(b.now+500*time.Microsecond))
+		h.Precision = test.source
+		b.deliver(encode(&h, nil), serverEnd, b.now+1020*time.Microsecond)
+		if !b.out.HasSample || b.out.Sample.Dispersion != test.want {
+			t.Errorf("source 2^%d s, own 2^%d s: got %v (sample %v), want %v", test.source, test.own, b.out.Sample.Dispersion, b.out.HasSample, test.want)
+		}
+	}
+}

@@ -36,6 +36,22 @@ func (a *Association) precision(s *model.Sample) time.Duration {
 	return min(s.Server.Precision, coarsestPrecision).Duration() + min(a.system.Precision, coarsestPrecision).Duration()
 }
 
+// dispersion is how far the timestamps of a sample may be off, given the precision that
+// the source claims (RFC 5905 §8: s.rho + r.rho). Nothing excuses a claim here: a source
+// that ticks coarsely says so, and is believed to be as wrong as that.
+func (a *Association) dispersion(source ntptime.Log2) time.Duration {
+	own := a.system.Precision
+	if own == 0 { // not known
+		own = finestPrecision
+	}
+	return min(source, coarsestDispersion).Duration() + own.Duration()
+}
+
+const (
+	coarsestDispersion = ntptime.Log2(10) // 1024 s: nobody follows such a source, and no sum overflows
+	finestPrecision    = ntptime.Log2(-29)
+)
+
 // testDelay refuses a sample that no path explains: a round trip over max_delay
 // (threat 24), or one negative beyond what the noise and precision of the stamps and the
 // drift between the clocks allow. Within that it is a short path's, and whoever works

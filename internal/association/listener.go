@@ -278,7 +278,8 @@ func (a *Association) broadcastSample(rx *model.Received, p *wire.Packet) (model
 	l := &a.listener
 	pivot := a.pivot(rx.At.Wall)
 	s := model.Sample{Source: a.cfg.ID, Kind: model.SampleBroadcast, T3: p.Transmit.Wall(pivot), T4: rx.At, Delay: l.delay,
-		DelayError: l.uncertain, Server: a.serverState(p, rx), Authenticated: a.cfg.Key != nil}
+		DelayError: l.uncertain, Server: a.serverState(p, rx), Authenticated: a.cfg.Key != nil,
+		Dispersion: a.dispersion(p.Precision)}
 	counted := l.counted
 	l.counted = !a.refersBack(p)
 	if l.counted {

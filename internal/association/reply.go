@@ -134,7 +134,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	a.last = finished{departure: x.departure, valid: true, arrival: arrived{rx.At, rx.Stamp},
 		received: p.Receive, sent: p.Transmit, t2: p.Receive.Wall(pivot)}
 	s := model.Sample{Source: a.cfg.ID, Kind: model.SampleExchange, T1: x.at, T2: a.last.t2, T3: p.Transmit.Wall(pivot), T4: rx.At,
-		Server: server, Authenticated: a.cfg.Key != nil, Interleaved: isInterleaved}
+		Server: server, Authenticated: a.cfg.Key != nil, Interleaved: isInterleaved, Dispersion: a.dispersion(server.Precision)}
 	if isInterleaved {
 		if !before.valid || before.sampled {
 			return // that exchange has given its sample: one fact is not two

@@ -32,6 +32,7 @@ type Exchange struct {
 	Delay    float64 // OneWay: calibrated delay of the broadcasts, seconds
 	Span     float32 // T4 − T1, seconds
 	Error    float32 // OneWay: uncertainty of Delay; Reference: of the offset; seconds
+	Ticks    float32 // TwoWay, OneWay: how far the timestamps may be off for ticking coarsely, seconds
 	Kind     Kind
 }
 
@@ -42,6 +43,8 @@ const (
 	sureExchanges = 6
 	outlierShare  = 1e-3 // 1e-4 to 1e-2 are within 3 %
 	outlierStart  = 1e-9
+	// fineTicks are no coarser than timestamps are wrong by anyway: what the jitter shows.
+	fineTicks = 20e-6
 	// volleySize two-way exchanges say more of a path than a calibrated delay.
 	volleySize = 4
 )
@@ -116,6 +119,9 @@ func (f *Filter) Window(x *Exchange, index int, e *Estimate) Window {
 			w.Bell = 0
 		}
 		w.Edge = math.Hypot(w.Edge, math.Sqrt(e.P11)*float64(x.Span)/2)
+	}
+	if t := float64(x.Ticks); t > fineTicks { // every offset this far off explains the timestamps too
+		w.Lo, w.Hi, w.Tilt, w.Bell = w.Lo-t, w.Hi+t, 0, 0
 	}
 	w.Outlier = outlierShare
 	if index < sureExchanges {

@@ -56,9 +56,14 @@ type Sample struct {
 	// Delay is the calibrated one-way delay of a SampleBroadcast, DelayError its
 	// uncertainty (≥ 0); for a SampleReference DelayError is the reference's own error.
 	Delay, DelayError time.Duration
-	Server            ServerState
-	Interleaved       bool
-	Authenticated     bool
+	// Dispersion is how far the timestamps may be off because clocks tick: the precision of
+	// the source's and of ours (RFC 5905 §8: r.rho + s.rho; its PHI·(T4 − T1) is not in it,
+	// since the filter knows how uncertain our frequency is). 0 for a SampleReference,
+	// whose DelayError has it.
+	Dispersion    time.Duration
+	Server        ServerState
+	Interleaved   bool
+	Authenticated bool
 }
 
 // ServerState is what a source's header says of its own clock.

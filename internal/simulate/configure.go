@@ -17,6 +17,17 @@ import (
 // steps of 100 to 400 ns.
 const precision ntptime.Log2 = -22
 
+// precision is what this host's daemon finds, or what the scenario has it claim.
+func (m *machine) precision() ntptime.Log2 {
+	switch c := &m.host.Clock; {
+	case c.Precision != 0:
+		return c.Precision
+	case c.Tick > 0:
+		return max(ntptime.Log2Of(c.Tick), precision)
+	}
+	return precision
+}
+
 // runnable says what of a scenario the simulator cannot do, with its place.
 func (s *Scenario) runnable() error {
 	var problems config.Problems
@@ -55,7 +66,7 @@ func (s *Scenario) runnable() error {
 // its disk.
 func (m *machine) engineHost() *engine.Host {
 	h := &engine.Host{
-		Precision: precision, Addresses: []netip.Addr{m.address}, Source: m.address,
+		Precision: m.precision(), Addresses: []netip.Addr{m.address}, Source: m.address,
 		PanicGateOpen: !m.memory.gateUsed, Leaps: m.leapList(),
 		InterfaceIndex: func(string) int { return onlyInterface }, NameOf: m.nameOf,
 	}

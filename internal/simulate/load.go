@@ -183,6 +183,12 @@ func (r *reader) clock(n *yaml.Node, path string, c *Clock) {
 		{"frequency", r.frequency(&c.Frequency, 0.1)},
 		{"wander", r.number(&c.Wander, 0, 1e-3)},
 		{"read_noise", r.duration(&c.ReadNoise, 0, time.Second)},
+		{"tick", r.duration(&c.Tick, 0, time.Minute)},
+		{"precision", func(n *yaml.Node, path string) {
+			log2 := 0.0
+			r.number(&log2, -30, 6)(n, path)
+			c.Precision = ntptime.Log2(log2)
+		}},
 		{"sine", func(n *yaml.Node, path string) {
 			r.mapping(n, path, []field{
 				{"amplitude", r.frequency(&c.Sine.Amplitude, 0.01)},

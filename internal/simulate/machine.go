@@ -132,5 +132,9 @@ func (m *machine) stamp() ntptime.Instant {
 		noise := time.Duration(math.Round(float64(deviation) * m.noise.NormFloat64()))
 		now.Wall, now.Raw = now.Wall.Add(noise), now.Raw.Add(noise)
 	}
+	if tick := int64(m.host.Clock.Tick); tick > 0 {
+		now.Wall -= ntptime.Wall(int64(now.Wall) % tick)
+		now.Raw -= ntptime.Raw(int64(now.Raw) % tick)
+	}
 	return now
 }

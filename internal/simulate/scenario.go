@@ -57,6 +57,8 @@ type Clock struct {
 	Wander    float64           // standard deviation of the frequency's step once a second
 	Sine      Sine
 	ReadNoise time.Duration // standard deviation of each reading
+	Tick      time.Duration // readings are cut to it; 0: they are exact
+	Precision ntptime.Log2  // that the host claims for its clock; 0: what its tick is, else 2^-22 s
 }
 
 // Sine is a periodic part of the frequency, like a room's temperature, with phase

@@ -121,9 +121,10 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		c.Offset = e.Offset
 		c.Jitter = src.filter.Jitter()
 		least := math.Max(base, src.filter.MinDelay())
-		c.Distance = src.serverDistance() + least/2 + boundSigmas*sqrt(e.P00)
+		server := src.serverDistance() + src.ownDispersion()
+		c.Distance = server + least/2 + boundSigmas*sqrt(e.P00)
 		if c.Samples < fewSamples { // no exchange errs by more than half of its round trip
-			c.Distance = math.Min(c.Distance, src.serverDistance()+0.75*least+src.unknownDrift(now))
+			c.Distance = math.Min(c.Distance, server+0.75*least+src.unknownDrift(now))
 		}
 	}
 	return c

@@ -34,7 +34,10 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	}
 	src.samples++
 	src.last = m.T4
+	src.dispersion = m.Dispersion.Seconds()
+	x.Ticks = src.ticks()
 	r := s.feed(src, x)
+	src.noteSpread(x)
 	src.delay = s.shownDelay(x.RoundTrip(src.lastEst.Freq))
 	src.note(&x, s.correction(m.T4))
 	if r.RouteChange {
@@ -193,6 +196,7 @@ func (s *System) shiftOrigin(d float64) {
 			src.own.Shift(d)
 		}
 		src.filter.Shift(d)
+		src.spread.shift(d)
 		src.lastEst.Offset -= d
 	}
 }

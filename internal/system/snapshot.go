@@ -31,7 +31,7 @@ func (s *System) refreshPeer() {
 	s.peer = peerState{
 		stratum: p.server.Stratum + 1, refid: wire.ReferenceAddress(p.status.Address.Addr()),
 		delay:      p.server.RootDelay.Seconds() + base + sd,
-		dispersion: p.server.RootDispersion.Seconds(),
+		dispersion: p.server.RootDispersion.Seconds() + p.ownDispersion(),
 		jitter:     p.filter.Jitter(),
 	}
 	if p.reference {
@@ -120,7 +120,7 @@ func (s *System) report(now ntptime.Instant, src *source, r *model.SourceReport)
 		e := t.Estimate().Extrapolate(int64(now.Raw))
 		r.Offset = dur(e.Offset - s.correction(now))
 		r.Frequency = ntptime.Frequency(e.Freq)
-		r.Error = dur(src.serverDistance() + src.filter.MinDelay()/2 + boundSigmas*sqrt(e.P00))
+		r.Error = dur(src.serverDistance() + src.ownDispersion() + src.filter.MinDelay()/2 + boundSigmas*sqrt(e.P00))
 	}
 	r.Filter = src.samplesFor(now)
 	r.Reason, r.Checks = selection.Explain(&verdict, s.facts(src))

@@ -114,26 +114,28 @@ type System struct {
 
 // source is one association, seen from the system process.
 type source struct {
-	id        model.SourceID
-	opt       SourceOptions
-	status    model.SourceStatus
-	heard     bool // a status has come
-	filter    filter.Filter
-	own       *filter.Tracker // its exchanges alone; nil while it is the only source
-	server    model.ServerState
-	verdict   selection.Verdict
-	distance  float64 // root distance that the verdict rests on, s
-	last      ntptime.Instant
-	samples   uint64
-	delay     float64 // round trip of the last sample, s; for reports
-	inJoint   bool
-	bias      bias
-	hint      float64 // interval last asked for, s
-	volley    int     // exchanges of a quick series done
-	budget    float64 // extra exchanges left for contradictions
-	history   [historyDepth]point
-	lastEst   filter.Estimate
-	reference bool // a reference clock: its stratum is 0
+	id         model.SourceID
+	opt        SourceOptions
+	status     model.SourceStatus
+	heard      bool // a status has come
+	filter     filter.Filter
+	own        *filter.Tracker // its exchanges alone; nil while it is the only source
+	server     model.ServerState
+	verdict    selection.Verdict
+	distance   float64 // root distance that the verdict rests on, s
+	last       ntptime.Instant
+	samples    uint64
+	delay      float64 // round trip of the last sample, s; for reports
+	dispersion float64 // that of its last sample, s: the precision of its clock and of ours
+	spread     spread  // how far its samples contradict each other
+	inJoint    bool
+	bias       bias
+	hint       float64 // interval last asked for, s
+	volley     int     // exchanges of a quick series done
+	budget     float64 // extra exchanges left for contradictions
+	history    [historyDepth]point
+	lastEst    filter.Estimate
+	reference  bool // a reference clock: its stratum is 0
 }
 
 // point is one of the last samples, for reports.
