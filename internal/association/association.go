@@ -72,6 +72,7 @@ type Config struct {
 	Interval       time.Duration // KindBroadcastServer: between packets, 62.5 ms to 2^17 s; default 64 s
 	Delay          time.Duration // KindBroadcastClient: one-way delay while the server answers no exchange; default 4 ms
 	Dynamic        bool          // mobilized by operation: ends when the other end is silent
+	Unsynchronized bool          // KindClient: servers without the time give samples too, to be shown and never used
 	Group          bool          // KindBroadcastClient: follows a multicast group
 	// MustAnswer ends a KindBroadcastClient whose server answers no volley, in place of
 	// the fallback delay: for servers that turn up beside one that does answer (threat 20).
@@ -136,8 +137,10 @@ type Association struct {
 	sender     sender   // KindBroadcastServer
 	listener   listener // KindBroadcastClient
 	reachState reachState
-	announced  bool
-	done       bool
+	// refusalTold is the last refusal that an event told of, RejectNone once a packet was accepted.
+	refusalTold model.RejectReason
+	announced   bool
+	done        bool
 }
 
 // Defaults and bounds of a Config.

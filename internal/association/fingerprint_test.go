@@ -12,6 +12,7 @@ import (
 func fingerprint(a *Association) map[string]string {
 	status := a.status
 	status.Rejected = [model.RejectReasons]uint64{}
+	status.Refusals = model.Refusals{}
 	return map[string]string{
 		"status": fmt.Sprintf("%+v", status), "poll": fmt.Sprintf("%+v", a.poll), "pending": fmt.Sprintf("%+v", a.pending),
 		"last": fmt.Sprintf("%+v", a.last), "asking": fmt.Sprintf("%+v", a.asking), "symmetric": fmt.Sprintf("%+v", a.symmetric),

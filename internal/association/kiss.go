@@ -32,6 +32,7 @@ func (a *Association) onKiss(code wire.ReferenceID, p *wire.Packet, at ntptime.I
 	a.reject(model.RejectKiss)
 	counter := kissCounter(code)
 	a.status.Kisses[counter]++
+	a.status.Refusals.Kiss = code
 	a.event(model.EventKiss, at, code.Text(), out)
 	a.concluded(false, at, out)
 	switch counter {

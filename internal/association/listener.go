@@ -205,6 +205,7 @@ func (a *Association) follow(rx *model.Received, p *wire.Packet, out *Output) {
 	l.silent, l.strange = 0, 0
 	a.status.Unanswered = 0
 	a.status.Accepted++
+	a.status.Refusals = model.Refusals{}
 	a.shiftReach(true, rx.At, out)
 	a.surveyed(p, rx.At)
 	switch {

@@ -28,7 +28,7 @@ func (a *Association) onReply(rx *model.Received, p *wire.Packet, out *Output) {
 	a.heard(p, server, rx.At)
 	reason := testServer(p)
 	a.concluded(reason == model.RejectNone, rx.At, out)
-	if reason != model.RejectNone {
+	if reason != model.RejectNone && !a.cfg.Unsynchronized {
 		a.reject(reason)
 		a.last.valid = false
 		a.afterReply()
@@ -147,6 +147,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	}
 	a.last.sampled = !isInterleaved
 	out.Sample, out.HasSample = s, true
+	a.status.Refusals = model.Refusals{}
 	if a.cfg.Kind == KindBroadcastClient {
 		a.listener.calibrated(&s, a.precision(&s))
 		a.status.Calibrated = true

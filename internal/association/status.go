@@ -62,7 +62,12 @@ func (a *Association) event(kind model.EventKind, at ntptime.Instant, text strin
 }
 
 // reject counts a packet that failed a test: the one trace that it leaves.
-func (a *Association) reject(reason model.RejectReason) { a.status.Rejected[reason]++ }
+func (a *Association) reject(reason model.RejectReason) {
+	a.status.Rejected[reason]++
+	a.status.Refusals.Count++
+	a.status.Refusals.Last = reason
+	a.status.Refusals.Polls |= 1
+}
 
 // heard notes what the other end says of itself in a packet that is surely its own.
 func (a *Association) heard(p *wire.Packet, server model.ServerState, at ntptime.Instant) {
@@ -98,6 +103,7 @@ func (a *Association) concluded(good bool, now ntptime.Instant, out *Output) {
 func (a *Association) shiftReach(good bool, now ntptime.Instant, out *Output) {
 	a.status.Reach <<= 1
 	out.StatusChanged = true
+	a.tellRefusal(good, now, out)
 	if good {
 		a.status.Reach |= 1
 		if a.reachState != reachYes {
@@ -113,7 +119,25 @@ func (a *Association) shiftReach(good bool, now ntptime.Instant, out *Output) {
 	}
 }
 
+// tellRefusal reports, at the end of a poll, that the other end answers and is refused:
+// once for each reason, until a packet is accepted. Kiss codes have events of their own.
+func (a *Association) tellRefusal(good bool, now ntptime.Instant, out *Output) {
+	r := &a.status.Refusals
+	refusedNow := r.Polls&1 != 0
+	r.Polls <<= 1
+	switch {
+	case good:
+		a.refusalTold = model.RejectNone
+	case refusedNow && r.Last != a.refusalTold && r.Last != model.RejectKiss && r.Last != model.RejectUnsync:
+		a.refusalTold = r.Last
+		a.event(model.EventRefused, now, a.status.Refused(), out)
+	}
+}
+
 func (a *Association) whyUnreachable() string {
+	if a.status.Refusals.Recent() {
+		return a.status.Refused()
+	}
 	if a.status.Unanswered > 0 {
 		return "no answer"
 	}

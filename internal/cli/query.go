@@ -19,6 +19,7 @@ import (
 	"timeball/internal/daemon"
 	"timeball/internal/model"
 	"timeball/internal/resolve"
+	"timeball/internal/wire"
 )
 
 // queryOptions are the flags of `timeball query`.
@@ -206,17 +207,28 @@ func (row *queried) take(m *model.Sample, c clock.Clock) {
 	row.RootDelay, row.RootDispersion = m.Server.RootDelay.Seconds(), m.Server.RootDispersion.Seconds()
 }
 
+// distance is the root distance as a client judges it (RFC 5905 Appendix A.5.5.2): the
+// server's own, with the delay and dispersion of this exchange.
+func (row *queried) distance() float64 {
+	return (row.RootDelay+row.Delay)/2 + row.RootDispersion + row.Dispersion
+}
+
+// unsynchronized reports whether the server says that it has no time to give.
+func (row *queried) unsynchronized() bool {
+	return row.Stratum == 0 || row.Stratum >= wire.MaxStratum || row.Leap == wire.LeapUnknown.String()
+}
+
 // printQueried prints the answers as a table and the failures below, a line each.
 func printQueried(stdout, stderr io.Writer, rows []queried) error {
 	var t table
-	t.row("SERVER", "ADDRESS", "OFFSET", "DELAY", "DISPERSION", "STRATUM", "REFERENCE", "LEAP", "ROOT DISTANCE")
+	t.row("SERVER", "OFFSET", "DELAY", "STRATUM", "REFERENCE", "LEAP", "ROOT DISTANCE")
 	for i := range rows {
 		r := &rows[i]
 		if r.Error != "" {
 			continue
 		}
-		t.row(r.Name, r.Address, formatOffset(r.Offset), formatTime(r.Delay), formatTime(r.Dispersion), strconv.Itoa(r.Stratum),
-			r.ReferenceID, r.Leap, formatTime(r.RootDelay/2+r.RootDispersion))
+		t.row(nameAt(r.Name, r.Address), formatOffset(r.Offset), formatTime(r.Delay), strconv.Itoa(r.Stratum),
+			r.ReferenceID, r.Leap, formatTime(r.distance()))
 	}
 	if len(t.rows) > 1 {
 		if err := t.print(stdout); err != nil {
@@ -226,6 +238,9 @@ func printQueried(stdout, stderr io.Writer, rows []queried) error {
 	for i := range rows {
 		if rows[i].Error != "" {
 			fmt.Fprintln(stderr, "timeball:", rows[i].Error)
+		} else if rows[i].unsynchronized() {
+			fmt.Fprintf(stderr, "timeball: %s: says itself that it is not synchronized (leap %s, stratum %d): its time is not to be used\n",
+				nameAt(rows[i].Name, rows[i].Address), rows[i].Leap, rows[i].Stratum)
 		}
 	}
 	return nil

@@ -48,6 +48,7 @@ var alarms = map[model.EventKind]zapcore.Level{
 	model.EventUnreachable:    zapcore.WarnLevel,
 	model.EventKiss:           zapcore.WarnLevel,
 	model.EventLimit:          zapcore.WarnLevel,
+	model.EventRefused:        zapcore.WarnLevel,
 	model.EventStep:           zapcore.WarnLevel,
 }
 

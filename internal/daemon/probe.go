@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -48,6 +47,7 @@ func (q *Question) where() string {
 // Answer is what came of a Question.
 type Answer struct {
 	Question Question
+	begun    time.Time
 	Samples  []model.Sample
 	Status   model.SourceStatus
 }
@@ -70,11 +70,14 @@ func Ask(ctx context.Context, q Question, c clock.Clock) (Answer, error) {
 	q.Count = max(q.Count, 1)
 	g := newGroup(ctx)
 	inbox := make(chan systemMessage)
-	g.Go("question", newAsker(q, c, g, inbox).run)
-	answer := Answer{Question: q}
+	refusals := make(chan string, 1) // full: one is enough
+	asker := newAsker(q, c, g, inbox)
+	asker.onRefusal = func(words string) { offer(refusals, words) }
+	g.Go("question", asker.run)
+	answer := Answer{Question: q, begun: time.Now()}
 	limit := time.NewTimer(time.Duration(q.Count)*time.Second + answerIn)
 	defer limit.Stop()
-	for answer.collect(ctx, inbox, limit.C) {
+	for answer.collect(ctx, inbox, refusals, limit.C) {
 	}
 	g.Stop()
 	if err := g.Wait(); err != nil {
@@ -105,7 +108,7 @@ func newAsker(q Question, c clock.Clock, g *group, inbox chan systemMessage) *ru
 }
 
 // collect takes one message; it reports whether more are to be waited for.
-func (a *Answer) collect(ctx context.Context, inbox <-chan systemMessage, limit <-chan time.Time) bool {
+func (a *Answer) collect(ctx context.Context, inbox <-chan systemMessage, refusals <-chan string, limit <-chan time.Time) bool {
 	select {
 	case message := <-inbox:
 		switch m := message.(type) {
@@ -115,7 +118,10 @@ func (a *Answer) collect(ctx context.Context, inbox <-chan systemMessage, limit 
 		case newStatus:
 			a.Status = m.status
 		}
-		return len(a.Samples) < a.Question.Count && !a.Status.Denied && !a.hopeless()
+		return len(a.Samples) < a.Question.Count && !a.Status.Denied && a.Status.SendError == "" && !a.hopeless()
+	case words := <-refusals: // one question needs no patience with what might be forged
+		a.Status.Network = words
+		return len(a.Samples) > 0
 	case <-limit:
 	case <-ctx.Done():
 	}
@@ -150,30 +156,15 @@ func (a *Answer) fault(ctx context.Context) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case a.Status.Denied:
-		return fmt.Errorf("%s: does not want to be asked (%s)", where, a.kisses())
-	case a.kisses() != "":
-		return fmt.Errorf("%s: no time, but a kiss code: %s", where, a.kisses())
-	case a.Status.Rejected[model.RejectUnsync] > 0:
-		return fmt.Errorf("%s: answers, but is not synchronized", where)
+	case a.Status.SendError != "":
+		return fmt.Errorf("%s: cannot be asked: %s", where, a.Status.SendError)
+	case a.refused():
+		return fmt.Errorf("%s: %s", where, a.Status.Refused())
+	case a.Status.Network != "":
+		return fmt.Errorf("%s: no answer: %s", where, a.Status.Network)
 	}
-	for reason := model.RejectReason(1); reason < model.RejectReasons; reason++ {
-		if a.Status.Rejected[reason] > 0 {
-			return fmt.Errorf("%s: the answer was refused (%s)", where, reason)
-		}
-	}
-	return fmt.Errorf("%s: no answer within %s; is it an NTP server, and is UDP port %d open to it?", where, answerIn, a.Question.Remote.Port())
-}
-
-// kisses names the kiss codes that came.
-func (a *Answer) kisses() string {
-	text := ""
-	for code := model.KissCode(0); code < model.KissCodes; code++ {
-		if a.Status.Kisses[code] > 0 {
-			text += " " + code.String()
-		}
-	}
-	return strings.TrimSpace(text)
+	return fmt.Errorf("%s: no answer within %s, and no word from the network; is it an NTP server, and does a firewall let UDP port %d through, both ways?",
+		where, time.Since(a.begun).Round(100*time.Millisecond), a.Question.Remote.Port())
 }
 
 // ProbeSources asks each unicast source of a configuration once and lets the system
@@ -194,7 +185,7 @@ func ProbeSources(ctx context.Context, cfg *config.Config, lookup func(context.C
 	core := system.New(engine.ProbeSystem(cfg, c.Precision()), c.Now())
 	var out system.Output
 	for i := range answers {
-		deliver(core, model.SourceID(i+1), &questions[i], &answers[i], &out)
+		deliver(core, c.Now(), model.SourceID(i+1), &questions[i], &answers[i], &out)
 	}
 	for _, err := range errs {
 		if err != nil {
@@ -205,16 +196,17 @@ func ProbeSources(ctx context.Context, cfg *config.Config, lookup func(context.C
 }
 
 // deliver hands one answer to the system process under an id of its own.
-func deliver(core *system.System, id model.SourceID, q *probe, a *Answer, out *system.Output) {
+func deliver(core *system.System, at ntptime.Instant, id model.SourceID, q *probe, a *Answer, out *system.Output) {
 	options := engine.SourceOptions(q.source)
 	options.Name = q.Name
+	a.Status.Source = id
 	if len(a.Samples) == 0 {
-		core.AddSource(ntptime.Instant{}, id, options)
+		core.AddSource(at, id, options)
+		core.OnStatus(at, &a.Status, out)
 		return
 	}
-	at := a.Samples[0].T4
+	at = a.Samples[0].T4
 	core.AddSource(at, id, options)
-	a.Status.Source = id
 	out.Reset()
 	core.OnStatus(at, &a.Status, out)
 	for i := range a.Samples {

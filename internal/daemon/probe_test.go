@@ -66,7 +66,7 @@ func TestWhyThereIsNoAnswer(t *testing.T) {
 		{"silence", "no answer", func(s *server) { s.silent.Store(true) }},
 		{"DENY", "DENY", func(s *server) { deny := "DENY"; s.kiss.Store(&deny) }},
 		{"RATE", "RATE", func(s *server) { rate := "RATE"; s.kiss.Store(&rate) }},
-		{"a key that it does not have", "refused (auth)", func(*server) {}},
+		{"a key that it does not have", "refused: MAC missing or wrong; do both sides have key 10", func(*server) {}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()

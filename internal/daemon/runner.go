@@ -52,6 +52,9 @@ type runner struct {
 	lastTransmit atomic.Uint64                      // newest mode 5 stamp believed
 	latest       atomic.Pointer[model.SourceStatus] // as last told to the system process
 	sendError    string                             // why the last packet could not be sent, "": it was
+	refusal      atomic.Pointer[string]             // what the network said of the last request; nil: nothing
+	lastRefusal  string                             // refusal of the request before
+	onRefusal    func(words string)                 // told at once; nil: nobody is
 	out          association.Output
 	packet       wire.Packet
 	cancel       context.CancelFunc // ends run
@@ -164,6 +167,12 @@ func (r *runner) finish(ctx context.Context) bool {
 func (r *runner) note() model.SourceStatus {
 	status := *r.assoc.Status()
 	status.SendError = r.sendError
+	if status.Unanswered > 0 {
+		status.Network = r.lastRefusal
+		if words := r.refusal.Load(); words != nil {
+			status.Network = *words
+		}
+	}
 	r.latest.Store(&status)
 	r.lastTransmit.Store(uint64(r.assoc.LastTransmit()))
 	return status
@@ -201,9 +210,11 @@ func (r *runner) noteSending(err error) {
 		return
 	}
 	if r.sendError == "" {
-		r.log.Warn("packet not sent; will go on trying", zap.String("source", nameWithAddress(r.name, r.remote)), zap.Error(err))
+		r.log.Warn("packet not sent: "+netio.Words(err)+"; will go on trying", zap.String("source", nameWithAddress(r.name, r.remote)))
 	}
-	r.sendError = err.Error()
+	if words := netio.Words(err); words != r.sendError {
+		r.sendError, r.out.StatusChanged = words, true
+	}
 }
 
 func (r *runner) send(ctx context.Context, t *association.Transmit) (ntptime.Instant, error) {
@@ -222,6 +233,10 @@ func (r *runner) send(ctx context.Context, t *association.Transmit) (ntptime.Ins
 // openSocket replaces the socket by one on another random port, and starts its reader.
 func (r *runner) openSocket(ctx context.Context, id uint32) error {
 	r.closeSocket()
+	r.lastRefusal = ""
+	if words := r.refusal.Swap(nil); words != nil {
+		r.lastRefusal = *words
+	}
 	socket, err := netio.OpenClient(r.client)
 	if err != nil {
 		return err
@@ -252,13 +267,19 @@ func (r *runner) readReplies(ctx context.Context, socket *netio.Client, id uint3
 		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
 			return
 		case errors.As(err, &unreachable):
-			// A hint that anybody can forge: the poll stays unanswered, nothing else.
+			// A hint that anybody can forge: the poll stays unanswered, and reports say so.
+			words := netio.Words(unreachable.Err)
+			r.refusal.Store(&words)
+			if r.onRefusal != nil {
+				r.onRefusal(words)
+			}
 		case err != nil:
 			r.log.Debug("socket given up until the next poll", zap.String("source", r.name), zap.Error(err))
 			return
 		case event.Transmitted:
 			offer(r.stamps, transmitted{id: id, at: a.received.At, kind: a.received.Stamp})
 		default:
+			r.refusal.Store(nil)
 			a.data = a.received.Data
 			r.take(a)
 		}

@@ -310,7 +310,7 @@ type Probe struct {
 func (p *Probe) Association() association.Config {
 	return association.Config{
 		ID: 1, Name: p.Name, Kind: association.KindClient, Remote: p.Remote, Local: p.Local,
-		Version: p.Version, Key: p.Key,
+		Version: p.Version, Key: p.Key, Unsynchronized: true,
 	}
 }
 

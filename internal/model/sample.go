@@ -104,9 +104,11 @@ type SourceStatus struct {
 	Accepted   uint64
 	Rejected   [RejectReasons]uint64 // by RejectReason
 	Kisses     [KissCodes]uint64     // by KissCode
+	Refusals   Refusals              // since the last packet accepted
 	Denied     bool                  // a DENY or RSTR ended polling
 	Offline    bool                  // not polled, as an operator wished
 	SendError  string                // why the last packet could not be sent; "": it was
+	Network    string                // what the network said of the last request (ICMP), a hint that can be forged; "": nothing
 	Gone       bool                  // last word of an association that has ended
 	Reference  bool                  // a reference clock: no address, no packets; Accepted counts readings
 	Waiting    string                // why the last poll gave no sample; "": it did, or nothing is known

@@ -195,12 +195,13 @@ const (
 	EventLocal
 	EventClockRefused // the clock driver would not apply a correction
 	EventLimit        // associations or another bound reached
+	EventRefused      // a source answers, and its packets are refused
 	EventKinds        = iota
 )
 
 var eventNames = [EventKinds]string{"none", "mobilized", "demobilized", "reachable", "unreachable", "kiss", "selected",
 	"synchronized", "unsynchronized", "holdover", "step", "panic", "clock-jump", "falseticker", "truechimer",
-	"route-change", "frequency-jump", "leap-armed", "leap-done", "local", "clock-refused", "limit"}
+	"route-change", "frequency-jump", "leap-armed", "leap-done", "local", "clock-refused", "limit", "refused"}
 
 // String returns the word used in logs.
 func (k EventKind) String() string { return eventNames[k] }

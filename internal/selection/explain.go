@@ -19,6 +19,9 @@ type Facts struct {
 	Truechimers, Majority, MinSources int
 	Bias                              float64 // s, taken off its measurements
 	SendError                         string  // why the last request could not be sent, "": it was
+	Refused                           string  // why its answers are refused, and what to do; "": none is
+	RefusedNow                        bool    // so it was within the last eight polls
+	Network                           string  // what the network said of the last request; "": nothing
 }
 
 // Explain returns the reason in words, and the tests that applied, with their
@@ -50,7 +53,23 @@ func Explain(v *Verdict, f Facts) (string, []model.Check) {
 	if f.SendError != "" && (v.Cause == CauseNoAnswer || v.Cause == CauseUnreachable) && !refused(v) {
 		return "it cannot be asked: " + f.SendError, checks
 	}
-	return reason(v), checks
+	return f.reason(v), checks
+}
+
+// reason is the outcome in a few words. Of a source that gives no sample it says that its
+// answers are refused, or what the network says, where that is known: silence is neither.
+func (f *Facts) reason(v *Verdict) string {
+	silent := v.Cause == CauseNoAnswer || v.Cause == CauseUnreachable
+	switch {
+	case refused(v) || !silent && v.Cause != CauseNoSample:
+	case f.Refused != "" && (f.RefusedNow || !silent):
+		return f.Refused
+	case f.Refused != "":
+		return reason(v) + "; before that " + f.Refused
+	case f.Network != "" && silent:
+		return reason(v) + ": " + f.Network
+	}
+	return reason(v)
 }
 
 // test is one of the chain, with the causes that stand for its failure.
@@ -81,7 +100,7 @@ var tests = [...]test{
 	{"reachable", "polls", [2]Cause{CauseNoAnswer, CauseUnreachable}, passedReachable, failedReachable},
 	{"synchronized", "stratum", [2]Cause{CauseUnsync}, passedSynchronized, failedSynchronized},
 	{"measured", "samples", [2]Cause{CauseNoSample}, func(f *Facts) string { return plural(f.Samples, "sample", "samples") },
-		always("no sample yet; it would be judged after one answer that passes the packet tests (`timeball associations` counts those refused)")},
+		failedMeasured},
 	{"distance", "s", [2]Cause{CauseDistance}, passedDistance, failedDistance},
 	{"fallback", "", [2]Cause{CauseFallback}, nil,
 		always("it is a fallback, and other sources are in use; it would be used if none of them were")},
@@ -119,6 +138,12 @@ func failedReachable(v *Verdict, f *Facts) string {
 		return "it answered DENY or RSTR, so it is not asked any more; it would be used if it let this host in and timeball were restarted"
 	case f.SendError != "":
 		return "the last request could not be sent: " + f.SendError + "; one answer is enough to be judged"
+	case f.Refused != "" && f.RefusedNow:
+		return f.Refused + "; one answer that passes the packet tests is enough to be judged"
+	case f.Refused != "":
+		return unanswered(v) + ", and before that " + f.Refused
+	case f.Network != "":
+		return unanswered(v) + ": " + f.Network + "; one answer is enough to be judged"
 	case v.Cause == CauseNoAnswer && v.Value == 0:
 		return "no poll has been sent and waited for yet; one answer is enough"
 	case v.Cause == CauseNoAnswer:
@@ -132,7 +157,18 @@ func failedReachable(v *Verdict, f *Facts) string {
 func refused(v *Verdict) bool { return v.Cause == CauseUnreachable && v.Limit < pollsKept }
 
 func unanswered(v *Verdict) string {
+	if v.Cause == CauseNoAnswer {
+		return plural(int(v.Value), "poll", "polls") + " unanswered"
+	}
 	return fmt.Sprintf("no answer to the last %.0f polls", math.Max(v.Value, pollsKept))
+}
+
+func failedMeasured(_ *Verdict, f *Facts) string {
+	text := "no sample yet; it would be judged after one answer that passes the packet tests"
+	if f.Refused != "" {
+		return text + ": " + f.Refused
+	}
+	return text + " (`timeball associations` counts those refused)"
 }
 
 func passedSynchronized(f *Facts) string {

@@ -37,8 +37,8 @@ func (s *System) OnStatus(now ntptime.Instant, st *model.SourceStatus, out *Outp
 		if s.reselect(now, nil, out) {
 			s.replayJoint()
 		}
-		out.Changed = true
 	}
+	out.Changed = true // reports show what only misses change too: polls, packets, what was refused
 }
 
 func (s *System) reachEvents(now ntptime.Instant, old, st *model.SourceStatus, out *Output) {
