@@ -120,13 +120,66 @@ func (d *draft) checkRefclock(path string, r *Refclock) {
 	node := d.places[path]
 	switch {
 	case node == nil || node.Kind != yaml.MappingNode && !isNull(node):
+		return
 	case !d.given(path + ".driver"):
-		d.report(path, "has no driver; write {driver: shm}, or sock, pps, phc")
+		d.report(path, "has no driver; write {driver: shm}, or sock, pps, phc, nmea")
+		return
+	case d.faulty(path + ".driver"):
+		return
 	case r.Driver == RefclockSOCK && r.Device == "":
 		d.report(path, "has no device; the sock driver needs the name of its socket, like device: /run/gps.sock")
+	case r.Driver == RefclockNMEA && r.Device == "":
+		d.report(path, "has no device; the nmea driver needs the serial line, like device: /dev/ttyS0")
 	case r.Driver == RefclockSHM && r.Device != "":
 		d.report(path+".device", "has no meaning for the shm driver; name the segment with unit")
 	}
+	for _, key := range refclockKeys {
+		drivers := refclockDrivers[key.key]
+		if len(drivers) > 0 && d.given(path+"."+key.key) && !slices.Contains(drivers, r.Driver) && (key.key != "device" || r.Driver != RefclockSHM) {
+			d.report(path+"."+key.key, "is for the driver %s, and this one is %s; leave it out", joinList(drivers), r.Driver)
+		}
+	}
+	if r.Device != "" && d.given(path+".unit") && slices.Contains(refclockDrivers["unit"], r.Driver) {
+		d.report(path+".unit", "names the device a second time; keep unit or device")
+	}
+	d.checkLock(path, r)
+}
+
+// checkLock finds the reference clock that numbers another one's pulses.
+func (d *draft) checkLock(path string, r *Refclock) {
+	if r.Lock == "" || d.faulty(path+".lock") {
+		return
+	}
+	named := 0
+	for i := range d.config.Sources {
+		other := d.config.Sources[i].Refclock
+		switch {
+		case other == nil || other.RefID != r.Lock:
+		case other == r:
+			d.report(path+".lock", "is its own reference id; name the clock that knows the seconds, and give this one another refid")
+			return
+		case other.Driver == RefclockPPS:
+			d.report(path+".lock", "%s has pulses only and does not know the seconds either; name a clock that does", r.Lock)
+			return
+		default:
+			named++
+		}
+	}
+	switch {
+	case named == 0:
+		d.report(path+".lock", "there is no reference clock with refid %s; give the one that is meant this refid", r.Lock)
+	case named > 1:
+		d.report(path+".lock", "%d reference clocks have refid %s; give each its own", named, r.Lock)
+	}
+}
+
+// joinList writes a few words as a list.
+func joinList[S ~string](words []S) string {
+	names := make([]string, len(words))
+	for i, word := range words {
+		names[i] = string(word)
+	}
+	return strings.Join(names, ", ")
 }
 
 // checkGroup demands an interface where a group has no meaning without one.

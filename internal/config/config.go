@@ -62,6 +62,8 @@ const (
 	MaxPoll        Poll = 17
 	DefaultMinPoll Poll = 6
 	DefaultMaxPoll Poll = 10
+
+	DefaultRefclockPoll Poll = 4
 )
 
 // NTPPort is the port of NTP (RFC 5905 §7.2), NTSPort that of NTS key
@@ -129,6 +131,9 @@ func (s *Source) Name() string {
 	case MulticastClient:
 		return joinWords(string(s.Kind), s.Group.String(), s.Interface)
 	case RefclockSource:
+		if s.Refclock.Device != "" {
+			return joinWords(string(s.Kind), string(s.Refclock.Driver), s.Refclock.Device)
+		}
 		return joinWords(string(s.Kind), string(s.Refclock.Driver), strconv.Itoa(s.Refclock.Unit))
 	}
 	if s.Port == NTPPort {
@@ -163,14 +168,37 @@ const (
 	RefclockSOCK RefclockDriver = "sock"
 	RefclockPPS  RefclockDriver = "pps"
 	RefclockPHC  RefclockDriver = "phc"
+	RefclockNMEA RefclockDriver = "nmea"
+)
+
+// PulseEdge is the edge of a pulse that begins the second.
+type PulseEdge string
+
+// The edges.
+const (
+	EdgeAssert PulseEdge = "assert"
+	EdgeClear  PulseEdge = "clear"
 )
 
 // Refclock is a reference clock at this machine.
 type Refclock struct {
 	Driver RefclockDriver
 	Unit   int
-	Device string // socket (sock) or device file (pps, phc); empty for shm
-	RefID  string // 1 to 4 ASCII characters
+	Device string // socket (sock), device file or interface (pps, phc), serial line (nmea); empty for shm
+	RefID  string // 1 to 4 ASCII characters; the driver's name where none is given
+
+	Offset      time.Duration // added to every reading: a known delay of the receiver
+	Delay       time.Duration // the unknown part of it: half goes into the bound
+	Precision   time.Duration // least error of a sample
+	Stratum     uint8         // of the clock itself; we serve one more
+	MinReadings int           // needed in a poll for a sample
+
+	Lock string    // pps: the RefID of the reference clock that numbers the pulses
+	Edge PulseEdge // pps
+	Rate int       // pps: pulses a second
+	TAI  bool      // phc: it counts TAI
+	Baud int       // nmea; 0: as the line is
+	Mode uint32    // sock: permissions of the socket
 }
 
 // Server is what makes this machine a server of time.

@@ -3,6 +3,7 @@ package config
 import (
 	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 )
@@ -103,7 +104,7 @@ func (c *Config) startPathsAt(folder string) {
 		if c.Sources[i].NTS != nil {
 			paths = append(paths, &c.Sources[i].NTS.CA)
 		}
-		if c.Sources[i].Refclock != nil {
+		if r := c.Sources[i].Refclock; r != nil && (r.Driver != RefclockPHC || strings.Contains(r.Device, "/")) { // else an interface
 			paths = append(paths, &c.Sources[i].Refclock.Device)
 		}
 	}

@@ -93,7 +93,8 @@ func TestSourcesHaveTheDefaultsOfTheirKind(t *testing.T) {
 		{"{multicast_client: {interface: eth1}, unauthenticated: true}",
 			Source{Kind: MulticastClient, Port: 123, Group: group, Interface: "eth1", Unauthenticated: true, MaxDelay: 3 * time.Second}},
 		{"refclock: {driver: shm}",
-			Source{Kind: RefclockSource, MinPoll: 6, MaxPoll: 10, Refclock: &Refclock{Driver: RefclockSHM}}},
+			Source{Kind: RefclockSource, MinPoll: 4, MaxPoll: 4, Refclock: &Refclock{Driver: RefclockSHM, RefID: "SHM", Delay: time.Microsecond,
+				MinReadings: 1, Edge: EdgeAssert, Rate: 1, Mode: 0o600}}},
 	}
 	for _, test := range tests {
 		got := mustParse(t, "sources:\n  - "+test.text).Sources[0]
@@ -128,7 +129,7 @@ func TestExampleOfTheInterface(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Sources) != 10 || c.Sources[1].Key != 10 || c.Sources[3].NTS.CA != "/etc/timeball/ca.pem" {
+	if len(c.Sources) != 14 || c.Sources[1].Key != 10 || c.Sources[3].NTS.CA != "/etc/timeball/ca.pem" {
 		t.Errorf("got sources %+v, want those of the file", c.Sources)
 	}
 	wantAccess := Access{

@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -49,11 +50,35 @@ var multicastClientKeys = section[Source]{
 }
 
 var refclockKeys = section[Refclock]{
-	choice("driver", "", []RefclockDriver{RefclockSHM, RefclockSOCK, RefclockPPS, RefclockPHC},
+	choice("driver", "", []RefclockDriver{RefclockSHM, RefclockSOCK, RefclockPPS, RefclockPHC, RefclockNMEA},
 		func(r *Refclock) *RefclockDriver { return &r.Driver }).required(),
 	number("unit", 0, 0, 255, func(r *Refclock) *int { return &r.Unit }),
 	value("device", fileKind, "", func(r *Refclock) *string { return &r.Device }),
 	value("refid", refidKind, "", func(r *Refclock) *string { return &r.RefID }),
+	span("offset", 0, -time.Hour, time.Hour, func(r *Refclock) *time.Duration { return &r.Offset }),
+	span("delay", time.Microsecond, 0, 2*time.Second, func(r *Refclock) *time.Duration { return &r.Delay }),
+	span("precision", 0, 0, time.Second, func(r *Refclock) *time.Duration { return &r.Precision }),
+	number("stratum", 0, 0, 14, func(r *Refclock) *uint8 { return &r.Stratum }),
+	number("min_samples", 1, 1, 64, func(r *Refclock) *int { return &r.MinReadings }),
+	value("lock", refidKind, "", func(r *Refclock) *string { return &r.Lock }),
+	choice("edge", EdgeAssert, []PulseEdge{EdgeAssert, EdgeClear}, func(r *Refclock) *PulseEdge { return &r.Edge }),
+	number("rate", 1, 1, 100, func(r *Refclock) *int { return &r.Rate }),
+	toggle("tai", false, func(r *Refclock) *bool { return &r.TAI }),
+	number("baud", 0, 0, 460800, func(r *Refclock) *int { return &r.Baud }),
+	permissionKey("mode", 0o600, func(r *Refclock) *uint32 { return &r.Mode }),
+}
+
+// refclockDrivers are the drivers for which a key has meaning; all, where it does not
+// stand here.
+var refclockDrivers = map[string][]RefclockDriver{ // looked up, never ranged over
+	"unit":   {RefclockSHM, RefclockPPS, RefclockPHC},
+	"device": {RefclockSOCK, RefclockPPS, RefclockPHC, RefclockNMEA},
+	"lock":   {RefclockPPS, RefclockSOCK},
+	"edge":   {RefclockPPS},
+	"rate":   {RefclockPPS},
+	"tai":    {RefclockPHC},
+	"baud":   {RefclockNMEA},
+	"mode":   {RefclockSOCK},
 }
 
 var ntsClientKeys = section[NTSClient]{
@@ -123,10 +148,28 @@ func (s *Source) settle(d *decoder, path string) {
 	}
 	switch {
 	case !fits("min_poll", s.Kind):
+	case s.Kind == RefclockSource:
+		s.settleRefclock(d.given(path+".min_poll"), d.given(path+".max_poll"))
 	case !d.given(path + ".min_poll"):
 		s.MinPoll = min(s.MinPoll, s.MaxPoll)
 	case !d.given(path + ".max_poll"):
 		s.MaxPoll = max(s.MinPoll, s.MaxPoll)
+	}
+}
+
+// settleRefclock: a reference clock costs nobody a packet, so it gives a sample every
+// 2^min_poll seconds, by default 16 s, and never less often.
+func (s *Source) settleRefclock(minGiven, maxGiven bool) {
+	if !minGiven {
+		s.MinPoll = DefaultRefclockPoll
+	}
+	if !maxGiven {
+		s.MaxPoll = s.MinPoll
+	} else if !minGiven {
+		s.MinPoll = min(s.MinPoll, s.MaxPoll)
+	}
+	if r := s.Refclock; r.RefID == "" {
+		r.RefID = strings.ToUpper(string(r.Driver))
 	}
 }
 

@@ -12,6 +12,7 @@ func (d *draft) warn() Warnings {
 	d.warnFile()
 	d.warnNumber()
 	d.warnOperator()
+	d.warnReceiver()
 	d.warnSmear()
 	for i := range d.config.Sources {
 		d.warnSource(sourcePath(i), &d.config.Sources[i])
@@ -90,6 +91,23 @@ func (d *draft) warnOperator() {
 	}
 	if names > 1 || names == 1 && d.config.Sources[0].Kind == Pool {
 		d.warning("sources", "all sources are of %s: its mistakes are not outvoted; add sources of others", operator)
+	}
+}
+
+// warnReceiver warns where one receiver has two votes: gpsd writes the same samples to
+// its shared memory and to the socket of chrony's protocol.
+func (d *draft) warnReceiver() {
+	shm := -1
+	for i := range d.config.Sources {
+		if s := &d.config.Sources[i]; s.Kind == RefclockSource && !s.NoSelect && s.Refclock.Driver == RefclockSHM {
+			shm = i
+		}
+	}
+	for i := range d.config.Sources {
+		s := &d.config.Sources[i]
+		if shm >= 0 && s.Kind == RefclockSource && !s.NoSelect && s.Refclock.Driver == RefclockSOCK && s.Refclock.Lock == "" {
+			d.warning(sourcePath(i), "gpsd sends the same samples here and to the shared memory of %s, so that one receiver has two votes; keep one of them", sourcePath(shm))
+		}
 	}
 }
 
