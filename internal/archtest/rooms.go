@@ -30,6 +30,7 @@ var Rooms = map[string]Room{
 	"internal/siv":      {Layer: 0, Pure: true},
 	"internal/nts":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "siv"}},
 	"internal/leapfile": {Layer: 0, Pure: true, Beside: []string{"ntptime"}},
+	"internal/smear":    {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
 	"internal/config":   {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "model", "mac"}, OS: "load.go"},
 
 	// L1: the core
