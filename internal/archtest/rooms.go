@@ -25,7 +25,7 @@ var Rooms = map[string]Room{
 	// L0: leafs
 	"internal/ntptime":  {Layer: 0, Pure: true},
 	"internal/wire":     {Layer: 0, Pure: true, Beside: []string{"ntptime"}},
-	"internal/model":    {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
+	"internal/model":    {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "smear"}},
 	"internal/mac":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
 	"internal/siv":      {Layer: 0, Pure: true},
 	"internal/nts":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "siv"}},

@@ -15,6 +15,7 @@ func (d *draft) check() {
 		d.checkSource(sourcePath(i), &d.config.Sources[i])
 	}
 	d.checkDoubledSources()
+	d.checkSmear()
 	d.checkServer()
 	d.checkSymmetric()
 	d.checkListeners()
@@ -244,6 +245,22 @@ func (d *draft) checkSender(path string, key uint32, unauthenticated bool) {
 	}
 }
 
+// checkSmear: smeared time is served by the leap mode smear alone.
+func (d *draft) checkSmear() {
+	c := d.config
+	if c.Clock.Leap.Mode == LeapSmear {
+		return
+	}
+	if d.given("clock.leap.smear") {
+		d.report("clock.leap.smear", "has no meaning without clock.leap.mode: smear; write the mode, or leave it out")
+	}
+	for i := range c.server().Listen {
+		if path := fmt.Sprintf("server.listen[%d].smear", i); c.Server.Listen[i].Smear && d.given(path) {
+			d.report(path, "serves smeared time, and clock.leap.mode is %s; write clock: {leap: {mode: smear}}", c.Clock.Leap.Mode)
+		}
+	}
+}
+
 // checkListen finds addresses that cannot all be listened at: one that stands there twice or
 // is among those of another, and one that means nothing without its interface.
 func (d *draft) checkListen(path string, list []ListenAddress) {
@@ -256,7 +273,7 @@ func (d *draft) checkListen(path string, list []ListenAddress) {
 			}
 			first := d.nearest(fmt.Sprintf("%s[%d]", path, j))
 			switch {
-			case address == other:
+			case address.Addr == other.Addr:
 				d.report(one, "%s stands in line %d already; keep one", address, first.Line)
 			case other.everywhere():
 				d.report(one, "%s is among the addresses of %s in line %d; keep one of them", address, other, first.Line)

@@ -223,6 +223,8 @@ type Server struct {
 type ListenAddress struct {
 	Addr netip.Addr
 	Port uint16
+	// Smear has the time served there smeared round leap seconds; server.listen alone.
+	Smear bool
 }
 
 // String gives the address as net.Listen takes it: ":123", "[::1]:123".
@@ -369,8 +371,24 @@ const (
 
 // Leap says where leap seconds are known from, and how they are taken.
 type Leap struct {
-	File string // leap-seconds.list; empty: the majority of the sources alone
-	Mode LeapMode
+	File  string // leap-seconds.list; empty: the majority of the sources alone
+	Mode  LeapMode
+	Smear Smear // with LeapSmear
+}
+
+// SmearShape is how a leap second is spread.
+type SmearShape string
+
+// The shapes.
+const (
+	SmearLinear SmearShape = "linear"
+	SmearCosine SmearShape = "cosine"
+)
+
+// Smear spreads a leap second in what is served.
+type Smear struct {
+	Window time.Duration // centred on the leap second
+	Shape  SmearShape
 }
 
 // Selection bounds which sources may set the clock.

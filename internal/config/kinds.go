@@ -112,6 +112,51 @@ func parseRefID(text string) (string, error) {
 	return text, nil
 }
 
+// listenKeys are those of an entry of server.listen that is a section.
+var listenKeys = section[ListenAddress]{
+	value("address", listenKind, "", func(l *ListenAddress) *ListenAddress { return l }).required(),
+	toggle("smear", false, func(l *ListenAddress) *bool { return &l.Smear }),
+}
+
+// listenKey is the list of addresses to serve at; an entry is an address, or a section
+// that says besides whether smeared time is served there.
+var listenKey = func() field[Server] {
+	f := list("listen", listenKind, `":123"`, func(s *Server) *[]ListenAddress { return &s.Listen })
+	f.info.Type = "list of address:port or section"
+	f.inner = func() []KeyInfo { return prefixed("[].", listenKeys.keys("")) }
+	f.decode = func(d *decoder, at place, s *Server) {
+		s.Listen = nil
+		for _, row := range d.sequence(at, `[":123"]`) {
+			var l ListenAddress
+			switch {
+			case row.node == nil:
+			case row.node.Kind == yaml.MappingNode:
+				if listenKeys.decode(d, row, &l); !d.given(row.path + ".address") {
+					d.reportAt(row.node, row.path, `has no address; write {address: ":123"}`)
+				}
+			default:
+				listenKind.read(d, row, &l)
+			}
+			s.Listen = append(s.Listen, l) // also a faulty one: its index is that of its place
+		}
+		d.refuseEmpty(at, `":123"`)
+	}
+	return f
+}()
+
+// settleSmear: where smearing is on, every address serves smeared time that does not say
+// otherwise.
+func (c *Config) settleSmear(d *decoder) {
+	if c.Server == nil || c.Clock.Leap.Mode != LeapSmear {
+		return
+	}
+	for i := range c.Server.Listen {
+		if l := &c.Server.Listen[i]; !d.given("server.listen[" + strconv.Itoa(i) + "].smear") {
+			l.Smear = true
+		}
+	}
+}
+
 // required says in the schema that the key has no default; a check reports its lack.
 func (f field[T]) required() field[T] {
 	f.info.Default = "required"

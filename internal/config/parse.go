@@ -56,6 +56,7 @@ func decodeConfig(d *decoder, root *yaml.Node) *draft {
 		configKeys.decode(d, at, c)
 	}
 	c.settleClock(d)
+	c.settleSmear(d)
 	c.startPathsAt(filepath.Dir(d.file))
 	if c.Server != nil {
 		c.Server.ListenGiven = d.given("server.listen")

@@ -38,7 +38,7 @@ func TestEmptyFileHasAllDefaults(t *testing.T) {
 			Step:      Step{Threshold: time.Second, Updates: 3},
 			MaxSlew:   83333e-6,
 			Panic:     1000 * time.Second,
-			Leap:      Leap{Mode: LeapKernel},
+			Leap:      Leap{Mode: LeapKernel, Smear: Smear{Window: 24 * time.Hour, Shape: SmearLinear}},
 		},
 		Selection: Selection{MinSources: 1, MaxDistance: 1500 * time.Millisecond},
 		Control:   Control{Socket: "/run/timeball/timeball.sock", Mode: 0o660},

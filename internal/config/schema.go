@@ -23,7 +23,7 @@ var configKeys = section[Config]{
 }
 
 var serverKeys = section[Server]{
-	list("listen", listenKind, `":123"`, func(s *Server) *[]ListenAddress { return &s.Listen }),
+	listenKey,
 	number("workers", 0, 0, 256, func(s *Server) *int { return &s.Workers }),
 	group("access", accessKeys, func(s *Server) *Access { return &s.Access }),
 	optional("rate_limit", rateLimitKeys, func(s *Server) **RateLimit { return &s.RateLimit }),
@@ -150,6 +150,12 @@ var stepKeys = section[Step]{
 var leapKeys = section[Leap]{
 	value("file", fileKind, "", func(l *Leap) *string { return &l.File }),
 	choice("mode", LeapKernel, []LeapMode{LeapKernel, LeapStep, LeapSlew, LeapSmear, LeapIgnore}, func(l *Leap) *LeapMode { return &l.Mode }),
+	group("smear", smearKeys, func(l *Leap) *Smear { return &l.Smear }),
+}
+
+var smearKeys = section[Smear]{
+	span("window", 24*time.Hour, time.Minute, 48*time.Hour, func(s *Smear) *time.Duration { return &s.Window }),
+	choice("shape", SmearLinear, []SmearShape{SmearLinear, SmearCosine}, func(s *Smear) *SmearShape { return &s.Shape }),
 }
 
 var selectionKeys = section[Selection]{

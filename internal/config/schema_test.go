@@ -163,7 +163,7 @@ func TestPresetsParse(t *testing.T) {
 	if n := c.Server.NTS; !slices.Equal(n.Listen, []ListenAddress{{Port: NTSPort}}) || n.Rotate != 24*time.Hour {
 		t.Errorf("got NTS %+v, want the defaults", n)
 	}
-	if want := (ListenAddress{netip.MustParseAddr("127.0.0.1"), 9123}); c.Metrics.Listen != want {
+	if want := (ListenAddress{Addr: netip.MustParseAddr("127.0.0.1"), Port: 9123}); c.Metrics.Listen != want {
 		t.Errorf("got metrics at %v, want %v", c.Metrics.Listen, want)
 	}
 }

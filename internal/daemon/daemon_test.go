@@ -236,9 +236,9 @@ func TestTheDefaultControlSocketMayBeMissing(t *testing.T) {
 func TestWhatIsNotBuiltIsRefused(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "x")
-	cfg := settings(t, "clock: {driver: virtual, leap: {mode: smear}}\ncontrol: {socket: "+path+"}")
-	if _, err := New(cfg, Options{}); err == nil || !strings.Contains(err.Error(), "smear") {
-		t.Errorf("got %v, want that the smear is named", err)
+	cfg := settings(t, "clock: {driver: virtual}\nsources: [{server: 192.0.2.1, nts: true}]\ncontrol: {socket: "+path+"}")
+	if _, err := New(cfg, Options{}); err == nil || !strings.Contains(err.Error(), "NTS") {
+		t.Errorf("got %v, want that NTS is named", err)
 	}
 }
 

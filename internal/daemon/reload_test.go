@@ -66,7 +66,6 @@ func TestABadReloadChangesNothing(t *testing.T) {
 		{"an unknown key", "sauces: []", "sauces"},
 		{"a foreign address", "server: {listen: [\"192.0.2.1:0\"]}\n" + quiet, "192.0.2.1"},
 		{"metrics at a foreign address", localServer + quiet + "metrics: {listen: \"192.0.2.1:0\"}", "metrics.listen"},
-		{"a leap second smear, which is not built", "clock: {leap: {mode: smear}}", "clock.leap"},
 	} {
 		f.reload(test.text)
 		if got := f.d.reloads.problem(); !strings.Contains(got, test.want) {

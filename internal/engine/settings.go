@@ -11,6 +11,7 @@ import (
 	"timeball/internal/mac"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
+	"timeball/internal/smear"
 	"timeball/internal/system"
 )
 
@@ -107,7 +108,11 @@ func WantsLeapFile(cfg *config.Config) string {
 }
 
 func leap(cfg *config.Config, list *leapfile.List) system.LeapConfig {
-	c := system.LeapConfig{Mode: leapModes[cfg.Clock.Leap.Mode]}
+	spread := cfg.Clock.Leap.Smear
+	c := system.LeapConfig{Mode: leapModes[cfg.Clock.Leap.Mode], Window: spread.Window}
+	if spread.Shape == config.SmearCosine {
+		c.Shape = smear.Cosine
+	}
 	if list == nil || WantsLeapFile(cfg) == "" {
 		return c
 	}
@@ -123,6 +128,7 @@ var leapModes = map[config.LeapMode]system.LeapMode{
 	config.LeapStep:   system.LeapStep,
 	config.LeapSlew:   system.LeapSlew,
 	config.LeapIgnore: system.LeapIgnore,
+	config.LeapSmear:  system.LeapSmear,
 }
 
 // Policy says how requests are answered, running for so long since the start. Without a

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"timeball/internal/ntptime"
+	"timeball/internal/smear"
 	"timeball/internal/wire"
 )
 
@@ -164,6 +165,8 @@ type Snapshot struct {
 	PanicOffset    time.Duration // ≠ 0 in state panic: the correction refused
 	TAI            int
 	LeapPending    ntptime.Wall // when the armed leap second happens, 0 = none
+	Smear          smear.Smear  // what is smeared now for those who are served smeared time; its Leap 0: nothing
+	SmearAfter     bool         // Smear's leap second has happened by At
 	Serves         bool         // others may set their clocks by ours: we answer, have peers, or send broadcasts
 	Sources        []SourceReport
 }

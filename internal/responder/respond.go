@@ -56,6 +56,7 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 	case len(dst) < wire.HeaderSize+len(rx.Data)-len(s.packet.Signed): // header, and a trailer as long as the request's
 		return 0, Verdict{What: Ignored, Why: WhySpace}
 	}
+	s.smeared = env.smearing()
 	s.prepare(mode, rx, env.Snapshot)
 	if admission == kissed {
 		s.kiss(env.Policy.Limit)
@@ -161,7 +162,8 @@ func (s *Shard) unsigned(require Require) Verdict {
 // Figure 31). Root dispersion has grown since the snapshot (§12: PHI).
 func (s *Shard) prepare(mode wire.Mode, rx *model.Received, snapshot *model.Snapshot) {
 	request := &s.packet.Header
-	receive := s.uniqueReceive(rx.At.Wall.Timestamp())
+	wall, _ := smeared(rx.At, s.smeared)
+	receive := s.uniqueReceive(wall.Timestamp())
 	age := max(rx.At.Raw.Sub(snapshot.At.Raw), 0)
 	s.header = wire.Header{
 		Leap: wire.LeapUnknown, Version: request.Version, Mode: mode, Stratum: wire.StratumKiss,
@@ -174,6 +176,9 @@ func (s *Shard) prepare(mode wire.Mode, rx *model.Received, snapshot *model.Snap
 	}
 	if snapshot.Synchronized && snapshot.Stratum < wire.MaxStratum {
 		s.header.Leap, s.header.Stratum, s.header.ReferenceID = snapshot.Leap, snapshot.Stratum, snapshot.ReferenceID
+	}
+	if s.smeared != nil {
+		s.prepareSmeared(rx.At, s.smeared)
 	}
 }
 
@@ -254,7 +259,9 @@ func asksInterleaved(request *wire.Header) bool {
 // scale, by way of the oscillator, which nobody steps.
 func (s *Shard) transmitTime(dst []byte, rx *model.Received, env *Env) ntptime.Timestamp {
 	now := env.Now()
-	if now.Wall < rx.At.Wall {
+	received, _ := smeared(rx.At, s.smeared)
+	now.Wall, _ = smeared(now, s.smeared)
+	if now.Wall < received {
 		spent := max(now.Raw.Sub(rx.At.Raw), 0)
 		receive := now.Wall.Add(-spent)
 		s.header.Receive = receive.Timestamp()

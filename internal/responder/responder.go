@@ -51,6 +51,7 @@ type Env struct {
 	Snapshot *model.Snapshot // nil: there is none yet, and no answer
 	Policy   *Policy
 	Now      func() ntptime.Instant // reads the disciplined clock; cheap
+	Smeared  bool                   // this socket serves smeared time (see Snapshot.Smear)
 	// Lead is added to the transmit timestamp: the time that will pass, by recent
 	// measurement, before the reply really leaves. Not negative.
 	Lead time.Duration
@@ -77,7 +78,8 @@ type Shard struct {
 	latest  ntptime.Timestamp // receive timestamp last given out
 	pending [pendingStamps]slot
 	stampID uint32
-	fetched uint64 // means nothing: what Expect read ends here
+	smeared *model.Snapshot // by which the last reply was smeared, nil: it was not
+	fetched uint64          // means nothing: what Expect read ends here
 }
 
 // NewShard makes a shard.
@@ -131,6 +133,7 @@ func (s *Shard) Transmitted(id uint32, at ntptime.Instant) {
 		return
 	}
 	if s.stamps != nil {
+		at.Wall, _ = smeared(at, s.smeared)
 		s.stamps.sent(s.pending[id%pendingStamps], at.Timestamp())
 	}
 }

@@ -88,8 +88,6 @@ func ReferenceID(offset time.Duration) wire.ReferenceID {
 // it as long as smoothtime is configured and the time is not that of the clock.
 const chronySmoothed wire.ReferenceID = 127<<24 | 127<<16 | 1<<8 | 255
 
-// Tells reports whether a server of a stratum above 1 says by its reference id that its
-// time is smeared.
-func Tells(id wire.ReferenceID, stratum uint8) bool {
-	return stratum > wire.StratumPrimary && stratum < wire.MaxStratum && (id>>24 == referenceNet || id == chronySmoothed)
-}
+// Tells reports whether a server says by its reference id that its time is smeared. No
+// reference clock has a name that begins so.
+func Tells(id wire.ReferenceID) bool { return id>>24 == referenceNet || id == chronySmoothed }

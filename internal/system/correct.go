@@ -284,7 +284,7 @@ func (s *System) tellKernel(now ntptime.Instant, out *Output) {
 
 // kernelLeap is what the kernel is armed with: nothing, unless it does the leap.
 func (s *System) kernelLeap(now ntptime.Instant) wire.Leap {
-	if s.cfg.Leap.Mode != LeapKernel {
+	if !s.cfg.Leap.Mode.byKernel() {
 		return wire.LeapNone
 	}
 	return s.leap.armed(now.Wall)

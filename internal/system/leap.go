@@ -7,6 +7,7 @@ import (
 	"timeball/internal/filter"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/smear"
 	"timeball/internal/wire"
 )
 
@@ -19,7 +20,11 @@ const (
 	LeapStep                   // we step the clock at that moment
 	LeapSlew                   // we slew it afterwards
 	LeapIgnore                 // nothing: the sources' second is found like any other error
+	LeapSmear                  // as LeapKernel for our own clock; what is served is smeared
 )
+
+// byKernel reports whether the kernel makes the leap second.
+func (m LeapMode) byKernel() bool { return m == LeapKernel || m == LeapSmear }
 
 // LeapEntry is a row of the leap-second list: TAI−UTC from a moment on.
 type LeapEntry struct {
@@ -34,6 +39,9 @@ type LeapConfig struct {
 	// Expires is until when the table tells of every leap second there is; 0: it does
 	// not say, and the sources are asked where it has no entry.
 	Expires ntptime.Wall
+	// Window and Shape say how LeapSmear spreads it.
+	Window time.Duration
+	Shape  smear.Shape
 }
 
 // leapState is the leap second to come.
@@ -104,7 +112,7 @@ func (s *System) leapVote(now ntptime.Instant, out *Output) {
 	s.leapSchedule(now)
 	if armed := s.leap.armed(now.Wall); armed != s.leap.told {
 		s.leap.told = armed
-		if s.cfg.Leap.Mode == LeapKernel {
+		if s.cfg.Leap.Mode.byKernel() {
 			s.tellKernel(now, out)
 		}
 		out.Changed = true
@@ -184,7 +192,7 @@ func (s *System) leapTimer(now ntptime.Instant, out *Output) {
 		return
 	}
 	s.origin -= int64(by)
-	if s.cfg.Leap.Mode == LeapKernel {
+	if s.cfg.Leap.Mode.byKernel() {
 		return
 	}
 	r, e := discipline.Residual{Offset: -by.Seconds(), Frequency: s.discipline.Frequency()}, filter.Estimate{}
@@ -192,4 +200,29 @@ func (s *System) leapTimer(now ntptime.Instant, out *Output) {
 		r, e = s.residualFor(now)
 	}
 	s.carryOut(now, s.discipline.Leap(now, r, by, s.cfg.Leap.Mode == LeapStep), e, out)
+}
+
+// smear is the leap second that is smeared at now, and whether it has happened. After it
+// the list tells of it, too: we may have been started since.
+func (s *System) smear(now ntptime.Wall) (sm smear.Smear, after bool) {
+	if s.cfg.Leap.Mode != LeapSmear {
+		return sm, false
+	}
+	sm = smear.Smear{Leap: s.leap.at, Delete: s.leap.sign < 0, Window: s.cfg.Leap.Window, Shape: s.cfg.Leap.Shape}
+	if sm.Active(now) {
+		return sm, false
+	}
+	if sm.Leap = s.leap.done; sm.Active(now) {
+		return sm, true
+	}
+	table := s.cfg.Leap.Table
+	for i := range table {
+		if i > 0 && table[i].At <= now {
+			sm.Leap, sm.Delete = table[i].At, table[i].TAI < table[i-1].TAI
+			if sm.Active(now) {
+				return sm, true
+			}
+		}
+	}
+	return smear.Smear{}, false
 }

@@ -93,6 +93,7 @@ func (s *System) Snapshot(now ntptime.Instant) *model.Snapshot {
 	if s.local.active {
 		s.localSnapshot(now, n)
 	}
+	n.Smear, n.SmearAfter = s.smear(now.Wall)
 	n.Sources = s.reports(now)
 	return n
 }
