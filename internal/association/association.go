@@ -82,7 +82,7 @@ type Config struct {
 	// era of a stamp is resolved against it while our clock reads less.
 	PivotFloor ntptime.Wall
 	// LastTransmit is the newest mode 5 stamp that was ever believed from this server
-	// (see Association.LastTransmit): older ones are replays. 0: none is known.
+	// (see model.SourceStatus): older ones are replays. 0: none is known.
 	LastTransmit ntptime.Timestamp
 }
 

@@ -125,7 +125,7 @@ func TestThreat20_LastTransmitOutlivesTheAssociation(t *testing.T) {
 	w, server, client := broadcasting(t, key)
 	server.serves = false
 	w.run(5 * time.Minute)
-	client.listens.LastTransmit = client.assocs[0].LastTransmit()
+	client.listens.LastTransmit = client.assocs[0].Status().LastTransmit
 	if client.listens.LastTransmit == 0 {
 		t.Fatal("no stamp is remembered")
 	}
@@ -137,8 +137,14 @@ func TestThreat20_LastTransmitOutlivesTheAssociation(t *testing.T) {
 	if len(client.samples) != 0 {
 		t.Errorf("%d of yesterday's broadcasts were believed", len(client.samples))
 	}
-	if got := (&Association{cfg: Config{}, listener: listener{newest: 5}}).LastTransmit(); got != 0 {
-		t.Errorf("a stamp that no key vouches for is handed on: %v", got)
+}
+
+// TestThreat20_NoKeyNoLastTransmit: anybody could have sent it, from the far future too.
+func TestThreat20_NoKeyNoLastTransmit(t *testing.T) {
+	w, _, client := broadcasting(t, nil)
+	w.run(5 * time.Minute)
+	if got := client.assocs[0].Status(); got.Accepted == 0 || got.LastTransmit != 0 {
+		t.Errorf("got %v handed on after %d broadcasts that no key vouches for, want 0", got.LastTransmit, got.Accepted)
 	}
 }
 

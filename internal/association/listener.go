@@ -78,16 +78,6 @@ func (l *listener) deadline(a *Association) ntptime.Raw {
 	return min(l.waiting, l.volley.next)
 }
 
-// LastTransmit is the newest mode 5 transmit stamp believed on the word of a key, 0 if
-// none: whoever makes another association with the same server gives it on, so that
-// no older packet is believed there.
-func (a *Association) LastTransmit() ntptime.Timestamp {
-	if a.cfg.Key == nil {
-		return 0 // anybody could have sent it, from the far future too
-	}
-	return a.listener.newest
-}
-
 // listen does what is due: the next exchange of the volley, its end, or a broadcast
 // that did not come.
 func (a *Association) listen(now ntptime.Instant, out *Output) {
@@ -202,6 +192,9 @@ func (a *Association) follow(rx *model.Received, p *wire.Packet, out *Output) {
 	a.expect(rx, p)
 	l.line = line{valid: true, at: rx.At.Raw, value: a.lineOf(p, rx.At), error: l.uncertain}
 	l.newest, l.arrival = p.Transmit, arrived{rx.At, rx.Stamp}
+	if a.cfg.Key != nil {
+		a.status.LastTransmit = l.newest
+	}
 	l.silent, l.strange = 0, 0
 	a.status.Unanswered = 0
 	a.status.Accepted++

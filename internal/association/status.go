@@ -23,7 +23,7 @@ func (a *Association) initStatus() {
 		Dynamic: a.cfg.Dynamic, Broadcast: a.cfg.Kind == KindBroadcastClient, Version: a.cfg.Version, Interface: a.cfg.Interface}
 	a.status.Server = model.ServerState{Leap: wire.LeapUnknown, Stratum: wire.MaxStratum}
 	if a.cfg.Key != nil {
-		a.status.KeyID = a.cfg.Key.ID()
+		a.status.KeyID, a.status.LastTransmit = a.cfg.Key.ID(), a.cfg.LastTransmit
 	}
 	a.status.Interval = a.cfg.MinPoll.Duration()
 	a.status.Poll = a.cfg.MinPoll

@@ -22,7 +22,6 @@ import (
 	"timeball/internal/ntptime"
 	"timeball/internal/resolve"
 	"timeball/internal/responder"
-	"timeball/internal/system"
 )
 
 // stopIn bounds an orderly stop.
@@ -158,7 +157,6 @@ func (d *Daemon) openClock(cfg *config.Config) error {
 
 func (d *Daemon) newSystemLoop(cfg *config.Config) {
 	d.system = &systemLoop{
-		core:     system.New(engine.System(cfg, d.host()), d.clock.Now()),
 		clock:    d.clock,
 		inbox:    make(chan systemMessage, 256),
 		snapshot: &d.snapshot,
@@ -166,7 +164,7 @@ func (d *Daemon) newSystemLoop(cfg *config.Config) {
 		onEvent:  d.logSystemEvent,
 		gate:     d.state,
 	}
-	d.system.publish()
+	d.system.process = engine.NewSystemProcess(engine.System(cfg, d.host()), d.system, d.clock.Now())
 }
 
 // Run works until ctx ends or a part fails, and then stops in order: no more

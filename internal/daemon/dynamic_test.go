@@ -9,7 +9,6 @@ import (
 	"timeball/internal/association"
 	"timeball/internal/clock"
 	"timeball/internal/mac"
-	"timeball/internal/model"
 	"timeball/internal/wire"
 )
 
@@ -30,13 +29,7 @@ func testKey(t testing.TB, id uint32, secret string) *mac.Key {
 
 // dynamics counts the associations mobilized by operation.
 func (w *world) dynamics(kind association.Kind) (count int) {
-	w.look(func(g *registry) {
-		for _, r := range g.dynamic {
-			if r.kind == kind {
-				count++
-			}
-		}
-	})
+	w.look(func(g *registry) { count = g.set.Count(kind) })
 	return count
 }
 
@@ -194,8 +187,12 @@ func TestABroadcastIsFollowed(t *testing.T) {
 	sender, client := broadcastPair(t, "key: 10", "key: 10")
 	until(t, "the client synchronized", client.synchronized)
 	sender.look(func(g *registry) {
-		status := g.senders[0].latest.Load()
-		if status == nil || status.Interface != "lo" || status.Sent == 0 {
+		states := g.senderStates()
+		if len(states) == 0 {
+			t.Fatal("the sender has no state")
+		}
+		status := states[0]
+		if status.Interface != "lo" || status.Sent == 0 {
 			t.Errorf("sender: got %+v, want packets sent by lo", status)
 		}
 	})
@@ -218,31 +215,13 @@ func TestABroadcastOfAnotherKeyIsNot(t *testing.T) {
 	}
 }
 
-// Threats 20: what an ended association believed last is remembered.
-func TestTheNewestStampOutlivesTheAssociation(t *testing.T) {
-	l := newListenEntry(settings(t, "sources: [{broadcast_client: {interface: lo}, unauthenticated: true}]").Sources[0])
-	r := member(netip.MustParseAddr("192.0.2.1"))
-	r.lastTransmit.Store(42)
-	l.remember(r)
-	if got := l.newest[r.remote]; got != 42 {
-		t.Errorf("got %d, want 42", got)
-	}
-	for i := range maxRemembered + 10 {
-		m := member(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}))
-		l.remember(m)
-	}
-	if got := len(l.newest); got > maxRemembered {
-		t.Errorf("remembered: got %d, want at most %d", got, maxRemembered)
-	}
-}
-
 func TestAMissingInterfaceIsSaidOnce(t *testing.T) {
 	w := start(t, "sources: [{multicast_client: {group: 224.0.1.1, interface: nowhere0}, unauthenticated: true}]\nserver: {listen: [\"127.0.0.1:0\"], silent_start: 0s}\n")
 	until(t, "some turns", func() bool {
 		turns := 0
 		w.look(func(g *registry) {
 			for range 5 {
-				g.tendListens()
+				g.joinGroups()
 			}
 			turns++
 		})
@@ -267,34 +246,8 @@ func TestASenderWaitsForItsInterface(t *testing.T) {
 }
 
 func (w *world) senderRunner() (r *runner) {
-	w.look(func(g *registry) { r = g.senders[0] })
+	w.look(func(g *registry) { r = g.runners[g.set.Senders()[0].ID()] })
 	return r
 }
 
 var _ clock.Clock = (*clock.Virtual)(nil)
-
-// Threats 20: beside a server that answers, one that does not is not listened to again.
-func TestASilentServerBesideOneThatAnswersIsShutOut(t *testing.T) {
-	l := newListenEntry(settings(t, "sources: [{broadcast_client: {interface: lo}, unauthenticated: true}]").Sources[0])
-	silent, answering := member(netip.MustParseAddr("192.0.2.1")), member(netip.MustParseAddr("192.0.2.2"))
-	silent.clock = clock.NewVirtual(clock.VirtualConfig{})
-	silent.latest.Store(&model.SourceStatus{Gone: true})
-	if l.remember(silent); len(l.silent) != 0 {
-		t.Error("a silent server that is alone was shut out")
-	}
-	answering.latest.Store(&model.SourceStatus{Calibrated: true})
-	l.active[answering.remote] = answering
-	if !l.answered() {
-		t.Error("the line has a server that answers, and does not know")
-	}
-	l.remember(silent)
-	if until := l.silent[silent.remote]; until <= silent.clock.Now().Raw {
-		t.Errorf("got %v, want a time to come", until)
-	}
-	for i := range maxRemembered + 10 {
-		l.silence(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}), 123), silent.clock.Now().Raw)
-	}
-	if got := len(l.silent); got > maxRemembered {
-		t.Errorf("shut out: got %d, want at most %d", got, maxRemembered)
-	}
-}

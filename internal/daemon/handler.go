@@ -9,6 +9,7 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/model"
 	"timeball/internal/netio"
 	"timeball/internal/ntptime"
@@ -109,7 +110,7 @@ func (p *portSet) newHandler(shard *atomic.Pointer[responder.Shard]) *handler {
 func (h *handler) Handle(rx *model.Received, reply []byte) int {
 	h.env.Snapshot, h.env.Policy = h.snapshot.Load(), h.policy.Load()
 	h.verdict = responder.Verdict{}
-	if forAssociation(rx.Data) {
+	if engine.ForAssociation(rx.Data) {
 		h.shard.Load().Pass(rx)
 		h.pass(rx)
 		return 0
@@ -127,19 +128,6 @@ func (h *handler) Handle(rx *model.Received, reply []byte) int {
 
 // Expect has the shard look at what it knows of the senders of a batch.
 func (h *handler) Expect(remotes []netip.AddrPort) { h.shard.Load().Expect(remotes) }
-
-// forAssociation reports whether a packet's mode is one that associations take from
-// the port: 1, 2, 4 and 5, in versions that have a mode.
-func forAssociation(data []byte) bool {
-	if len(data) == 0 || data[0]>>3&7 < 2 {
-		return false
-	}
-	switch data[0] & 7 {
-	case 1, 2, 4, 5:
-		return true
-	}
-	return false
-}
 
 // pass gives a copy to the registry, if it has room. In a flood it has none, and the
 // copy would be garbage: it is not made then. Several sockets may find the last place at

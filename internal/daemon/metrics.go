@@ -126,10 +126,8 @@ func (d *Daemon) broadcastsSent() uint64 {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	err := d.registry.ask(ctx, func(g *registry) {
-		for _, r := range g.senders {
-			if status := r.latest.Load(); status != nil {
-				sum += status.Sent
-			}
+		for _, status := range g.senderStates() {
+			sum += status.Sent
 		}
 	})
 	if err != nil {

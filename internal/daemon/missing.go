@@ -250,7 +250,7 @@ func (d *Daemon) openMissingMetrics(cfg *config.Config) {
 func (g *registry) lookAtAddresses() {
 	g.d.openMissingMetrics(g.config)
 	if g.d.ports.lookAgain(g.config) {
-		g.tendListens()
+		g.joinGroups()
 		g.setTTLs()
 	}
 }

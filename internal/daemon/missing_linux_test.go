@@ -49,7 +49,7 @@ func ip(t *testing.T, command string) {
 // slow is a pace at which nothing but the interface monitor can be the reason of a change.
 func slow(t *testing.T) {
 	was := hurried
-	hurried.tend = time.Hour
+	hurried.Tend = time.Hour
 	t.Cleanup(func() { hurried = was })
 }
 

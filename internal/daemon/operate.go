@@ -4,21 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"strconv"
 	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
-	"timeball/internal/association"
-	"timeball/internal/config"
 	"timeball/internal/control"
+	"timeball/internal/engine"
 	"timeball/internal/ntptime"
 )
 
 // order is an operator's wish, carried out on the goroutine of an association.
-type order func(a *association.Association, now ntptime.Instant, out *association.Output)
+type order func(p *engine.PeerProcess, now ntptime.Instant)
 
 // orderQueue is how many orders wait for one association.
 const orderQueue = 4
@@ -43,34 +40,27 @@ func (d *Daemon) obey(ctx context.Context, r control.Request) (answer any, err e
 		}
 		return d.Reload(ctx)
 	case control.CommandOffline:
-		return d.changeSources(ctx, r, func(g *registry, t target) bool { return g.setOnline(t, false) })
+		return d.changeSources(ctx, r, func(g *registry, t engine.Target) bool { return g.setOnline(t, false) })
 	case control.CommandOnline:
-		return d.changeSources(ctx, r, func(g *registry, t target) bool { return g.setOnline(t, true) })
+		return d.changeSources(ctx, r, func(g *registry, t engine.Target) bool { return g.setOnline(t, true) })
 	case control.CommandBurst:
-		return d.changeSources(ctx, r, func(_ *registry, t target) bool { return t.burst() })
+		return d.changeSources(ctx, r, func(g *registry, t engine.Target) bool { return g.burst(t) })
 	case control.CommandStep:
 		return d.stepNow(ctx)
 	}
 	return nil, fmt.Errorf("the daemon knows no request %q; is it older than this command?", r.Command)
 }
 
-// target is what a request about sources is about: a whole line of `sources:`, or one of
-// its members.
-type target struct {
-	entry  *entry
-	member *runner // nil: the whole entry
-}
-
 // changeSources does something to one source, or to all that are asked for the time, and
 // names those to which it was done.
-func (d *Daemon) changeSources(ctx context.Context, r control.Request, change func(*registry, target) bool) (any, error) {
+func (d *Daemon) changeSources(ctx context.Context, r control.Request, change func(*registry, engine.Target) bool) (any, error) {
 	done := control.Changed{Command: r.Command, Sources: []string{}}
 	found := 0
 	err := d.registry.ask(ctx, func(g *registry) {
-		for _, t := range g.targets(r.Source) {
+		for _, t := range g.set.Targets(r.Source) {
 			found++
 			if change(g, t) {
-				done.Sources = append(done.Sources, t.name())
+				done.Sources = append(done.Sources, targetName(t))
 			}
 		}
 	})
@@ -85,75 +75,41 @@ func (d *Daemon) changeSources(ctx context.Context, r control.Request, change fu
 	return done, nil
 }
 
-// targets finds what a name, an address or an id stands for; "" is every entry.
-func (g *registry) targets(name string) (list []target) {
-	for _, e := range g.entries {
-		if name == "" || name == e.source.Name() || name == e.source.Host {
-			list = append(list, target{entry: e})
-			continue
-		}
-		for _, m := range e.members {
-			if m.called(name) {
-				list = append(list, target{e, m})
-			}
-		}
+// targetName is what the answer calls a target.
+func targetName(t engine.Target) string {
+	if t.Whole {
+		return t.Name
 	}
-	return list
+	return nameWithAddress(t.Name, t.Members[0].Config.Remote)
 }
 
-// called says whether a member goes by an address, with or without port, or an id.
-func (r *runner) called(name string) bool {
-	if name == r.remote.String() || name == strconv.Itoa(int(r.id)) {
-		return true
+// setOnline lets a source be asked, or not.
+func (g *registry) setOnline(t engine.Target, online bool) bool {
+	changed := !t.Whole || g.set.SetOnline(t, online)
+	for _, a := range t.Members {
+		changed = g.order(a, func(p *engine.PeerProcess, now ntptime.Instant) { p.SetOnline(online, now) }) && changed
 	}
-	addr, err := netip.ParseAddr(name)
-	return err == nil && addr.Unmap() == r.remote.Addr().Unmap()
-}
-
-func (t target) name() string {
-	if t.member != nil {
-		return nameWithAddress(t.member.name, t.member.remote)
-	}
-	return t.entry.source.Name()
-}
-
-// members are the associations that a target means.
-func (t target) members() []*runner {
-	if t.member != nil {
-		return []*runner{t.member}
-	}
-	return t.entry.members
-}
-
-// setOnline lets a source be asked, or not. Of an entry that is offline no name is looked
-// up and no new member begins.
-func (g *registry) setOnline(t target, online bool) bool {
-	changed := t.member != nil
-	if t.member == nil {
-		changed = t.entry.offline == online
-		t.entry.offline = !online
-	}
-	for _, r := range t.members() {
-		changed = offer(r.orders, func(a *association.Association, now ntptime.Instant, out *association.Output) {
-			a.SetOnline(online, now, out)
-		}) && changed
-	}
-	if online && t.member == nil {
-		g.tendEntry(t.entry, g.d.clock.Now().Raw)
-	}
+	g.set.Tend(g.d.clock.Now().Raw, g.d.snapshot.Load(), &g.changes)
+	g.carryOut()
 	return changed
 }
 
 // burst asks for a series of exchanges; only what is asked in mode 3 makes one.
-func (t target) burst() bool {
-	if t.entry.source.Kind == config.Peer || t.entry.offline {
+func (g *registry) burst(t engine.Target) bool {
+	if !t.Bursts {
 		return false
 	}
 	begun := false
-	for _, r := range t.members() {
-		begun = offer(r.orders, func(a *association.Association, now ntptime.Instant, _ *association.Output) { a.Burst(now) }) || begun
+	for _, a := range t.Members {
+		begun = g.order(a, func(p *engine.PeerProcess, now ntptime.Instant) { p.Burst(now) }) || begun
 	}
 	return begun
+}
+
+// order hands an operator's wish to an association, if it has room for it.
+func (g *registry) order(a *engine.Association, o order) bool {
+	r := g.runners[a.ID()]
+	return r != nil && offer(r.orders, o)
 }
 
 // stepNow sets the clock at once by what is left to correct.
@@ -189,13 +145,6 @@ type stepReply struct {
 }
 
 func (m stepRequest) deliver(l *systemLoop, now ntptime.Instant) {
-	by, err := l.core.StepNow(now, &l.out)
-	if err == nil {
-		l.finish() // carried out here, so that the answer is what the clock did
-		l.begin()
-		if text := l.core.ClockRefusal(); text != "" {
-			err = errors.New("the clock refused: " + text)
-		}
-	}
+	by, err := l.process.StepNow(now)
 	m.reply <- stepReply{by, err}
 }

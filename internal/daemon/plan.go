@@ -7,6 +7,7 @@ import (
 
 	"timeball/internal/config"
 	"timeball/internal/control"
+	"timeball/internal/engine"
 )
 
 // planReload reads the configuration again and says what taking it over would do. It
@@ -46,7 +47,7 @@ func (d *Daemon) planReload(old *config.Config) (*config.Config, config.Plan, *c
 // sourceChanges says what becomes of each source: those of the new configuration in its
 // order, and then those that end.
 func sourceChanges(plan *config.Plan, old, next *config.Config) []control.SourceChange {
-	changed := changedKeys(old, next)
+	changed := engine.ChangedKeys(old, next)
 	list := make([]control.SourceChange, 0, len(next.Sources)+len(plan.Stop))
 	ends := slices.Clone(plan.Stop)
 	for j := range next.Sources {

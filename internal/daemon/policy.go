@@ -46,6 +46,7 @@ func (d *Daemon) host() *engine.Host {
 	h := &engine.Host{
 		Precision:      d.clock.Precision(),
 		Addresses:      *d.addresses.Load(),
+		Listening:      d.listening(),
 		Source:         d.boundAddress(),
 		Floor:          d.state.floor,
 		PanicGateOpen:  d.state.open(),
@@ -54,6 +55,14 @@ func (d *Daemon) host() *engine.Host {
 	}
 	h.Frequency, h.FrequencyError = d.state.drift()
 	return h
+}
+
+// listening is where our own NTP port is open, with the numbers really taken.
+func (d *Daemon) listening() []netip.AddrPort {
+	if d.ports == nil {
+		return nil // not yet
+	}
+	return d.ports.addresses()
 }
 
 // loopbackIndex is the index of the loopback interface, 0 if there is none.

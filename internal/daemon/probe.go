@@ -11,7 +11,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"timeball/internal/association"
 	"timeball/internal/clock"
 	"timeball/internal/config"
 	"timeball/internal/engine"
@@ -89,9 +88,8 @@ func Ask(ctx context.Context, q Question, c clock.Clock) (Answer, error) {
 // newAsker makes an association that polls once a second.
 func newAsker(q Question, c clock.Clock, g *group, inbox chan systemMessage) *runner {
 	settings := engine.Probe{Name: q.Name, Remote: q.Remote, Local: q.Local, Version: q.Version, Key: q.Key}
-	return &runner{
+	r := &runner{
 		id: 1, name: q.Name, remote: q.Remote,
-		assoc:    association.New(settings.Association(), c.Now(), cryptoRandom{}),
 		clock:    c,
 		snapshot: new(atomic.Pointer[model.Snapshot]),
 		steering: newSteering(),
@@ -105,6 +103,8 @@ func newAsker(q Question, c clock.Clock, g *group, inbox chan systemMessage) *ru
 		onEvent: func(model.Event) {},
 		onDone:  func(*runner) { g.Stop() },
 	}
+	r.process = engine.NewPeerProcess(settings.Association(), r, c.Now(), cryptoRandom{})
+	return r
 }
 
 // collect takes one message; it reports whether more are to be waited for.
@@ -171,7 +171,7 @@ func (a *Answer) fault(ctx context.Context) error {
 // process select among the answers, without touching any clock.
 func ProbeSources(ctx context.Context, cfg *config.Config, lookup func(context.Context, string) ([]netip.Addr, error)) (*model.Snapshot, []error, error) {
 	c := clock.NewObserve()
-	questions, faults := questionsOf(ctx, cfg, lookup)
+	questions, idle, faults := questionsOf(ctx, cfg, lookup)
 	if len(questions) == 0 {
 		return nil, faults, errors.New("no source to be asked")
 	}
@@ -185,20 +185,21 @@ func ProbeSources(ctx context.Context, cfg *config.Config, lookup func(context.C
 	core := system.New(engine.ProbeSystem(cfg, c.Precision()), c.Now())
 	var out system.Output
 	for i := range answers {
-		deliver(core, c.Now(), model.SourceID(i+1), &questions[i], &answers[i], &out)
+		deliver(core, c.Now(), questions[i].id, &questions[i], &answers[i], &out)
 	}
 	for _, err := range errs {
 		if err != nil {
 			faults = append(faults, err)
 		}
 	}
-	return core.Snapshot(c.Now()), faults, nil
+	snapshot := core.Snapshot(c.Now())
+	snapshot.Sources = append(snapshot.Sources, idle...)
+	return snapshot, faults, nil
 }
 
 // deliver hands one answer to the system process under an id of its own.
 func deliver(core *system.System, at ntptime.Instant, id model.SourceID, q *probe, a *Answer, out *system.Output) {
-	options := engine.SourceOptions(q.source)
-	options.Name = q.Name
+	options := q.options
 	a.Status.Source = id
 	if len(a.Samples) == 0 {
 		core.AddSource(at, id, options)
@@ -216,39 +217,33 @@ func deliver(core *system.System, at ntptime.Instant, id model.SourceID, q *prob
 	}
 }
 
-// probe is a question with the source it comes from.
+// probe is a question with the options of the source that it comes from.
 type probe struct {
 	Question
-	source *config.Source
+	id      model.SourceID
+	options system.SourceOptions
 }
 
-// questionsOf makes a question for each address that would be used.
-func questionsOf(ctx context.Context, cfg *config.Config, lookup func(context.Context, string) ([]netip.Addr, error)) (list []probe, faults []error) {
-	keys, err := engine.Keys(cfg)
+// questionsOf makes a question for each address that a daemon of this configuration would
+// begin with, and gives the rows of the lines that would have none.
+func questionsOf(ctx context.Context, cfg *config.Config, lookup func(context.Context, string) ([]netip.Addr, error)) (list []probe, idle []model.SourceReport, faults []error) {
+	host := &engine.Host{Addresses: ownAddresses(netip.AddrPort{}), Listening: listenAddresses(cfg, netip.AddrPort{})}
+	sources, idle, err := engine.ProbeSources(cfg, host, func(name string) ([]netip.Addr, error) {
+		addrs, err := lookup(ctx, name)
+		if err != nil {
+			faults = append(faults, fmt.Errorf("%s: name not resolved: %w", name, err))
+		}
+		return addrs, err
+	})
 	if err != nil {
-		return nil, []error{err}
+		return nil, nil, []error{err}
 	}
-	for i := range cfg.Sources {
-		s := &cfg.Sources[i]
-		e := newEntry(*s, &usualPace)
-		if s.Host == "" {
-			continue
-		}
-		if !e.literal {
-			addrs, err := lookup(ctx, s.Host)
-			if err != nil {
-				faults = append(faults, fmt.Errorf("%s: name not resolved: %w", s.Host, err))
-				continue
-			}
-			e.known = addrs
-		}
-		for _, addr := range e.known[:min(len(e.known), e.want())] {
-			list = append(list, probe{
-				Question: Question{Name: s.Name(), Remote: netip.AddrPortFrom(addr, s.Port), Local: s.SourceAddress,
-					Interface: s.Interface, Version: s.Version, Key: engine.Key(keys, s.Key)},
-				source: s,
-			})
-		}
+	for _, a := range sources {
+		c := &a.Config
+		list = append(list, probe{
+			Question: Question{Name: c.Name, Remote: c.Remote, Local: c.Local, Interface: c.Interface, Version: c.Version, Key: c.Key},
+			id:       a.ID(), options: a.Options,
+		})
 	}
-	return list, faults
+	return list, idle, faults
 }

@@ -121,12 +121,15 @@ func TestTheSourcesOfAConfigurationAreProbed(t *testing.T) {
 	states := map[string]string{}
 	for _, s := range control.SourcesReport(snapshot, snapshot.At).Sources {
 		states[s.Name] = s.State
-		if want := map[bool]int{true: 16, false: 1}[s.Name == good[3].addr.String()]; s.Stratum != want {
+		if want := map[bool]int{true: 16, false: 1}[s.Name == good[3].addr.String() || s.Name == "nobody.example"]; s.Stratum != want {
 			t.Errorf("%s: got stratum %d, want %d", s.Name, s.Stratum, want)
 		}
 	}
 	if got := states[good[2].addr.String()]; got != "falseticker" {
 		t.Errorf("the liar: got %s, want falseticker (%v)", got, states)
+	}
+	if got := states["nobody.example"]; got != "waiting" {
+		t.Errorf("the name without an address: got state %q, want a row that waits", got)
 	}
 	if snapshot.SystemPeer == 0 {
 		t.Errorf("no source would be selected (%v)", states)

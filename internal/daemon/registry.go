@@ -2,51 +2,45 @@ package daemon
 
 import (
 	"context"
+	"crypto/rand"
+	"encoding/binary"
 	"errors"
-	"net/netip"
+	"net"
 	"time"
 
 	"go.uber.org/zap"
 
+	"timeball/internal/association"
 	"timeball/internal/config"
 	"timeball/internal/engine"
+	"timeball/internal/mac"
 	"timeball/internal/model"
-	"timeball/internal/ntptime"
+	"timeball/internal/netio"
 	"timeball/internal/resolve"
 	"timeball/internal/wire"
 )
 
-// registry is the goroutine that owns the set of associations: it mobilizes what
-// the configuration names, what arrives in modes 1 and 5 may mobilize, and looks
-// after pools. Everything that changes the set goes through its inbox.
+// registry is the goroutine that owns the set of associations: it starts and stops what
+// the engine says, hands on what comes to the NTP port, and looks names up. Everything
+// that changes the set goes through its inbox.
 type registry struct {
 	d       *Daemon
 	config  *config.Config
-	pace    pace
-	entries []*entry
+	timing  engine.Timing
+	set     *engine.Associations
 	runners map[model.SourceID]*runner
-	senders []*runner // broadcast and multicast
-	dynamic map[dynamicKey]*runner
-	listens []*listenEntry
-	nextID  model.SourceID
+	groups  []*groupListener
+	changes engine.Changes
 	inbox   chan func(*registry) // senders wait, until their context or the daemon ends
 	arrived chan arrival         // from port 123, modes 1, 2, 4 and 5; full: dropped and counted
-	packet  wire.Packet
-}
-
-// dynamicKey finds the association that a packet from port 123 belongs to.
-type dynamicKey struct {
-	remote    netip.AddrPort
-	broadcast bool
 }
 
 func newRegistry(d *Daemon, cfg *config.Config) *registry {
 	return &registry{
 		d:       d,
 		config:  cfg,
-		pace:    usualPace,
+		timing:  engine.UsualTiming,
 		runners: map[model.SourceID]*runner{},
-		dynamic: map[dynamicKey]*runner{},
 		inbox:   make(chan func(*registry), 64),
 		arrived: make(chan arrival, 256),
 	}
@@ -55,10 +49,9 @@ func newRegistry(d *Daemon, cfg *config.Config) *registry {
 // run is the goroutine; it ends with ctx, and the look-ups with it.
 func (g *registry) run(ctx context.Context) error {
 	defer g.d.resolver.Close()
-	ticker := time.NewTicker(g.pace.tend)
+	ticker := time.NewTicker(g.timing.Tend)
 	defer ticker.Stop()
 	g.start()
-	g.tendAll()
 	for {
 		select {
 		case <-ctx.Done():
@@ -107,140 +100,234 @@ func (g *registry) tell(ctx context.Context, task func(*registry)) {
 	}
 }
 
-// start mobilizes everything that the configuration names.
-func (g *registry) start() {
-	for _, source := range g.config.Sources {
-		g.startSource(source)
-	}
-	g.startSenders()
+// setup is what the set of associations rests on.
+func (g *registry) setup(cfg *config.Config, keys *mac.KeyRing) engine.Setup {
+	return engine.Setup{Config: cfg, Keys: keys, Access: g.d.policy.Load().Access}
 }
 
-func (g *registry) startSource(source config.Source) {
-	switch source.Kind {
-	case config.Pool, config.ServerSource, config.Peer:
-		g.entries = append(g.entries, newEntry(source, &g.pace))
-	case config.BroadcastClient, config.MulticastClient:
-		g.listens = append(g.listens, newListenEntry(source))
+// start mobilizes everything that the configuration names.
+func (g *registry) start() {
+	g.set = engine.NewAssociations(g.setup(g.config, g.d.keys.Load()), g.d.host(), g.timing, g.statusOf)
+	g.groups = groupListeners(g.config)
+	g.joinGroups()
+	g.setTTLs()
+	now := g.d.clock.Now().Raw
+	g.set.Start(now, &g.changes)
+	g.set.StartSenders(now, &g.changes)
+	g.changes.Idle = true
+	g.carryOut()
+}
+
+// statusOf is what an association has last told of itself, nil: nothing yet.
+func (g *registry) statusOf(id model.SourceID) *model.SourceStatus {
+	if r := g.runners[id]; r != nil {
+		return r.latest.Load()
 	}
+	return nil
+}
+
+// tendAll looks after addresses, groups, names and members.
+func (g *registry) tendAll() {
+	g.d.endSilence(g.config)
+	g.lookAtAddresses()
+	g.joinGroups()
+	g.set.SetHost(g.d.host())
+	g.set.Tend(g.d.clock.Now().Raw, g.d.snapshot.Load(), &g.changes)
+	g.carryOut()
 }
 
 // interfacesChanged takes over that interfaces or addresses have come or gone: our own
 // addresses, by which loops are found, and the interfaces that listening sources name.
 func (g *registry) interfacesChanged() {
 	g.d.setAddresses()
-	g.lookAtAddresses()
-	g.tendListens()
+	g.tendAll()
 	g.reconfigure()
 }
 
 // reconfigure shows the system process the present settings.
-func (g *registry) reconfigure() {
+func (g *registry) reconfigure() { g.toSystem(reconfigure{engine.System(g.config, g.d.host())}) }
+
+// toSystem hands a message to the system process.
+func (g *registry) toSystem(message systemMessage) {
 	select {
-	case g.d.system.inbox <- reconfigure{engine.System(g.config, g.d.host())}:
+	case g.d.system.inbox <- message:
 	case <-g.d.group.ctx.Done():
 	}
 }
 
-// tendAll looks after every entry: names to ask, members to add, members to replace.
-func (g *registry) tendAll() {
-	now := g.d.clock.Now().Raw
-	g.d.endSilence(g.config)
-	g.lookAtAddresses()
-	g.countFalsetickers()
-	for _, e := range g.entries {
-		g.tendEntry(e, now)
+// carryOut does what the set of associations wants, by the engine's contract.
+func (g *registry) carryOut() {
+	for _, replaced := range g.changes.Replaced {
+		g.d.log.Info("source replaced", zap.String("source", replaced.Name), zap.Stringer("address", replaced.Address),
+			zap.String("reason", replaced.Why))
 	}
-	g.tendListens()
-}
-
-func (g *registry) tendEntry(e *entry, now ntptime.Raw) {
-	if e.offline {
-		return
-	}
-	if r, why := e.replaceable(now); r != nil {
-		if _, spare := e.candidate(now, g.inUse); spare {
-			g.d.log.Info("source replaced", zap.String("source", r.name), zap.Stringer("address", r.remote), zap.String("reason", why))
-			e.lastSwap = now
-			g.stopMember(e, r)
-		} else if e.mayAsk(now) {
-			g.resolve(e, now)
+	for _, id := range g.changes.Stop {
+		if r := g.runners[id]; r != nil {
+			g.stop(r)
 		}
 	}
-	for len(e.members) < e.want() {
-		addr, ok := e.candidate(now, g.inUse)
-		if !ok {
-			break
-		}
-		e.members = append(e.members, g.startMember(e, addr))
+	for _, a := range g.changes.Start {
+		g.launch(g.newRunner(a), a)
 	}
-	if e.wantsAsk(now) && e.mayAsk(now) {
-		g.resolve(e, now)
+	for _, name := range g.changes.Resolve {
+		g.d.resolver.Resolve(name)
 	}
+	for _, name := range g.changes.Forget {
+		g.d.resolver.Forget(name)
+	}
+	if g.changes.Idle {
+		g.toSystem(idleRows{g.set.Idle(g.d.clock.Now().Raw)})
+	}
+	g.changes.Reset()
 }
 
-// inUse reports whether some other entry asks this address already: one machine
-// must not have two votes.
-func (g *registry) inUse(addr netip.Addr) bool {
-	for _, e := range g.entries {
-		if e.uses(addr) {
-			return true
-		}
-	}
-	return false
-}
-
-// resolve asks for the addresses of an entry's name, in the background. The resolver
-// tries until there is an answer.
-func (g *registry) resolve(e *entry, now ntptime.Raw) {
-	e.asking, e.askedAt = true, now
-	e.asks++
-	g.d.resolver.Resolve(e.source.Host)
-}
-
-// resolved takes one outcome of a look-up to every entry of that name.
+// resolved takes one outcome of a look-up. The resolver tries until there is an answer.
 func (g *registry) resolved(result resolve.Result) {
+	now := g.d.clock.Now().Raw
 	if result.Err != nil {
 		g.d.log.Warn("name not resolved; will try again", zap.String("name", result.Name),
 			zap.Duration("in", result.Retry), zap.Error(result.Err))
+		g.set.NotResolved(result.Name, result.Err.Error(), result.Retry, now, &g.changes)
+	} else {
+		g.set.Resolved(result.Name, result.Addresses, now, &g.changes)
+	}
+	g.carryOut()
+}
+
+// route gives a packet of mode 1, 2, 4 or 5 to its association, or to the responder; a
+// query of mode 6 that the access rights have let in is answered.
+func (g *registry) route(a arrival) {
+	a.received.Data = a.data
+	if a.data[0]&7 == byte(wire.ModeControl) {
+		g.d.answerQuery(&a)
 		return
 	}
-	now := g.d.clock.Now().Raw
-	for _, e := range g.entries {
-		if e.asking && e.source.Host == result.Name {
-			e.learn(result.Addresses, now)
-			g.tendEntry(e, now)
+	decision := g.set.Route(&a.received, g.d.clock.Now().Raw, &g.changes)
+	g.carryOut()
+	if decision.Action == engine.Deliver {
+		if r := g.runners[decision.Association.ID()]; r != nil {
+			r.take(a)
 		}
+		return
+	}
+	if line := g.d.log.Check(zap.DebugLevel, "no association for a packet"); line != nil {
+		line.Write(zap.Stringer("address", a.received.Remote), zap.String("reason", decision.Why))
+	}
+	if decision.Action == engine.Answer {
+		g.d.ports.stranger.answer(g.d.ports, &a)
 	}
 }
 
-// countFalsetickers keeps how long each member of a pool has been telling another
-// time than the majority.
-func (g *registry) countFalsetickers() {
-	snapshot := g.d.snapshot.Load()
-	if snapshot == nil {
-		return
+// newRunner makes an association with its channels. It does not run yet.
+func (g *registry) newRunner(a *engine.Association) *runner {
+	cfg := &a.Config
+	r := &runner{
+		id:       cfg.ID,
+		name:     cfg.Name,
+		kind:     cfg.Kind,
+		remote:   cfg.Remote,
+		clock:    g.d.clock,
+		snapshot: &g.d.snapshot,
+		steering: newSteering(),
+		packets:  make(chan arrival, packetQueue),
+		stamps:   make(chan transmitted, packetQueue),
+		orders:   make(chan order, orderQueue),
+		port:     g.d.ports,
+		client: netio.ClientConfig{
+			Remote: cfg.Remote, Local: cfg.Local, Interface: cfg.Interface, Clock: g.d.netClock(), Hardware: g.d.hardware,
+		},
+		group:  g.d.group,
+		log:    g.d.log,
+		onDone: g.ended,
 	}
-	for i := range snapshot.Sources {
-		report := &snapshot.Sources[i]
-		for _, e := range g.entries {
-			for _, r := range e.members {
-				if r.id == report.Source {
-					e.countFalse(r.id, report)
-				}
-			}
-		}
+	if a.IsSource() {
+		r.system = g.d.system.inbox
+	}
+	name := nameWithAddress(r.name, r.remote)
+	r.onEvent = func(e model.Event) { g.d.logEvent(e, name) }
+	r.process = engine.NewPeerProcess(*cfg, r, g.d.clock.Now(), cryptoRandom{})
+	return r
+}
+
+// launch makes the system process know the source, and starts its goroutine.
+func (g *registry) launch(r *runner, a *engine.Association) {
+	ctx, cancel := context.WithCancel(g.d.group.ctx)
+	r.cancel = cancel
+	g.runners[r.id] = r
+	if a.IsSource() {
+		g.toSystem(addSource{r.id, a.Options, r.steering})
+	}
+	g.d.group.Go("association "+r.name, func(context.Context) error { return r.run(ctx) })
+}
+
+// stop ends an association and makes the system process forget it.
+func (g *registry) stop(r *runner) {
+	r.cancel()
+	delete(g.runners, r.id)
+	if r.system != nil {
+		g.toSystem(removeSource{r.id})
 	}
 }
 
-// countFalse counts samples, not looks: a source polled seldom is not judged sooner.
-func (e *entry) countFalse(id model.SourceID, report *model.SourceReport) {
-	if report.State != model.StateFalseticker {
-		delete(e.falseRuns, id)
-		delete(e.falseSamples, id)
-		return
-	}
-	if e.falseSamples[id] != report.Samples {
-		e.falseSamples[id] = report.Samples
-		e.falseRuns[id]++
-	}
+// ended is called on an association's goroutine when it has demobilized itself.
+func (g *registry) ended(r *runner) {
+	g.tell(g.d.group.ctx, func(g *registry) {
+		if g.runners[r.id] != r {
+			return
+		}
+		g.set.Ended(r.id, g.d.clock.Now().Raw, &g.changes)
+		g.stop(r)
+		g.carryOut()
+	})
 }
+
+// reload makes the set of associations that of a new configuration.
+func (g *registry) reload(plan *config.Plan, next *config.Config, keys *mac.KeyRing) {
+	g.config = next
+	g.adoptGroups(next)
+	g.setTTLs()
+	g.set.SetHost(g.d.host())
+	g.set.Reload(plan, g.setup(next, keys), g.d.clock.Now().Raw, &g.changes)
+	g.changes.Idle = true
+	g.carryOut()
+	g.tendAll()
+}
+
+// sent counts the packets of the broadcast and multicast servers, and gives their states.
+func (g *registry) senderStates() (states []*model.SourceStatus) {
+	for _, a := range g.set.Senders() {
+		if status := g.statusOf(a.ID()); status != nil {
+			states = append(states, status)
+		}
+	}
+	return states
+}
+
+// cryptoRandom draws from the system's generator: cookies must not be guessable.
+type cryptoRandom struct{}
+
+func (cryptoRandom) Uint64() uint64 {
+	var b [8]byte
+	_, _ = rand.Read(b[:]) // never fails (crypto/rand ends the process instead)
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// interfaceIndex is 0 for no interface, and for one that is not there (yet).
+func interfaceIndex(name string) int {
+	if name == "" {
+		return 0
+	}
+	i, err := net.InterfaceByName(name)
+	if err != nil {
+		return 0
+	}
+	return i.Index
+}
+
+// netClock is the daemon's clock as the sockets see it.
+func (d *Daemon) netClock() netio.Clock {
+	return netio.Clock{Now: d.clock.Quick, At: d.clock.At, AtLatest: d.clock.AtLatest}
+}
+
+var _ engine.PeerDriver = (*runner)(nil)
+var _ association.Random = cryptoRandom{}

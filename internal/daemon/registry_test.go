@@ -170,7 +170,7 @@ func TestOneMachineHasOneVote(t *testing.T) {
 	w := start(t, text, n.use)
 	until(t, "the pool filled", func() bool { return servers[1].asked.Load() > 2 })
 	w.look(func(g *registry) {
-		if got, want := len(g.entries[1].members), 1; got != want {
+		if got, want := len(g.set.Targets("")[1].Members), 1; got != want {
 			t.Errorf("members of the pool: got %d, want %d: the other is asked already", got, want)
 		}
 	})

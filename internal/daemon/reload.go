@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"reflect"
 	"slices"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
-	"timeball/internal/association"
 	"timeball/internal/config"
 	"timeball/internal/control"
 	"timeball/internal/engine"
@@ -139,7 +137,7 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 		d.setLevel(next)
 		ports.commit(d.group)
 		metrics.commit(d.group)
-		g.adopt(plan, old, next)
+		g.reload(plan, next, keys)
 		g.reconfigure()
 	}, nil
 }
@@ -226,113 +224,4 @@ func (c *portChange) commit(g *group) {
 			c.set.d.log.Warn("socket not closed in order", zap.Error(err))
 		}
 	}
-}
-
-// adopt makes the set of associations that of a new configuration.
-func (g *registry) adopt(plan *config.Plan, old, next *config.Config) {
-	g.config = next
-	for _, i := range plan.Stop {
-		g.stopSource(&old.Sources[i])
-	}
-	changed := changedKeys(old, next)
-	g.restartKeyed(changed)
-	g.stopUnwelcome(changed)
-	for _, j := range plan.Start {
-		g.startSource(next.Sources[j])
-	}
-	if slices.ContainsFunc([]string{"keys", "server", "server.broadcast", "server.multicast", "server.listen"}, plan.Has) {
-		for _, r := range g.senders {
-			g.stop(r)
-		}
-		g.senders = nil
-		g.startSenders()
-	}
-	g.tendAll()
-}
-
-// changedKeys returns the ids whose key is another one now, or none any more.
-func changedKeys(old, next *config.Config) map[uint32]bool {
-	changed := map[uint32]bool{}
-	for _, k := range old.Keys {
-		same := func(n config.Key) bool { return reflect.DeepEqual(n, k) }
-		if !slices.ContainsFunc(next.Keys, same) {
-			changed[k.ID] = true
-		}
-	}
-	return changed
-}
-
-// stopSource ends the associations of one line of the old configuration.
-func (g *registry) stopSource(source *config.Source) {
-	g.entries = slices.DeleteFunc(g.entries, func(e *entry) bool {
-		if !reflect.DeepEqual(&e.source, source) {
-			return false
-		}
-		g.stopMembers(e)
-		g.forgetName(e)
-		return true
-	})
-	g.listens = slices.DeleteFunc(g.listens, func(l *listenEntry) bool {
-		if !reflect.DeepEqual(&l.source, source) {
-			return false
-		}
-		g.stopListening(l)
-		return true
-	})
-}
-
-// forgetName ends the look-up of an entry's name, unless another has the same.
-func (g *registry) forgetName(e *entry) {
-	shared := func(other *entry) bool { return other != e && other.source.Host == e.source.Host }
-	if e.asking && !slices.ContainsFunc(g.entries, shared) {
-		g.d.resolver.Forget(e.source.Host)
-	}
-}
-
-func (g *registry) stopMembers(e *entry) {
-	for _, r := range e.members {
-		g.stop(r)
-	}
-	e.members = nil
-	clear(e.falseRuns)
-	clear(e.falseSamples)
-}
-
-func (g *registry) stopListening(l *listenEntry) {
-	for _, r := range l.active { //order: all are stopped
-		g.stop(r)
-	}
-	clear(l.active)
-	g.d.ports.stopListening(&l.source)
-}
-
-// restartKeyed begins anew what uses a key that has changed: the old one must not be
-// believed any more.
-func (g *registry) restartKeyed(changed map[uint32]bool) {
-	for _, e := range g.entries {
-		if changed[e.source.Key] {
-			g.stopMembers(e)
-		}
-	}
-}
-
-// stopUnwelcome ends the associations mobilized by operation that the configuration,
-// which is in force already, would not mobilize now.
-func (g *registry) stopUnwelcome(changed map[uint32]bool) {
-	settings := &g.config.Symmetric
-	for _, r := range g.dynamic { //order: each is judged by itself
-		stays := g.mayFollow(r.remote.Addr()) && !changed[r.key]
-		switch r.kind {
-		case association.KindPassive:
-			byKey := r.key != 0 && slices.Contains(settings.Keys, r.key)
-			if !stays || !settings.Passive || !(byKey || settings.Unauthenticated && r.key == 0) {
-				g.stop(r)
-			}
-		case association.KindBroadcastClient:
-			if !stays {
-				g.stop(r)
-			}
-		}
-	}
-	g.dropEnded()
 }

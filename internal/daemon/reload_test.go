@@ -268,7 +268,7 @@ func TestSendersFollowTheConfiguration(t *testing.T) {
 		return "local: {stratum: 1}\nserver: {listen: [\"127.0.0.1:0\"], workers: 1, broadcast: [{address: 127.255.255.255, interface: lo, interval: " + interval + ", unauthenticated: true}]}\n"
 	}
 	f := startFile(t, quiet+sender("64s"))
-	count := func() (n int) { f.look(func(g *registry) { n = len(g.senders) }); return n }
+	count := func() (n int) { f.look(func(g *registry) { n = len(g.set.Senders()) }); return n }
 	first := f.senderRunner().id
 	f.reload(quiet + sender("32s"))
 	if got := count(); got != 1 || f.senderRunner().id == first {

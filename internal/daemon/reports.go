@@ -100,10 +100,8 @@ func (d *Daemon) associations(ctx context.Context, snapshot *model.Snapshot) (an
 	all := *snapshot
 	all.Sources = slices.Clone(snapshot.Sources)
 	err := d.registry.ask(ctx, func(g *registry) {
-		for _, r := range g.senders {
-			if status := r.latest.Load(); status != nil {
-				all.Sources = append(all.Sources, model.SourceReport{SourceStatus: *status})
-			}
+		for _, status := range g.senderStates() {
+			all.Sources = append(all.Sources, model.SourceReport{SourceStatus: *status})
 		}
 	})
 	if err != nil {

@@ -12,10 +12,10 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/clock"
+	"timeball/internal/engine"
 	"timeball/internal/model"
 	"timeball/internal/netio"
 	"timeball/internal/ntptime"
-	"timeball/internal/wire"
 )
 
 // packetQueue is how many datagrams wait for one association; more are dropped,
@@ -28,36 +28,33 @@ const longestReply = 2048
 // runner drives one association: its timer, its socket, and the channels to and
 // from the system process. The association itself is touched by run alone.
 type runner struct {
-	id           model.SourceID
-	name         string
-	kind         association.Kind
-	key          uint32 // id of the key that is believed, 0: none
-	remote       netip.AddrPort
-	assoc        *association.Association
-	clock        clock.Clock
-	snapshot     *atomic.Pointer[model.Snapshot]
-	steering     steering
-	packets      chan arrival         // full: dropped and counted
-	stamps       chan transmitted     // full: dropped; the daemon's own stamp then stays
-	orders       chan order           // an operator's; full: refused
-	system       chan<- systemMessage // nil: this one is no source (a broadcast sender)
-	port         *portSet             // sends from the NTP port; nil: there is none
-	client       netio.ClientConfig
-	socket       *netio.Client // open between a request and the next one
-	group        *group
-	log          *zap.Logger
-	onEvent      func(model.Event)
-	onDone       func(r *runner)
-	onEnd        func()                             // of the registry, when the association is gone
-	lastTransmit atomic.Uint64                      // newest mode 5 stamp believed
-	latest       atomic.Pointer[model.SourceStatus] // as last told to the system process
-	sendError    string                             // why the last packet could not be sent, "": it was
-	refusal      atomic.Pointer[string]             // what the network said of the last request; nil: nothing
-	lastRefusal  string                             // refusal of the request before
-	onRefusal    func(words string)                 // told at once; nil: nobody is
-	out          association.Output
-	packet       wire.Packet
-	cancel       context.CancelFunc // ends run
+	id          model.SourceID
+	name        string
+	kind        association.Kind
+	remote      netip.AddrPort
+	process     *engine.PeerProcess
+	clock       clock.Clock
+	snapshot    *atomic.Pointer[model.Snapshot]
+	steering    steering
+	packets     chan arrival         // full: dropped and counted
+	stamps      chan transmitted     // full: dropped; the daemon's own stamp then stays
+	orders      chan order           // an operator's; full: refused
+	system      chan<- systemMessage // nil: this one is no source (a broadcast sender)
+	port        *portSet             // sends from the NTP port; nil: there is none
+	client      netio.ClientConfig
+	socket      *netio.Client // open between a request and the next one
+	group       *group
+	log         *zap.Logger
+	onEvent     func(model.Event)
+	onDone      func(r *runner)
+	latest      atomic.Pointer[model.SourceStatus] // as last told to the system process
+	failing     bool                               // the last packet could not be sent, and the log says so
+	refusal     atomic.Pointer[string]             // what the network said of the last request; nil: nothing
+	lastRefusal string                             // refusal of the request before
+	onRefusal   func(words string)                 // told at once; nil: nobody is
+	ctx         context.Context                    // of run
+	over        bool                               // the association has ended
+	cancel      context.CancelFunc                 // ends run
 }
 
 // arrival is a datagram on its way to an association.
@@ -76,145 +73,94 @@ type transmitted struct {
 // run is the goroutine; it ends with ctx, or when the association has ended.
 func (r *runner) run(ctx context.Context) error {
 	defer r.closeSocket()
+	r.ctx = ctx
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
-		timer.Reset(r.clock.Until(r.assoc.Deadline()))
-		if !r.turn(ctx, timer) {
+	for !r.over {
+		timer.Reset(r.clock.Until(r.process.Deadline()))
+		select {
+		case <-ctx.Done():
 			return nil
+		case <-timer.C:
+			r.process.OnTimer(r.clock.Now(), r.snapshot.Load())
+		case a := <-r.packets:
+			r.onArrival(a)
+		case t := <-r.stamps:
+			r.process.OnTransmitted(t.id, t.at, t.kind)
+		case o := <-r.orders:
+			o(r.process, r.clock.Now())
+		case hint := <-r.steering.hints:
+			r.process.OnHint(hint, r.clock.Now())
+		case <-r.steering.changed:
+			r.process.OnClockChanged(r.clock.Now())
 		}
-		if r.out.Done {
-			r.note()
-			r.onDone(r)
-			return nil
-		}
 	}
+	return nil
 }
 
-// turn waits for one thing to happen and carries out what follows from it.
-func (r *runner) turn(ctx context.Context, timer *time.Timer) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		r.begin()
-		r.assoc.OnTimer(r.clock.Now(), &r.out)
-	case a := <-r.packets:
-		r.begin()
-		r.onArrival(a)
-	case t := <-r.stamps:
-		r.begin()
-		r.assoc.OnTransmitted(t.id, t.at, t.kind)
-	case o := <-r.orders:
-		r.begin()
-		o(r.assoc, r.clock.Now(), &r.out)
-	case hint := <-r.steering.hints:
-		r.begin()
-		r.assoc.OnHint(hint, r.clock.Now())
-	case <-r.steering.changed:
-		r.begin()
-		r.assoc.OnClockChanged(r.clock.Now(), &r.out)
-	}
-	return r.finish(ctx)
-}
-
-// begin empties the output and shows the association the present system state.
-func (r *runner) begin() {
-	r.out.Reset()
-	if s := r.snapshot.Load(); s != nil {
-		r.assoc.OnSystem(s)
-	}
-}
-
-// onArrival takes the late transmit stamps first: they belong to the request that
+// onArrival takes the late transmit timestamps first: they belong to the request that
 // the datagram answers.
 func (r *runner) onArrival(a arrival) {
 	for pending := true; pending; {
 		select {
 		case t := <-r.stamps:
-			r.assoc.OnTransmitted(t.id, t.at, t.kind)
+			r.process.OnTransmitted(t.id, t.at, t.kind)
 		default:
 			pending = false
 		}
 	}
 	a.received.Data = a.data
-	if defect := r.packet.Decode(a.data); defect != wire.DefectNone {
-		r.assoc.OnMalformed()
-		return
-	}
-	r.assoc.OnPacket(&a.received, &r.packet, &r.out)
+	r.process.OnPacket(&a.received, r.snapshot.Load())
 }
 
-// finish sends what is to be sent and tells the system process what is new. It
-// reports false when ctx ended meanwhile.
-func (r *runner) finish(ctx context.Context) bool {
-	for i := range r.out.Transmit {
-		r.transmit(ctx, &r.out.Transmit[i])
-	}
-	for _, event := range r.out.Events {
-		r.onEvent(event)
-	}
-	if r.out.HasSample && !r.tell(ctx, newSample{r.out.Sample}) {
-		return false
-	}
-	if !r.out.StatusChanged {
-		return true
-	}
-	return r.tell(ctx, newStatus{r.note()})
-}
+// Record logs an event.
+func (r *runner) Record(e model.Event) { r.onEvent(e) }
 
-// note makes the association's present status visible to others.
-func (r *runner) note() model.SourceStatus {
-	status := *r.assoc.Status()
-	status.SendError = r.sendError
+// Sample hands a measurement to the system process.
+func (r *runner) Sample(m *model.Sample) { r.tell(newSample{*m}) }
+
+// Status makes the association's present state visible to others.
+func (r *runner) Status(status *model.SourceStatus) {
 	if status.Unanswered > 0 {
 		status.Network = r.lastRefusal
 		if words := r.refusal.Load(); words != nil {
 			status.Network = *words
 		}
 	}
-	r.latest.Store(&status)
-	r.lastTransmit.Store(uint64(r.assoc.LastTransmit()))
-	return status
+	r.latest.Store(status)
+	r.tell(newStatus{*status})
 }
 
-// tell hands a message to the system process.
-func (r *runner) tell(ctx context.Context, message systemMessage) bool {
+// Ended ends the goroutine, and tells the registry.
+func (r *runner) Ended() {
+	r.over = true
+	r.onDone(r)
+}
+
+// tell hands a message to the system process; nobody waits for it longer than ctx.
+func (r *runner) tell(message systemMessage) {
 	if r.system == nil {
-		return true
+		return
 	}
 	select {
 	case r.system <- message:
-		return true
-	case <-ctx.Done():
-		return false
+	case <-r.ctx.Done():
 	}
 }
 
-// transmit sends one datagram, from a new random port where the association asks
-// for one (RFC 9109), and tells it when it left.
-func (r *runner) transmit(ctx context.Context, t *association.Transmit) {
-	at, err := r.send(ctx, t)
-	r.noteSending(err)
+// Send sends one datagram, from a new random port where the association asks for one
+// (RFC 9109), and says when it left. The log says when nothing can be sent; an error is in
+// words for people.
+func (r *runner) Send(t *association.Transmit) (ntptime.Instant, model.StampKind, error) {
+	at, err := r.send(r.ctx, t)
 	if err != nil {
-		r.assoc.OnSendError(t.ID, r.clock.Now(), &r.out)
-		return
+		err = errors.New(netio.Words(err))
 	}
-	r.assoc.OnTransmitted(t.ID, at, model.StampDaemon)
-}
-
-// noteSending keeps why nothing could be sent, for the reports, and says when it begins.
-func (r *runner) noteSending(err error) {
-	if err == nil {
-		r.sendError = ""
-		return
+	if err != nil && !r.failing {
+		r.log.Warn("packet not sent: "+err.Error()+"; will go on trying", zap.String("source", nameWithAddress(r.name, r.remote)))
 	}
-	if r.sendError == "" {
-		r.log.Warn("packet not sent: "+netio.Words(err)+"; will go on trying", zap.String("source", nameWithAddress(r.name, r.remote)))
-	}
-	if words := netio.Words(err); words != r.sendError {
-		r.sendError, r.out.StatusChanged = words, true
-	}
+	r.failing = err != nil
+	return at, model.StampDaemon, err
 }
 
 func (r *runner) send(ctx context.Context, t *association.Transmit) (ntptime.Instant, error) {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"timeball/internal/clock"
+	"timeball/internal/engine"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/system"
@@ -154,8 +155,7 @@ func loop(t *testing.T, c clock.Clock) *systemLoop {
 	t.Helper()
 	gate := &stateFiles{log: zap.NewNop()}
 	gate.gate.Store(true)
-	return &systemLoop{
-		core:     system.New(system.Config{Precision: -20}, c.Now()),
+	l := &systemLoop{
 		clock:    c,
 		inbox:    make(chan systemMessage, 8),
 		snapshot: new(atomic.Pointer[model.Snapshot]),
@@ -163,6 +163,8 @@ func loop(t *testing.T, c clock.Clock) *systemLoop {
 		onEvent:  func(model.Event) {},
 		gate:     gate,
 	}
+	l.process = engine.NewSystemProcess(system.Config{Precision: -20}, l, c.Now())
+	return l
 }
 
 func TestALeapSecondMadeByTheClockIsTold(t *testing.T) {

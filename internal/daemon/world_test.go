@@ -20,6 +20,7 @@ import (
 
 	"timeball/internal/clock"
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
@@ -51,10 +52,10 @@ func settings(t testing.TB, text string) *config.Config {
 	return cfg
 }
 
-// hurried is a pace at which pools can be watched.
-var hurried = pace{
-	tend: 10 * time.Millisecond, retiredFor: time.Hour, resolveAgain: 50 * time.Millisecond,
-	resolveAtMost: 20 * time.Millisecond, replaceAtMost: 100 * time.Millisecond,
+// hurried is a timing at which pools can be watched.
+var hurried = engine.Timing{
+	Tend: 10 * time.Millisecond, Cooldown: time.Hour, ResolveAgain: 50 * time.Millisecond,
+	ResolveAtMost: 20 * time.Millisecond, ReplaceAtMost: 100 * time.Millisecond,
 }
 
 // world is a daemon under test.
@@ -95,7 +96,7 @@ func tryStart(t testing.TB, text string, options ...func(*Options)) (*world, err
 	if err != nil {
 		return nil, err
 	}
-	d.registry.pace = hurried
+	d.registry.timing = hurried
 	w := &world{t: t, d: d, clock: d.clock, log: log, ended: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
@@ -175,8 +176,8 @@ func (w *world) look(f func(*registry)) {
 // members are the addresses in use of the first entry.
 func (w *world) members() (addrs []netip.Addr) {
 	w.look(func(g *registry) {
-		for _, r := range g.entries[0].members {
-			addrs = append(addrs, r.remote.Addr())
+		for _, a := range g.set.Targets("")[0].Members {
+			addrs = append(addrs, a.Config.Remote.Addr())
 		}
 	})
 	return addrs

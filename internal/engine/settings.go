@@ -20,6 +20,8 @@ import (
 type Host struct {
 	Precision ntptime.Log2 // of reading its clock (RFC 5905 §7.3)
 	Addresses []netip.Addr // its own
+	// Listening is where its NTP port is open; an invalid address stands for all.
+	Listening []netip.AddrPort
 	// Source is the one address that all is sent from; invalid: the route's.
 	Source netip.Addr
 	// Floor is a time known to have passed: eras are resolved against it (RFC 5905 §6).
@@ -250,6 +252,10 @@ func passive(name string, remote netip.AddrPort, local netip.Addr, version uint8
 	}
 }
 
+func passiveOptions(name string) system.SourceOptions {
+	return system.SourceOptions{Name: name, MinPoll: passiveMinPoll, MaxPoll: passiveMaxPoll}
+}
+
 // broadcastClient is the association that a mode 5 packet mobilizes (RFC 5905 §9.2, NEWBC).
 func broadcastClient(s *config.Source, remote netip.AddrPort, version uint8, key *mac.Key) association.Config {
 	return association.Config{
@@ -301,30 +307,4 @@ func onHost(c association.Config, host *Host) association.Config {
 		c.Local = host.Source
 	}
 	return c
-}
-
-// Probe is the association of a single question: a client without a daemon.
-type Probe struct {
-	Name    string
-	Remote  netip.AddrPort
-	Local   netip.Addr // invalid: the route's
-	Version uint8      // 1 to 4; 0: 4
-	Key     *mac.Key   // nil: none
-}
-
-// Association is the probe's, polling once a second.
-func (p *Probe) Association() association.Config {
-	return association.Config{
-		ID: 1, Name: p.Name, Kind: association.KindClient, Remote: p.Remote, Local: p.Local,
-		Version: p.Version, Key: p.Key, Unsynchronized: true,
-	}
-}
-
-// ProbeSystem is the system process that selects among the answers of probes: as the
-// configuration says, but it corrects no clock and so has no panic gate.
-func ProbeSystem(cfg *config.Config, precision ntptime.Log2) system.Config {
-	return system.Config{
-		MinSources: cfg.Selection.MinSources, MaxDistance: cfg.Selection.MaxDistance, Precision: precision,
-		PanicGateOpen: true,
-	}
 }

@@ -112,6 +112,11 @@ type SourceStatus struct {
 	Gone       bool                  // last word of an association that has ended
 	Reference  bool                  // a reference clock: no address, no packets; Accepted counts readings
 	Waiting    string                // why the last poll gave no sample; "": it did, or nothing is known
+	Idle       bool                  // a line of the configuration that has no association now
+	// LastTransmit is the newest mode 5 transmit timestamp believed on the word of a key, 0 if
+	// none: whoever makes another association with the same server gives it on, so that no
+	// older packet is believed there. Without a key anybody could have sent it.
+	LastTransmit ntptime.Timestamp
 }
 
 // RejectReason says why an association refused a packet: the packet tests of

@@ -5,11 +5,9 @@ import (
 	"net/netip"
 	"time"
 
-	"timeball/internal/association"
 	"timeball/internal/config"
 	"timeball/internal/engine"
 	"timeball/internal/leapfile"
-	"timeball/internal/mac"
 	"timeball/internal/ntptime"
 )
 
@@ -66,7 +64,7 @@ func (s *Scenario) runnable() error {
 // its disk.
 func (m *machine) engineHost() *engine.Host {
 	h := &engine.Host{
-		Precision: m.precision(), Addresses: []netip.Addr{m.address}, Source: m.address,
+		Precision: m.precision(), Addresses: []netip.Addr{m.address}, Listening: []netip.AddrPort{netip.AddrPortFrom(m.address, ntpPort)}, Source: m.address,
 		PanicGateOpen: !m.memory.gateUsed, Leaps: m.leapList(),
 		InterfaceIndex: func(string) int { return onlyInterface }, NameOf: m.nameOf,
 	}
@@ -95,24 +93,6 @@ func (m *machine) leapList() *leapfile.List {
 	return &leapfile.List{Entries: []leapfile.Entry{{At: since, TAI: now}, {At: leap.At, TAI: after}}}
 }
 
-// associationOf makes the association of a source that names a host; false: it is
-// mobilized by what it listens to.
-func (m *machine) associationOf(s *config.Source, keys *mac.KeyRing) (association.Config, bool) {
-	kind := association.KindClient
-	switch s.Kind {
-	case config.Peer:
-		kind = association.KindActive
-	case config.Pool, config.ServerSource:
-	default:
-		return association.Config{}, false
-	}
-	var key *mac.Key
-	if s.Key != 0 && keys != nil {
-		key = keys.Key(s.Key)
-	}
-	return m.sourceConfig(s, kind, netip.AddrPortFrom(m.addressOf(s.Host), ntpPort), key), true
-}
-
 // addressOf is the address of a host of the scenario.
 func (m *machine) addressOf(name string) netip.Addr {
 	address := firstAddress
@@ -123,57 +103,4 @@ func (m *machine) addressOf(name string) netip.Addr {
 		address = address.Next()
 	}
 	return address
-}
-
-// sourceConfig is the part of a source that its association needs.
-func (m *machine) sourceConfig(s *config.Source, kind association.Kind, remote netip.AddrPort, key *mac.Key) association.Config {
-	return association.Config{
-		Name: s.Name(), Kind: kind, Remote: remote, Local: m.address, Interface: s.Interface, InterfaceIndex: 1,
-		Version: s.Version, MinPoll: ntptime.Log2(s.MinPoll), MaxPoll: ntptime.Log2(s.MaxPoll),
-		IBurst: s.IBurst, Burst: s.Burst, Key: key, Interleaved: interleave(s.Interleaved), MaxDelay: s.MaxDelay,
-	}
-}
-
-func interleave(i config.Interleaved) association.Interleave {
-	switch i {
-	case config.InterleavedOn:
-		return association.InterleaveOn
-	case config.InterleavedAuto:
-		return association.InterleaveAuto
-	}
-	return association.InterleaveOff
-}
-
-// passiveSource is what the configuration would say of a peer that it does not name.
-func passiveSource(name string, version uint8) config.Source {
-	return config.Source{
-		Kind: config.Peer, Host: name, Port: ntpPort, Version: version,
-		MinPoll: config.DefaultMinPoll, MaxPoll: config.DefaultMaxPoll,
-	}
-}
-
-// broadcasters are the senders of mode 5.
-func (m *machine) broadcasters(keys *mac.KeyRing) []association.Config {
-	server := m.host.Config.Server
-	if server == nil {
-		return nil
-	}
-	var all []association.Config
-	add := func(to netip.Addr, port uint16, interval time.Duration, id uint32, version uint8) {
-		var key *mac.Key
-		if id != 0 && keys != nil {
-			key = keys.Key(id)
-		}
-		all = append(all, association.Config{
-			Name: "broadcast " + to.String(), Kind: association.KindBroadcastServer, Remote: netip.AddrPortFrom(to, port),
-			Local: m.address, InterfaceIndex: 1, Version: version, Key: key, Interval: interval,
-		})
-	}
-	for _, b := range server.Broadcast {
-		add(b.Address, b.Port, b.Interval, b.Key, b.Version)
-	}
-	for _, b := range server.Multicast {
-		add(b.Group, b.Port, b.Interval, b.Key, b.Version)
-	}
-	return all
 }

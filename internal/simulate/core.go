@@ -9,39 +9,34 @@ import (
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
-	"timeball/internal/system"
-	"timeball/internal/wire"
 )
 
-// core is one life of the NTP core on a machine: the daemon's association, system
-// and responder, driven in virtual time. What it is told comes from the machine's
-// clock and from packets; the true time is not among it.
+// core is one life of the NTP core on a machine: the daemon's engine, driven in virtual
+// time. What it is told comes from the machine's clock and from packets; the true time is
+// not among it.
 type core struct {
 	m       *machine
-	system  *system.System
+	set     *engine.Associations
+	system  *engine.SystemProcess
 	members []*member
-	nextID  model.SourceID
 	server  *server // nil: mode 3 is not answered
 	keys    *mac.KeyRing
-	signer  mac.Signer
 	random  stream
 
 	snapshot *model.Snapshot
-	out      association.Output
-	changed  association.Output // of OnClockChanged, while out is still being read
-	sysOut   system.Output
-	packet   wire.Packet
+	changes  engine.Changes
+	present  ntptime.Instant // what the clock reads in the present turn
+	busy     bool            // the system process is at work: what it brings forth waits
 }
 
 // member is one association and what the driver keeps beside it.
 type member struct {
-	id      model.SourceID
-	assoc   *association.Association
-	kind    association.Kind
-	remote  netip.AddrPort
+	c       *core
+	process *engine.PeerProcess
+	*engine.Association
 	port    uint16 // the port of the last request in mode 3
-	dynamic bool
-	changed bool // its status is to be told to the system process
+	changed bool   // its status is to be told to the system process
+	ended   bool
 }
 
 // ntpPort is the daemon's port (RFC 5905 §7.2).
@@ -54,197 +49,203 @@ func boot(m *machine) program {
 	if err != nil {
 		panic("simulate: keys of a checked configuration: " + err.Error())
 	}
-	c := &core{
-		m: m, keys: keys, random: newStream(m.world.seed, "core "+m.host.Name),
-		system: system.New(engine.System(m.host.Config, m.engineHost()), now),
-	}
+	host := m.engineHost()
+	policy := engine.Policy(m.host.Config, keys, host, 0)
+	c := &core{m: m, present: now, keys: keys, random: newStream(m.world.seed, "core "+m.host.Name)}
+	c.system = engine.NewSystemProcess(engine.System(m.host.Config, host), c, now)
 	if m.host.Config.Server != nil {
-		c.server = newServer(c, now.Raw)
+		c.server = newServer(c, policy, now.Raw)
+		c.server.publish(c.snapshot)
 	}
-	c.publish(now)
-	for i := range m.host.Config.Sources {
-		if cfg, client := m.associationOf(&m.host.Config.Sources[i], c.keys); client {
-			c.add(now, cfg, engine.SourceOptions(&m.host.Config.Sources[i]))
-		}
-	}
-	for _, cfg := range m.broadcasters(c.keys) {
-		c.add(now, cfg, system.SourceOptions{NoSelect: true})
-	}
+	setup := engine.Setup{Config: m.host.Config, Keys: keys, Access: policy.Access}
+	c.set = engine.NewAssociations(setup, host, engine.UsualTiming, c.statusOf)
+	c.set.Start(now.Raw, &c.changes)
+	c.carryOut(now)
+	c.set.StartSenders(now.Raw, &c.changes)
+	c.carryOut(now)
+	m.tendLater(engine.UsualTiming.Tend)
 	return c
 }
 
-// add mobilizes an association. One that only sends is no source of the system process.
-func (c *core) add(now ntptime.Instant, cfg association.Config, options system.SourceOptions) *member {
-	c.nextID++
-	cfg.ID = c.nextID
-	a := &member{id: cfg.ID, kind: cfg.Kind, remote: cfg.Remote, dynamic: cfg.Dynamic}
-	a.assoc = association.New(cfg, now, c.random)
-	c.members = append(c.members, a)
-	if cfg.Kind != association.KindBroadcastServer {
-		c.system.AddSource(now, cfg.ID, options)
+// tend looks after pools and names, as the daemon does now and then.
+func (c *core) tend(now ntptime.Instant) {
+	c.present = now
+	c.set.Tend(now.Raw, c.snapshot, &c.changes)
+	c.carryOut(now)
+	c.m.tendLater(engine.UsualTiming.Tend)
+}
+
+func (c *core) statusOf(id model.SourceID) *model.SourceStatus {
+	if a := c.member(id); a != nil {
+		status := a.process.Status()
+		return &status
 	}
-	return a
+	return nil
+}
+
+// carryOut does what the set of associations wants, by the engine's contract. Names are
+// those of hosts, and resolve at once.
+func (c *core) carryOut(now ntptime.Instant) {
+	for c.changes.Any() {
+		changes := c.changes
+		c.changes = engine.Changes{}
+		for _, id := range changes.Stop {
+			c.remove(id, now)
+		}
+		for _, a := range changes.Start {
+			c.add(now, a)
+		}
+		for _, name := range changes.Resolve {
+			c.set.Resolved(name, []netip.Addr{c.m.addressOf(name)}, now.Raw, &c.changes)
+		}
+		if changes.Idle {
+			c.system.SetIdle(c.set.Idle(now.Raw), now)
+		}
+	}
+}
+
+// add mobilizes an association. One that only sends is no source of the system process.
+func (c *core) add(now ntptime.Instant, a *engine.Association) {
+	member := &member{c: c, Association: a}
+	member.process = engine.NewPeerProcess(a.Config, member, now, c.random)
+	c.members = append(c.members, member)
+	if a.IsSource() {
+		c.system.AddSource(now, a.ID(), a.Options)
+	}
+}
+
+// remove forgets an association.
+func (c *core) remove(id model.SourceID, now ntptime.Instant) {
+	for i, a := range c.members {
+		if a.ID() == id {
+			c.members = append(c.members[:i], c.members[i+1:]...)
+			c.toSystem(func() { c.system.RemoveSource(now, id) })
+			return
+		}
+	}
 }
 
 func (c *core) deadline() ntptime.Raw {
 	due := c.system.Deadline()
 	for _, a := range c.members {
-		due = min(due, a.assoc.Deadline())
+		due = min(due, a.process.Deadline())
 	}
 	return due
 }
 
 func (c *core) timer(now ntptime.Instant) {
+	c.present = now
 	for i := 0; i < len(c.members); i++ {
-		if a := c.members[i]; a.assoc.Deadline() <= now.Raw {
-			c.begin(a)
-			a.assoc.OnTimer(now, &c.out)
-			c.end(a, now)
+		if a := c.members[i]; a.process.Deadline() <= now.Raw {
+			a.process.OnTimer(now, c.snapshot)
+			c.bury(now)
 		}
 	}
 	if c.system.Deadline() <= now.Raw {
-		c.sysOut.Reset()
-		c.system.OnTimer(now, &c.sysOut)
-		c.finish(now)
+		c.toSystem(func() { c.system.OnTimer(now) })
 	}
 }
 
-// begin empties the output and shows the association the present system state.
-func (c *core) begin(a *member) {
-	c.out.Reset()
-	a.assoc.OnSystem(c.snapshot)
+// toSystem calls the system process, and then tells it the status of the associations
+// whose clock it has changed.
+func (c *core) toSystem(call func()) {
+	c.busy = true
+	call()
+	for again := true; again; {
+		again = false
+		for _, a := range c.members {
+			if a.changed {
+				a.changed, again = false, true
+				status := a.process.Status()
+				c.system.OnStatus(c.present, &status)
+			}
+		}
+	}
+	c.busy = false
 }
 
-// end carries out what an association wants: packets first, then what the system
-// process is to know.
-func (c *core) end(a *member, now ntptime.Instant) {
-	for i := range c.out.Transmit {
-		c.transmit(a, &c.out.Transmit[i])
+// bury forgets the associations that have ended.
+func (c *core) bury(now ntptime.Instant) {
+	for i := 0; i < len(c.members); i++ {
+		if a := c.members[i]; a.ended {
+			c.set.Ended(a.ID(), now.Raw, &c.changes)
+			c.remove(a.ID(), now)
+			i--
+		}
 	}
-	c.note(c.out.Events)
-	if c.out.HasSample {
-		c.sysOut.Reset()
-		c.system.OnSample(now, &c.out.Sample, &c.sysOut)
-		c.finish(now)
-	}
-	if c.out.StatusChanged && a.kind != association.KindBroadcastServer {
-		c.sysOut.Reset()
-		c.system.OnStatus(now, a.assoc.Status(), &c.sysOut)
-		c.finish(now)
-	}
-	if c.out.Done {
-		c.remove(a, now)
-	}
+	c.carryOut(now)
 }
 
-// transmit sends a packet and tells the association when it left: a machine of the
-// simulation has no delay of its own, so the stamp is exact but for its clock.
-func (c *core) transmit(a *member, t *association.Transmit) {
+// Send sends a packet: a machine of the simulation has no delay of its own, so the
+// timestamp is exact but for its clock.
+func (a *member) Send(t *association.Transmit) (ntptime.Instant, model.StampKind, error) {
 	port := uint16(ntpPort)
 	if t.FreshPort {
-		a.port = 49152 + uint16(c.random.Uint64()>>50) // one of the 16384 ephemeral ports (RFC 6335 §6)
+		a.port = 49152 + uint16(a.c.random.Uint64()>>50) // one of the 16384 ephemeral ports (RFC 6335 §6)
 		port = a.port
 	}
-	c.m.send(port, t.To, t.Data)
-	a.assoc.OnTransmitted(t.ID, c.m.stamp(), model.StampKernel)
+	a.c.m.send(port, t.To, t.Data)
+	return a.c.m.stamp(), model.StampKernel, nil
 }
 
-// remove demobilizes an association that has ended.
-func (c *core) remove(a *member, now ntptime.Instant) {
-	for i, other := range c.members {
-		if other == a {
-			c.members = append(c.members[:i], c.members[i+1:]...)
-			break
-		}
-	}
-	c.sysOut.Reset()
-	c.system.RemoveSource(now, a.id, &c.sysOut)
-	c.finish(now)
+// Record keeps an event for the report.
+func (a *member) Record(e model.Event) { a.c.Record(e) }
+
+// Sample hands a measurement to the system process.
+func (a *member) Sample(sample *model.Sample) {
+	a.c.toSystem(func() { a.c.system.OnSample(a.c.present, sample) })
 }
 
-// finish carries out what the system process wants. Applying a correction may bring
-// forth another, so it goes round until nothing is left.
-func (c *core) finish(now ntptime.Instant) {
-	changed := false
-	for {
-		for _, hint := range c.sysOut.Hints {
-			if a := c.member(hint.Source); a != nil {
-				a.assoc.OnHint(hint, now)
-			}
-		}
-		c.note(c.sysOut.Events)
-		if c.sysOut.GateUsed {
-			c.m.memory.gateUsed = true
-		}
-		changed = changed || c.sysOut.Changed || c.sysOut.HasCorrection
-		if !c.sysOut.HasCorrection {
-			if c.tellStatus(now) {
-				continue
-			}
-			break
-		}
-		applied := c.m.apply(c.sysOut.Correction)
-		if applied.Correction.Step != 0 {
-			c.clockChanged(applied.At)
-		}
-		now = applied.At
-		c.sysOut.Reset()
-		c.system.OnApplied(applied, &c.sysOut)
-	}
-	if changed {
-		c.publish(now)
+// Status tells the system process what the association knows of itself.
+func (a *member) Status(status *model.SourceStatus) {
+	switch {
+	case !a.IsSource():
+	case a.c.busy:
+		a.changed = true
+	default:
+		a.c.toSystem(func() { a.c.system.OnStatus(a.c.present, status) })
 	}
 }
 
-// tellStatus hands on the status of the next association whose clock has changed.
-func (c *core) tellStatus(now ntptime.Instant) bool {
-	for _, a := range c.members {
-		if a.changed && a.kind != association.KindBroadcastServer {
-			a.changed = false
-			c.sysOut.Reset()
-			c.system.OnStatus(now, a.assoc.Status(), &c.sysOut)
-			return true
-		}
-	}
-	return false
+// Ended marks the association for burial.
+func (a *member) Ended() { a.ended = true }
+
+// Apply corrects the machine's clock.
+func (c *core) Apply(correction model.Correction) model.Applied {
+	applied := c.m.apply(correction)
+	c.present = applied.At
+	return applied
 }
 
-// note keeps the events for the report.
-func (c *core) note(events []model.Event) {
-	for _, e := range events {
-		if len(c.m.events) < maxEvents {
-			c.m.events = append(c.m.events, Happened{time.Duration(c.m.world.now), e})
-		}
+// Hint tells an association how to poll.
+func (c *core) Hint(hint model.Hint) {
+	if a := c.member(hint.Source); a != nil {
+		a.process.OnHint(hint, c.present)
 	}
 }
 
-func (c *core) member(id model.SourceID) *member {
-	for _, a := range c.members {
-		if a.id == id {
-			return a
-		}
-	}
-	return nil
-}
-
-// clockChanged makes every association drop its pending exchange: its T1 was read
+// ClockChanged makes every association drop its pending exchange: its T1 was read
 // from a clock that is no more.
-func (c *core) clockChanged(now ntptime.Instant) {
+func (c *core) ClockChanged(at ntptime.Instant) {
+	c.present = at
 	for _, a := range c.members {
-		c.changed.Reset()
-		a.assoc.OnClockChanged(now, &c.changed)
-		a.changed = a.changed || c.changed.StatusChanged
-		for i := range c.changed.Transmit {
-			c.transmit(a, &c.changed.Transmit[i])
-		}
+		a.process.OnClockChanged(at)
 	}
 }
 
-// publish makes the present state visible to the server, the associations and the
-// statistics.
-func (c *core) publish(now ntptime.Instant) {
-	c.snapshot = c.system.Snapshot(now)
-	s := c.snapshot
+// Record keeps an event for the report.
+func (c *core) Record(e model.Event) {
+	if len(c.m.events) < maxEvents {
+		c.m.events = append(c.m.events, Happened{time.Duration(c.m.world.now), e})
+	}
+}
+
+// CloseGate writes on the machine's disk that the panic gate has been used.
+func (c *core) CloseGate() { c.m.memory.gateUsed = true }
+
+// Publish makes a state visible to the server, the associations and the statistics.
+func (c *core) Publish(s *model.Snapshot) {
+	c.snapshot = s
 	c.m.stats.bound = bound{
 		valid: s.Synchronized, at: c.m.world.now, value: s.ErrorBound.Seconds(), rate: float64(s.DispersionRate),
 	}
@@ -253,26 +254,30 @@ func (c *core) publish(now ntptime.Instant) {
 	}
 }
 
+func (c *core) member(id model.SourceID) *member {
+	for _, a := range c.members {
+		if a.ID() == id {
+			return a
+		}
+	}
+	return nil
+}
+
 func (c *core) jumped(by, slept time.Duration, now ntptime.Instant) {
-	c.clockChanged(now)
-	c.sysOut.Reset()
-	c.system.OnClockJump(model.ClockJump{At: now, By: by, Slept: slept}, &c.sysOut)
-	c.finish(now)
+	c.present = now
+	c.toSystem(func() { c.system.OnClockJump(model.ClockJump{At: now, By: by, Slept: slept}) })
 }
 
 // leaped tells the core that the kernel has made the leap second that it was armed for.
 func (c *core) leaped(step time.Duration, before ntptime.Wall, now ntptime.Instant) {
+	c.present = now
 	applied := model.Applied{
 		At: now, BeforeWall: before, Rate: ntptime.Frequency(c.m.clock.frequency + c.m.clock.slew),
 		Correction: model.Correction{
 			Step: step, Frequency: ntptime.Frequency(c.m.clock.frequency), Slew: ntptime.Frequency(c.m.clock.slew),
 		},
 	}
-	c.clockChanged(now)
-	c.sysOut.Reset()
-	c.system.OnApplied(applied, &c.sysOut)
-	c.finish(now)
-	c.publish(now)
+	c.toSystem(func() { c.system.OnLeapDone(applied) })
 }
 
 func (c *core) report(now ntptime.Instant) *model.Snapshot { return c.system.Snapshot(now) }

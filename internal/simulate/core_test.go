@@ -56,7 +56,7 @@ events: [%s]
 
 func TestHintsOfTheSystemProcessReachTheAssociation(t *testing.T) {
 	w := coreRun(t, client("30000s", "wander: 1e-10", "{server: server}", "", ""))
-	last := w.machines[1].program.(*core).members[0].assoc.Status()
+	last := w.machines[1].program.(*core).members[0].process.Status()
 	if last.Interval.Seconds() < 120 {
 		t.Errorf("got a poll interval of %v with a very good clock, want it longer than min_poll", last.Interval)
 	}
@@ -210,7 +210,7 @@ func TestFirstAnswersComeFromFreshPortsAndOthersAreIgnored(t *testing.T) {
 	if a.port < 49152 {
 		t.Errorf("got port %d, want an ephemeral one", a.port)
 	}
-	if got := a.assoc.Status(); got.Rejected != ([model.RejectReasons]uint64{}) || got.Reach != 255 {
+	if got := a.process.Status(); got.Rejected != ([model.RejectReasons]uint64{}) || got.Reach != 255 {
 		t.Errorf("got rejections %v and reach %o, want none and 377", got.Rejected, got.Reach)
 	}
 }

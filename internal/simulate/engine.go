@@ -17,6 +17,8 @@ type program interface {
 	// moment of serve, which comes after the machine's turnaround.
 	receive(p *packet, now ntptime.Instant) (done bool)
 	serve(p *packet, now ntptime.Instant)
+	// tend comes when the program has asked for it by tendLater.
+	tend(now ntptime.Instant)
 	jumped(by, slept time.Duration, now ntptime.Instant)
 	leaped(step time.Duration, before ntptime.Wall, now ntptime.Instant)
 	// report is the state of the program as it would tell it; nil if it has none.
@@ -98,6 +100,8 @@ func (w *world) handle(e *happening) {
 		m.event(e.event)
 	case doWake:
 		m.wake(e.generation)
+	case doTend:
+		m.tend(e.generation)
 	case doLeap:
 		m.midnight(e.generation)
 	case doJump:

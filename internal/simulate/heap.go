@@ -6,6 +6,7 @@ type kind uint8
 const (
 	doScenario kind = iota // a row of `events:`
 	doWake                 // a deadline of the core may be due
+	doTend                 // the program looks after what it does now and then
 	doLeap                 // the clock's end of the UTC day may be reached
 	doJump                 // the once-a-second look at the clock (clock.CheckJump)
 	doDeliver              // a packet arrives

@@ -34,6 +34,7 @@ type machine struct {
 	armed      wire.Leap
 	due        ntptime.Raw // deadline that the timer is set for
 	timerGen   uint32      // generation of the timer
+	life       uint32      // counts the program's starts
 	midnightAt uint32      // generation of the leap's timer
 	stats      statistics
 	marks      []mark
@@ -68,6 +69,7 @@ func newMachine(w *world, index int, address netip.Addr, series bool) *machine {
 
 // begin starts the program at the present moment.
 func (m *machine) begin() {
+	m.life++
 	m.program = m.boot(m)
 	m.due = ntptime.Never
 	m.schedule()

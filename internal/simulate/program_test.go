@@ -20,6 +20,7 @@ func (idle) deadline() ntptime.Raw                                { return ntpti
 func (idle) timer(ntptime.Instant)                                {}
 func (idle) receive(*packet, ntptime.Instant) bool                { return true }
 func (idle) serve(*packet, ntptime.Instant)                       {}
+func (idle) tend(ntptime.Instant)                                 {}
 func (idle) jumped(time.Duration, time.Duration, ntptime.Instant) {}
 func (idle) leaped(time.Duration, ntptime.Wall, ntptime.Instant)  {}
 func (idle) report(ntptime.Instant) *model.Snapshot               { return nil }

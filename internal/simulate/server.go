@@ -5,7 +5,6 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
-	"timeball/internal/wire"
 )
 
 // server is the responder of one machine, with what its sockets would hold.
@@ -19,7 +18,7 @@ type server struct {
 
 // newServer makes the responder as the daemon does, with tables no larger than there
 // are hosts to remember.
-func newServer(c *core, now ntptime.Raw) *server {
+func newServer(c *core, policy *responder.Policy, now ntptime.Raw) *server {
 	rules := c.m.host.Config.Server
 	size := min(rules.ClientLog.Size, 4*len(c.m.world.machines))
 	seed := responder.Seed{c.random.Uint64(), c.random.Uint64()}
@@ -28,17 +27,11 @@ func newServer(c *core, now ntptime.Raw) *server {
 		shard.Stamps = responder.NewStamps(size, seed)
 	}
 	s := &server{c: c, shard: responder.NewShard(shard), started: now}
-	s.env = responder.Env{Policy: engine.Policy(c.m.host.Config, c.keys, c.m.engineHost(), 0), Now: c.m.stamp}
+	s.env = responder.Env{Policy: policy, Now: c.m.stamp}
 	return s
 }
 
 func (s *server) publish(snapshot *model.Snapshot) { s.env.Snapshot = snapshot }
-
-// asks says whether a datagram is a request that a server may answer.
-func asks(data []byte) bool {
-	version, mode := wire.Peek(data)
-	return mode == wire.ModeClient || mode == wire.ModeReserved && version == 1
-}
 
 // answer replies to a request that arrived earlier or just now; the transmit
 // timestamp is read at the present moment.
@@ -46,7 +39,7 @@ func (s *server) answer(p *packet, now ntptime.Instant) {
 	if policy, ended := engine.EndSilence(s.c.m.host.Config, s.env.Policy, now.Raw.Sub(s.started)); ended {
 		s.env.Policy = policy
 	}
-	rx := model.Received{Data: p.data, Remote: p.from, Local: p.to.Addr(), Interface: 1, At: p.arrived, Stamp: model.StampKernel}
+	rx := model.Received{Data: p.data, Remote: p.from, Local: p.to.Addr(), Interface: onlyInterface, At: p.arrived, Stamp: model.StampKernel}
 	n, verdict := s.shard.Respond(s.reply[:], &rx, &s.env)
 	if n == 0 {
 		return

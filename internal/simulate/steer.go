@@ -138,6 +138,20 @@ func (m *machine) wake(generation uint32) {
 	m.schedule()
 }
 
+// tendLater has the program look after what it does now and then; the reading of the clock
+// is without noise, so that it takes nothing from the noise that packets meet.
+func (m *machine) tendLater(wait time.Duration) {
+	m.world.heap.push(happening{at: m.world.now + int64(wait), kind: doTend, machine: m.index, generation: m.life})
+}
+
+func (m *machine) tend(life uint32) {
+	if life != m.life || m.program == nil {
+		return
+	}
+	m.program.tend(m.read())
+	m.schedule()
+}
+
 // arrive hands a datagram to the program; what needs an answer waits for the
 // machine's turnaround.
 func (m *machine) arrive(p *packet) {
