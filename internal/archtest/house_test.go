@@ -35,12 +35,15 @@ func report(t *testing.T, found []string) {
 	}
 }
 
-func TestEveryPackageHasARoom(t *testing.T)        { report(t, CheckRooms(load(t))) }
-func TestNoImportGoesUpOrSideways(t *testing.T)    { report(t, CheckLayers(load(t))) }
-func TestTheCoreIsPure(t *testing.T)               { report(t, CheckPurity(load(t))) }
-func TestGoroutinesStartInTheirRooms(t *testing.T) { report(t, CheckGoroutines(load(t))) }
-func TestOnlyTheClockTouchesTheClock(t *testing.T) { report(t, CheckClockCalls(load(t))) }
-func TestSizes(t *testing.T)                       { report(t, CheckSizes(load(t))) }
+func TestEveryPackageHasARoom(t *testing.T)         { report(t, CheckRooms(load(t))) }
+func TestNoImportGoesUpOrSideways(t *testing.T)     { report(t, CheckLayers(load(t))) }
+func TestTheCoreIsPure(t *testing.T)                { report(t, CheckPurity(load(t))) }
+func TestGoroutinesStartInTheirRooms(t *testing.T)  { report(t, CheckGoroutines(load(t))) }
+func TestOnlyTheClockTouchesTheClock(t *testing.T)  { report(t, CheckClockCalls(load(t))) }
+func TestOnlyTheEngineSaysWhatItMeans(t *testing.T) { report(t, CheckMeaning(load(t))) }
+func TestNoDoorIsUnused(t *testing.T)               { report(t, CheckDoors(load(t))) }
+func TestNoOptionIsForTestsOnly(t *testing.T)       { report(t, CheckOptions(load(t))) }
+func TestSizes(t *testing.T)                        { report(t, CheckSizes(load(t))) }
 
 func TestNoMapOrderShowsInTheCore(t *testing.T) {
 	tree := load(t)

@@ -26,12 +26,12 @@ var Rooms = map[string]Room{
 	"internal/ntptime":  {Layer: 0, Pure: true},
 	"internal/wire":     {Layer: 0, Pure: true, Beside: []string{"ntptime"}},
 	"internal/model":    {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "smear"}},
-	"internal/mac":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
+	"internal/mac":      {Layer: 0, Pure: true},
 	"internal/siv":      {Layer: 0, Pure: true},
 	"internal/nts":      {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "siv"}},
 	"internal/leapfile": {Layer: 0, Pure: true, Beside: []string{"ntptime"}},
 	"internal/smear":    {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
-	"internal/config":   {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire", "model", "mac"}, OS: "load.go"},
+	"internal/config":   {Layer: 0, Pure: true, OS: "load.go"},
 
 	// L1: the core
 	"internal/association": {Layer: 1, Pure: true},

@@ -153,3 +153,37 @@ func TestUnwantedWords(t *testing.T) {
 	judge(t, unwantedWords("a.md", []byte("fine\n"+unwanted[0]+"\n")), "a.md:2")
 	judge(t, unwantedWords("a.md", []byte("fine\n")), "")
 }
+
+func TestCheckMeaning(t *testing.T) {
+	text := `package daemon
+import "timeball/internal/association"
+var c = association.Config{}`
+	judge(t, CheckMeaning(house(t, "internal/daemon/a.go", text)), "makes a association.Config")
+	judge(t, CheckMeaning(house(t, "internal/daemon/a_test.go", text)), "")
+	judge(t, CheckMeaning(house(t, "internal/engine/a.go", text)), "")
+}
+
+func TestCheckDoors(t *testing.T) {
+	judge(t, CheckDoors(house(t, "internal/wire/a.go", `package wire`)), "may import internal/ntptime and does not")
+	judge(t, CheckDoors(house(t, "internal/wire/a.go", `package wire
+import "timeball/internal/ntptime"
+var _ ntptime.Raw`)), "")
+}
+
+func TestCheckOptions(t *testing.T) {
+	const options = `package netio
+type Options struct { Size int; hidden bool }
+`
+	user := house(t, "internal/daemon/a.go", `package daemon
+import _ "timeball/internal/netio"`).Packages[0]
+	for _, test := range []struct{ text, want string }{
+		{options, "nothing but tests sets Options.Size"},
+		{options + `var o = Options{Size: 1}`, ""},
+		{options + `func f(o *Options) { o.Size = 2 }`, ""},
+	} {
+		tree := house(t, "internal/netio/a.go", test.text)
+		judge(t, CheckOptions(tree), "") // a room that nobody uses yet
+		tree.Packages = append(tree.Packages, user)
+		judge(t, CheckOptions(tree), test.want)
+	}
+}
