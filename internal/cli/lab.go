@@ -175,7 +175,7 @@ func printLab(w io.Writer, state lab.State) error {
 	t.row("HOST", "STRATUM", "TRUE ERROR", "BELIEVES", "BOUND", "SOURCE", "MODE", "STATE", "OFFSET", "REACH")
 	for _, name := range state.Names() {
 		h := state.Hosts[name]
-		row := []string{name, stratum(h.Stratum), formatOffset(h.TrueError), formatOffset(h.Offset), "± " + formatTime(h.ErrorBound)}
+		row := []string{name, stratum(h.Stratum), formatOffset(h.TrueError), formatOffset(h.Offset), "± " + formatBound(h.ErrorBound)}
 		if h.Stopped {
 			row = []string{name, "stopped", formatOffset(h.TrueError), "", ""}
 		}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"timeball/internal/control"
 )
 
 // printJSON writes v as indented JSON.
@@ -67,6 +69,14 @@ func formatTime(seconds float64) string {
 		return fmt.Sprintf("%.3f s", seconds)
 	}
 	return (time.Duration(seconds) * time.Second).String()
+}
+
+// formatBound prints an error bound.
+func formatBound(b control.Bound) string {
+	if !b.Known() {
+		return "unknown"
+	}
+	return formatTime(float64(b))
 }
 
 // formatAge prints how long ago something was, in two units at most: 12s, 3m20s, 2h5m.

@@ -20,14 +20,22 @@ func newStatus() *cobra.Command {
 
 func printStatus(w io.Writer, s *control.Status) error {
 	fmt.Fprintln(w, headline(&s.Tracking))
-	fmt.Fprintf(w, "offset %s, error at most %s; frequency %+.3f ppm; last update %s\n",
-		formatOffset(s.Offset), formatTime(s.ErrorBound), s.Frequency*1e6, ago(s.LastUpdateAge))
+	fmt.Fprintf(w, "offset %s, %s; frequency %+.3f ppm; last update %s\n",
+		formatOffset(s.Offset), errorAtMost(s.ErrorBound), s.Frequency*1e6, ago(s.LastUpdateAge))
 	if s.Daemon.ReloadError != "" {
 		fmt.Fprintf(w, "THE LAST RELOAD WAS REFUSED, the configuration before is in force: %s\n", s.Daemon.ReloadError)
 	}
 	printNotListening(w, s.Daemon.NotListening)
 	fmt.Fprintf(w, "timeball %s, up %s, clock %s\n\n", s.Daemon.Version, formatAge(s.Daemon.Uptime), s.Daemon.Clock)
 	return printSources(w, &control.Sources{Sources: s.Sources}, false)
+}
+
+// errorAtMost says how wrong the clock may be.
+func errorAtMost(b control.Bound) string {
+	if !b.Known() {
+		return "error not known"
+	}
+	return "error at most " + formatBound(b)
 }
 
 // printNotListening names the addresses at which nothing is served.

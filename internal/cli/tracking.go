@@ -27,7 +27,7 @@ func printTracking(w io.Writer, t *control.Tracking) error {
 	out.row("Stratum", stratum(t.Stratum))
 	out.row("Leap", t.Leap)
 	out.row("Offset", formatOffset(t.Offset)+" (positive: our clock is behind)")
-	out.row("Error bound", "± "+formatTime(t.ErrorBound))
+	out.row("Error bound", "± "+formatBound(t.ErrorBound))
 	out.row("Estimated error", "± "+formatTime(t.EstimatedError))
 	out.row("Frequency", fmt.Sprintf("%+.4f ppm ± %.4f ppm", t.Frequency*1e6, t.FrequencyError*1e6))
 	out.row("Slewing", fmt.Sprintf("%+.3f ppm", t.Slew*1e6))

@@ -73,8 +73,10 @@ func stillMissing(ctx context.Context, socket string, maxError time.Duration) er
 	switch {
 	case !t.Synchronized:
 		return fmt.Errorf("the daemon is in state %s", t.State)
-	case maxError > 0 && t.ErrorBound > maxError.Seconds():
-		return fmt.Errorf("the error bound is %s", formatTime(t.ErrorBound))
+	case maxError > 0 && !t.ErrorBound.Known():
+		return fmt.Errorf("the error is not known: the clock was never set by a source (state %s)", t.State)
+	case maxError > 0 && float64(t.ErrorBound) > maxError.Seconds():
+		return fmt.Errorf("the error bound is %s", formatBound(t.ErrorBound))
 	}
 	return nil
 }

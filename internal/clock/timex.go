@@ -74,10 +74,11 @@ func rateTimex(tick, freq int64, state model.KernelState) unix.Timex {
 	return t
 }
 
-// errorTimex tells the kernel the error of its clock, and changes nothing else.
+// errorTimex tells the kernel the state of its clock, and leaves its rate alone.
 func errorTimex(state model.KernelState) unix.Timex {
 	return unix.Timex{
-		Modes:    unix.ADJ_MAXERROR | unix.ADJ_ESTERROR,
+		Modes:    unix.ADJ_STATUS | unix.ADJ_MAXERROR | unix.ADJ_ESTERROR,
+		Status:   status(state),
 		Maxerror: microseconds(state.MaxError),
 		Esterror: microseconds(state.EstimatedError),
 	}
@@ -92,7 +93,9 @@ func taiTimex(seconds int) unix.Timex {
 // would steer against ours.
 func status(state model.KernelState) int32 {
 	var s int32
-	if !state.Synchronized {
+	// From the phase limit on the kernel sets STA_UNSYNC itself once a second: to clear it
+	// at every correction would make it flicker.
+	if !state.Synchronized || state.MaxError >= phaseLimit {
 		s |= unix.STA_UNSYNC
 	}
 	switch state.Leap {

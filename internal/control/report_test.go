@@ -116,7 +116,7 @@ func TestTrackingGrowsBetweenSnapshots(t *testing.T) {
 	s, now := someSnapshot()
 	got := TrackingReport(s, now)
 	const grown = 100 * 15e-6
-	if math.Abs(got.RootDispersion-(0.002+grown)) > 1e-9 || math.Abs(got.ErrorBound-(0.008+grown)) > 1e-9 {
+	if math.Abs(got.RootDispersion-(0.002+grown)) > 1e-9 || math.Abs(float64(got.ErrorBound)-(0.008+grown)) > 1e-9 {
 		t.Errorf("got dispersion %v and bound %v, want both grown by %v", got.RootDispersion, got.ErrorBound, grown)
 	}
 	if got.Source != "a.example" || got.ReferenceID != "192.0.2.1" || got.Leap != "none" || *got.LastUpdateAge != 100 || got.LastStepAge != nil {

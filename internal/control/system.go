@@ -19,7 +19,7 @@ type Tracking struct {
 	ReferenceTime  float64  `json:"reference_time"` // s since 1970, 0: never
 	Leap           string   `json:"leap"`
 	Offset         float64  `json:"offset"`      // still to be worked off
-	ErrorBound     float64  `json:"error_bound"` // |offset| + root dispersion + root delay / 2, now
+	ErrorBound     Bound    `json:"error_bound"` // |offset| + root dispersion + root delay / 2, now
 	EstimatedError float64  `json:"estimated_error"`
 	Jitter         float64  `json:"jitter"`
 	Frequency      float64  `json:"frequency"` // lasting correction, s/s
@@ -45,7 +45,7 @@ func TrackingReport(s *model.Snapshot, now ntptime.Instant) Tracking {
 	out := Tracking{
 		Synchronized: s.Synchronized, State: s.State.String(), Stratum: int(s.Stratum),
 		ReferenceID: reference(s.ReferenceID, s.Stratum), ReferenceTime: unixSeconds(s.ReferenceTime), Leap: s.Leap.String(),
-		Offset: s.Offset.Seconds(), ErrorBound: (s.ErrorBound + grown).Seconds(), EstimatedError: s.EstimatedError.Seconds(),
+		Offset: s.Offset.Seconds(), ErrorBound: BoundOf(s, grown), EstimatedError: s.EstimatedError.Seconds(),
 		Jitter: s.Jitter.Seconds(), Frequency: finite(float64(s.Frequency)), FrequencyError: finite(float64(s.FrequencyError)),
 		Slew: finite(float64(s.Slew)), RootDelay: s.RootDelay.Seconds(), RootDispersion: (s.RootDispersion + grown).Seconds(),
 		Precision: int(s.Precision), PollInterval: s.PollInterval.Seconds(), LastUpdateAge: age(s.LastUpdate, now),

@@ -96,7 +96,7 @@ func System(cfg *config.Config, host *Host) system.Config {
 		Leap:           leap(cfg, host.Leaps),
 	}
 	if l := cfg.Local; l != nil {
-		c.Local = &system.Local{Stratum: l.Stratum, Activate: cfg.LocalActivate(), Orphan: l.Orphan}
+		c.Local = &system.Local{Stratum: l.Stratum, Activate: cfg.LocalActivate(), Orphan: l.Orphan, Awaits: !cfg.Alone()}
 	}
 	return c
 }

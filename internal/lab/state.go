@@ -16,14 +16,14 @@ type State struct {
 
 // HostState is one host: what its daemon believes, and the truth.
 type HostState struct {
-	Address      string  `json:"address"`
-	TrueError    float64 `json:"true_error"` // s; what the clock shows minus true time: positive, it is ahead
-	Offset       float64 `json:"offset"`     // s; reference − local, as the daemon believes
-	ErrorBound   float64 `json:"error_bound"`
-	Stratum      int     `json:"stratum"` // 16: not synchronized
-	ReferenceID  string  `json:"reference_id"`
-	Synchronized bool    `json:"synchronized"`
-	Stopped      bool    `json:"stopped,omitempty"` // by an event of the scenario
+	Address      string        `json:"address"`
+	TrueError    float64       `json:"true_error"` // s; what the clock shows minus true time: positive, it is ahead
+	Offset       float64       `json:"offset"`     // s; reference − local, as the daemon believes
+	ErrorBound   control.Bound `json:"error_bound"`
+	Stratum      int           `json:"stratum"` // 16: not synchronized
+	ReferenceID  string        `json:"reference_id"`
+	Synchronized bool          `json:"synchronized"`
+	Stopped      bool          `json:"stopped,omitempty"` // by an event of the scenario
 
 	Sources []control.Source `json:"sources"`
 }
@@ -52,7 +52,7 @@ func (h *host) state() HostState {
 		Address:      h.addr.String(),
 		TrueError:    h.clock.TrueError().Seconds(),
 		Offset:       snapshot.Offset.Seconds(),
-		ErrorBound:   snapshot.ErrorBound.Seconds(),
+		ErrorBound:   control.BoundOf(snapshot, 0),
 		Stratum:      int(snapshot.Stratum),
 		ReferenceID:  snapshot.ReferenceID.Format(snapshot.Stratum),
 		Synchronized: snapshot.Synchronized,

@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"math"
 	"math/bits"
 	"runtime"
 	"slices"
@@ -85,7 +86,7 @@ func (out sink) system(s *model.Snapshot, now ntptime.Instant) {
 	out.put(systemSlew, float64(s.Slew))
 	out.put(systemJitter, s.Jitter.Seconds())
 	out.put(systemEstimatedError, s.EstimatedError.Seconds())
-	out.put(systemErrorBound, (s.ErrorBound + grown).Seconds())
+	out.put(systemErrorBound, boundOf(s, grown))
 	out.put(systemLastUpdate, unix(s.LastUpdate.Wall))
 	out.put(systemUpdates, float64(s.Updates))
 	out.put(systemSteps, float64(s.Steps))
@@ -273,4 +274,13 @@ func truth(b bool) float64 {
 		return 1
 	}
 	return 0
+}
+
+// boundOf is the error bound in seconds; +Inf where none is known, so that every alert on
+// a limit fires.
+func boundOf(s *model.Snapshot, grown time.Duration) float64 {
+	if s.ErrorBound >= model.UnknownBound {
+		return math.Inf(1)
+	}
+	return (s.ErrorBound + grown).Seconds()
 }

@@ -54,7 +54,7 @@ var (
 	systemSlew           = define(gauge, "ntp_system_slew_ratio", "Momentary correction of the frequency that works off the offset.")
 	systemJitter         = define(gauge, "ntp_system_jitter_seconds", "Jitter of the combined offset.")
 	systemEstimatedError = define(gauge, "ntp_system_estimated_error_seconds", "Standard deviation of the clock's error, as estimated.")
-	systemErrorBound     = define(gauge, "ntp_system_error_bound_seconds", "Greatest possible error: |offset| + root dispersion + root delay / 2; grows between updates.")
+	systemErrorBound     = define(gauge, "ntp_system_error_bound_seconds", "Greatest possible error: |offset| + root dispersion + root delay / 2; grows between updates. +Inf: not known.")
 	systemLastUpdate     = define(gauge, "ntp_system_last_update_timestamp_seconds", "When the clock was last updated; 0, never.")
 	systemUpdates        = define(counter, "ntp_system_updates_total", "Updates of the clock.")
 	systemSteps          = define(counter, "ntp_system_steps_total", "Steps of the clock.")

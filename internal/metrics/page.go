@@ -105,8 +105,12 @@ func facts(s *model.Snapshot, now ntptime.Instant) []fact {
 
 // measured is what is known once the clock has been updated.
 func measured(s *model.Snapshot, grown time.Duration) []fact {
+	bound := "unknown"
+	if s.ErrorBound < model.UnknownBound {
+		bound = span(s.ErrorBound + grown)
+	}
 	return []fact{
-		{"Offset", offset(s.Offset) + " ± " + span(s.ErrorBound+grown)},
+		{"Offset", offset(s.Offset) + " ± " + bound},
 		{"Estimated error", span(s.EstimatedError)},
 		{"Frequency", fmt.Sprintf("%+.3f ± %.3f ppm", s.Frequency.PPM(), s.FrequencyError.PPM())},
 		{"Jitter", span(s.Jitter)},

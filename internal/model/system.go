@@ -134,6 +134,9 @@ var disciplineNames = [DisciplineStates]string{"unset", "starting", "sync", "hol
 // String returns the word used in reports.
 func (d DisciplineState) String() string { return disciplineNames[d] }
 
+// UnknownBound is the error bound of a clock that no source has set.
+const UnknownBound = time.Duration(1 << 62)
+
 // Snapshot is the system process at one moment. It is never changed once it is
 // published: the responder, the metrics and the reports read it without locks.
 type Snapshot struct {
@@ -155,7 +158,7 @@ type Snapshot struct {
 	Slew           ntptime.Frequency // momentary
 	Jitter         time.Duration
 	EstimatedError time.Duration // standard deviation of the clock's error
-	ErrorBound     time.Duration // |offset| + root dispersion + root delay / 2
+	ErrorBound     time.Duration // |offset| + root dispersion + root delay / 2; UnknownBound: not known
 	PollInterval   time.Duration
 	LastUpdate     ntptime.Instant
 	Updates        uint64

@@ -247,7 +247,7 @@ func (c *core) CloseGate() { c.m.memory.gateUsed = true }
 func (c *core) Publish(s *model.Snapshot) {
 	c.snapshot = s
 	c.m.stats.bound = bound{
-		valid: s.Synchronized, at: c.m.world.now, value: s.ErrorBound.Seconds(), rate: float64(s.DispersionRate),
+		valid: s.Synchronized && s.ErrorBound < model.UnknownBound, at: c.m.world.now, value: s.ErrorBound.Seconds(), rate: float64(s.DispersionRate),
 	}
 	if c.server != nil {
 		c.server.publish(s)

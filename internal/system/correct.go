@@ -81,11 +81,17 @@ func (s *System) carryOut(now ntptime.Instant, d discipline.Decision, e filter.E
 // refusedText names the way out of a panic.
 const refusedText = "correction refused: larger than clock.panic; check the sources and this clock, then `timeball accept-correction` lets it through"
 
+// kernelUnknown is what the kernel is told while nobody knows how wrong its clock is:
+// its NTP_PHASE_LIMIT, at which it says unsynchronized by itself.
+const kernelUnknown = 16 * time.Second
+
 // kernelState keeps adjtimex(2) honest.
 func (s *System) kernelState(now ntptime.Instant, left float64, e filter.Estimate) model.KernelState {
-	q := s.quality(left, e)
-	k := model.KernelState{
-		Synchronized: s.synchronized(now.Raw) || s.local.active, MaxError: q.bound, EstimatedError: q.estimated, TAI: s.leap.tai,
+	k := model.KernelState{MaxError: kernelUnknown, EstimatedError: kernelUnknown, TAI: s.leap.tai}
+	if s.joint.Started() {
+		q := s.quality(left, e)
+		k.MaxError, k.EstimatedError = q.bound, q.estimated
+		k.Synchronized = s.synchronized(now) || s.local.active
 	}
 	k.Leap = s.kernelLeap(now)
 	return k
@@ -219,15 +225,16 @@ func (s *System) firstSelection(now ntptime.Instant, out *Output) {
 }
 
 // synchronized says whether the clock may be called right: it was corrected by a
-// usable source, and not so long ago that nothing is known any more.
-func (s *System) synchronized(now ntptime.Raw) bool {
-	if s.discipline.Refused() != 0 {
+// usable source, not so long ago that nothing is known any more, and it is no further
+// off than a source may be (selection.max_distance).
+func (s *System) synchronized(now ntptime.Instant) bool {
+	if s.discipline.Refused() != 0 || s.updates == 0 || !s.joint.Started() {
 		return false
 	}
-	if s.summary.Usable && s.joint.Started() && s.updates > 0 {
-		return true
+	if !s.summary.Usable && now.Raw.Sub(s.lastUsable) >= holdoverLimit {
+		return false
 	}
-	return s.updates > 0 && s.joint.Started() && now.Sub(s.lastUsable) < holdoverLimit
+	return s.quality(s.residual(now)).bound <= s.cfg.MaxDistance
 }
 
 // holdoverLimit is how long the last estimate serves without any source: RFC
@@ -237,7 +244,7 @@ const holdoverLimit = 24 * time.Hour
 // setState works out the state for reports, and tells of changes.
 func (s *System) setState(now ntptime.Instant, out *Output) {
 	old, wasSynced := s.state, s.synced
-	s.synced = s.synchronized(now.Raw)
+	s.synced = s.synchronized(now)
 	s.localTimer(now)
 	switch {
 	case s.discipline.Refused() != 0:

@@ -52,9 +52,21 @@ func (s *System) localSnapshot(now ntptime.Instant, n *model.Snapshot) {
 		n.ReferenceID = wire.ReferenceName("LOCL")
 	}
 	n.SystemPeer = 0
-	n.RootDelay, n.RootDispersion, n.DispersionRate = 0, 0, 0
-	n.ErrorBound, n.EstimatedError = 0, 0
+	if !s.joint.Started() { // never set: how wrong it is nobody knows
+		n.RootDelay, n.RootDispersion, n.EstimatedError = 0, s.unsetDispersion(), 0
+	}
 	n.ReferenceTime = now.Wall.Add(-time.Second)
+}
+
+// unsetDispersion is what a local clock that no source has ever set says on the wire. A
+// reference by declaration, which asks nobody, defines what is right. One that waits for
+// its sources says that it may be as wrong as clients just follow (RFC 5905 §11.2:
+// MAXDIST 1.5 s), so that an island keeps together and nobody relies on it.
+func (s *System) unsetDispersion() time.Duration {
+	if len(s.sources) == 0 && !s.cfg.Local.Awaits {
+		return 0
+	}
+	return time.Second
 }
 
 // orphaned says whether a source has no true time to give, as it and we both run

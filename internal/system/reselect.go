@@ -37,6 +37,7 @@ func (s *System) OnStatus(now ntptime.Instant, st *model.SourceStatus, out *Outp
 		if s.reselect(now, nil, out) {
 			s.replayJoint()
 		}
+		s.setState(now, out)
 	}
 	out.Changed = true // reports show what only misses change too: polls, packets, what was refused
 }
@@ -121,10 +122,9 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		c.Offset = e.Offset
 		c.Jitter = src.filter.Jitter()
 		least := math.Max(base, src.filter.MinDelay())
-		server := src.serverDistance() + src.ownDispersion()
-		c.Distance = server + least/2 + boundSigmas*sqrt(e.P00)
+		c.Distance = src.serverDistance() + least/2 + uncertainty(src.ownDispersion(), sqrt(e.P00))
 		if c.Samples < fewSamples { // no exchange errs by more than half of its round trip
-			c.Distance = math.Min(c.Distance, server+0.75*least+src.unknownDrift(now))
+			c.Distance = math.Min(c.Distance, src.serverDistance()+src.ownDispersion()+0.75*least+src.unknownDrift(now))
 		}
 	}
 	return c

@@ -19,6 +19,7 @@ type peerState struct {
 	refid      wire.ReferenceID
 	delay      float64 // s, root delay of ours
 	dispersion float64 // s, the peer's root dispersion
+	ticks      float64 // s, what its samples may be off for the precision of clocks
 	jitter     float64
 }
 
@@ -31,7 +32,8 @@ func (s *System) refreshPeer() {
 	s.peer = peerState{
 		stratum: p.server.Stratum + 1, refid: wire.ReferenceAddress(p.status.Address.Addr()),
 		delay:      p.server.RootDelay.Seconds() + base + sd,
-		dispersion: p.server.RootDispersion.Seconds() + p.ownDispersion(),
+		dispersion: p.server.RootDispersion.Seconds(),
+		ticks:      p.ownDispersion(),
 		jitter:     p.filter.Jitter(),
 	}
 	if p.reference {
@@ -56,7 +58,7 @@ type quality struct {
 func (s *System) quality(left float64, e filter.Estimate) quality {
 	spread := discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}
 	sd := sqrt(e.P00)
-	dispersion := s.peer.dispersion + boundSigmas*sd + math.Abs(left)
+	dispersion := s.peer.dispersion + uncertainty(s.peer.ticks, sd) + math.Abs(left)
 	rate := 0.0
 	for t := 4.0; t <= 32; t *= 2 { // until the next snapshot, 16 s from now, and as long again
 		rate = math.Max(rate, boundSigmas*(sqrt(spread.Variance(t))-sd)/t)
@@ -77,7 +79,7 @@ func (s *System) Snapshot(now ntptime.Instant) *model.Snapshot {
 		PollInterval: time.Duration(s.pollInterval()), LastUpdate: s.lastUpdate, Updates: s.updates,
 		Steps: steps.Steps, StepsTotal: steps.Total, LastStep: steps.Last,
 		PanicOffset: dur(s.discipline.Refused()), TAI: s.leap.tai, LeapPending: s.leap.pending(),
-		RootDispersion: 16 * time.Second, ErrorBound: 16 * time.Second,
+		RootDispersion: 16 * time.Second, ErrorBound: model.UnknownBound,
 	}
 	if s.joint.Started() {
 		left, e := s.residual(now)
@@ -121,7 +123,7 @@ func (s *System) report(now ntptime.Instant, src *source, r *model.SourceReport)
 		e := t.Estimate().Extrapolate(int64(now.Raw))
 		r.Offset = dur(e.Offset - s.correction(now))
 		r.Frequency = ntptime.Frequency(e.Freq)
-		r.Error = dur(src.serverDistance() + src.ownDispersion() + src.filter.MinDelay()/2 + boundSigmas*sqrt(e.P00))
+		r.Error = dur(src.serverDistance() + src.filter.MinDelay()/2 + uncertainty(src.ownDispersion(), sqrt(e.P00)))
 	}
 	r.Filter = src.samplesFor(now)
 	r.Reason, r.Checks = selection.Explain(&verdict, s.facts(src))

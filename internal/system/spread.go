@@ -78,9 +78,9 @@ func (src *source) noteSpread(x filter.Exchange) {
 		return
 	}
 	e := src.lastEst.Extrapolate(x.At)
-	x.Ticks = 0 // by what its timestamps say, not by how far they are believed
+	x.Ticks = 0 // by what its timestamps and its precision say, not by how far they are believed
 	w := src.filter.Window(&x, src.filter.Count()-1, &e)
-	src.spread.note(interval{x.At, (w.Lo + w.Hi) / 2, (w.Hi-w.Lo)/2 + 3*w.Edge + spreadNoise}, e.Wander)
+	src.spread.note(interval{x.At, (w.Lo + w.Hi) / 2, (w.Hi-w.Lo)/2 + 3*w.Edge + src.dispersion + spreadNoise}, e.Wander)
 }
 
 // ownDispersion is what a source adds to its own root distance: the precision of its
@@ -88,6 +88,10 @@ func (src *source) noteSpread(x filter.Exchange) {
 func (src *source) ownDispersion() float64 {
 	return math.Max(src.dispersion, spreadShare*src.spread.width)
 }
+
+// uncertainty is how wrong an estimate may be with a standard deviation of sd seconds. What
+// clocks tick is in that already, where it matters: the filter's windows are widened by it.
+func uncertainty(ticks, sd float64) float64 { return math.Max(ticks, boundSigmas*sd) }
 
 // ticks is what the filter is told that a source's timestamps may be off.
 func (src *source) ticks() float32 {

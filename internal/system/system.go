@@ -45,6 +45,7 @@ type Local struct {
 	Stratum  uint8         // 1 to 15
 	Activate time.Duration // how long without a source before it serves
 	Orphan   bool          // several servers without a source agree on one of them
+	Awaits   bool          // the configuration has sources, though none may be there yet
 }
 
 // SourceOptions are a source's settings that concern more than its association.
