@@ -44,14 +44,15 @@ var Rooms = map[string]Room{
 	"internal/engine":      {Layer: 1, Pure: true, Beside: []string{"association", "system", "responder"}},
 
 	// L2: the edges
-	"internal/netio":    {Layer: 2, Goroutines: "waits for sockets that have no deadline of their own"},
-	"internal/clock":    {Layer: 2},
-	"internal/refclock": {Layer: 2, Goroutines: "a driver waits in a device's blocking read"},
-	"internal/ntske":    {Layer: 2, Goroutines: "one for each TLS connection, bounded"},
-	"internal/resolve":  {Layer: 2, Goroutines: "a look-up may block for as long as the system's resolver likes"},
-	"internal/control":  {Layer: 2, Goroutines: "one for each connection to the control socket, bounded"},
-	"internal/state":    {Layer: 2},
-	"internal/metrics":  {Layer: 2, Goroutines: "the HTTP server's own"},
+	"internal/netio":      {Layer: 2, Goroutines: "waits for sockets that have no deadline of their own"},
+	"internal/clock":      {Layer: 2},
+	"internal/refclock":   {Layer: 2, Goroutines: "a driver waits in a device's blocking read"},
+	"internal/ntske":      {Layer: 2, Goroutines: "one for each TLS connection, bounded"},
+	"internal/resolve":    {Layer: 2, Goroutines: "a look-up may block for as long as the system's resolver likes"},
+	"internal/control":    {Layer: 2, Goroutines: "one for each connection to the control socket, bounded"},
+	"internal/state":      {Layer: 2},
+	"internal/clockbound": {Layer: 2},
+	"internal/metrics":    {Layer: 2, Goroutines: "the HTTP server's own"},
 
 	// L3: the drivers. The lab runs a simulator's scenario through the daemon.
 	"internal/daemon":   {Layer: 3, Goroutines: "starts all that run for the daemon's life"},
@@ -76,7 +77,7 @@ var OutsideModules = map[string][]string{
 	"github.com/spf13/pflag":       {"cli"},
 	"go.uber.org/zap":              {"daemon", "simulate", "lab", "cli"},
 	"golang.org/x/net":             {"netio"},
-	"golang.org/x/sys":             {"netio", "clock", "refclock", "control", "daemon", "cli"},
+	"golang.org/x/sys":             {"netio", "clock", "clockbound", "refclock", "control", "daemon", "cli"},
 	"gopkg.in/yaml.v3":             {"config", "simulate", "daemon", "cli"},
 	"go.yaml.in/yaml":              {"config", "simulate", "daemon", "cli"},
 }
