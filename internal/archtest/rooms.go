@@ -36,6 +36,7 @@ var Rooms = map[string]Room{
 	// L1: the core
 	"internal/association": {Layer: 1, Pure: true},
 	"internal/filter":      {Layer: 1, Pure: true},
+	"internal/bound":       {Layer: 1, Pure: true},
 	"internal/reference":   {Layer: 1, Pure: true},
 	"internal/selection":   {Layer: 1, Pure: true},
 	"internal/discipline":  {Layer: 1, Pure: true},

@@ -78,7 +78,7 @@ func newRoot() *cobra.Command {
 	addGroup(root, "daemon", newRun(), newCheck(), newKeygen())
 	addGroup(root, "change", newReload(), newOffline(), newOnline(), newBurst(), newStep())
 	addGroup(root, "report", newStatus(), newSources(), newExplain(), newTracking(), newAssociations(),
-		newTrace(), newClients(), newServerStats(), newWait())
+		newTrace(), newClients(), newServerStats(), newNow(), newWait())
 	addGroup(root, "try", newQuery(), newLab(), newSimulate())
 	root.AddCommand(newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = false

@@ -24,6 +24,7 @@ const (
 	CommandServerStats  = "serverstats"
 	CommandAssociations = "associations"
 	CommandTrace        = "trace"
+	CommandNow          = "now"
 )
 
 // MaxRequest bounds a request's line in octets.

@@ -1,8 +1,7 @@
 package control
 
 import (
-	"time"
-
+	"timeball/internal/bound"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
@@ -41,7 +40,7 @@ type Tracking struct {
 
 // TrackingReport is the report of the system process at now.
 func TrackingReport(s *model.Snapshot, now ntptime.Instant) Tracking {
-	grown := Growth(s, now)
+	grown := bound.Growth(s, now)
 	out := Tracking{
 		Synchronized: s.Synchronized, State: s.State.String(), Stratum: int(s.Stratum),
 		ReferenceID: reference(s.ReferenceID, s.Stratum), ReferenceTime: unixSeconds(s.ReferenceTime), Leap: s.Leap.String(),
@@ -58,12 +57,6 @@ func TrackingReport(s *model.Snapshot, now ntptime.Instant) Tracking {
 		}
 	}
 	return out
-}
-
-// Growth is what root dispersion and error bound have grown by since the snapshot
-// was made (RFC 5905 §11.2.3: by PHI, or by what the estimator says).
-func Growth(s *model.Snapshot, now ntptime.Instant) time.Duration {
-	return max(0, s.DispersionRate.Over(max(0, now.Raw.Sub(s.At.Raw))))
 }
 
 // Daemon is what the running process says of itself.

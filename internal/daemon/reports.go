@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"timeball/internal/bound"
 	"timeball/internal/config"
 	"timeball/internal/control"
 	"timeball/internal/model"
@@ -77,6 +78,8 @@ func (d *Daemon) answer(ctx context.Context, r control.Request) (any, error) {
 		return d.ports.serverStats(), nil
 	case control.CommandClients:
 		return d.ports.clientsReport(r.Args, now.Raw)
+	case control.CommandNow:
+		return bound.At(snapshot, d.clock.Now()), nil
 	case control.CommandTrace:
 		return d.trace(ctx, snapshot)
 	}

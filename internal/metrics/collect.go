@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"timeball/internal/bound"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
@@ -68,7 +69,7 @@ func (out sink) process(p Process) {
 }
 
 func (out sink) system(s *model.Snapshot, now ntptime.Instant) {
-	grown := growth(s, now)
+	grown := bound.Growth(s, now)
 	out.put(systemPoll, s.PollInterval.Seconds())
 	out.put(systemStepsSum, s.StepsTotal.Seconds())
 	out.put(systemStepsLimit, -1) // our limits are on single corrections, not on their sum
@@ -252,11 +253,6 @@ func intervals(t *responder.ClientTotals) prometheus.Metric {
 		}
 	}
 	return prometheus.MustNewConstHistogram(serverIntervals.desc, count, sum, buckets)
-}
-
-// growth is what root dispersion and error bound have grown by since the snapshot.
-func growth(s *model.Snapshot, now ntptime.Instant) time.Duration {
-	return max(0, s.DispersionRate.Over(max(0, now.Raw.Sub(s.At.Raw))))
 }
 
 func address(r *model.SourceReport) string {

@@ -100,6 +100,7 @@ func New(source Source) http.Handler {
 		Timeout:             scrapeTimeout,
 		EnableOpenMetrics:   true,
 	}))
+	mux.HandleFunc("GET /now", func(w http.ResponseWriter, _ *http.Request) { writeNow(w, source) })
 	mux.Handle("GET /{$}", page{source})
 	return mux
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"timeball/internal/bound"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
@@ -91,7 +92,7 @@ func headline(s *model.Snapshot) (class, words string) {
 func facts(s *model.Snapshot, now ntptime.Instant) []fact {
 	list := []fact{{"Time (UTC)", now.Wall.Time().Format("2006-01-02 15:04:05")}}
 	if s.LastUpdate != (ntptime.Instant{}) || s.Synchronized {
-		list = append(list, measured(s, growth(s, now))...)
+		list = append(list, measured(s, bound.Growth(s, now))...)
 	}
 	list = append(list,
 		fact{"Last update", ago(s.LastUpdate, now)},

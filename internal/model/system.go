@@ -165,6 +165,8 @@ type Snapshot struct {
 	Steps          uint64
 	StepsTotal     time.Duration // sum of |step|
 	LastStep       ntptime.Instant
+	Disruptions    uint64 // how often somebody else set the clock, or the machine slept
+	LastDisruption ntptime.Instant
 	PanicOffset    time.Duration // ≠ 0 in state panic: the correction refused
 	TAI            int
 	LeapPending    ntptime.Wall // when the armed leap second happens, 0 = none

@@ -138,6 +138,7 @@ func (s *System) OnApplied(a model.Applied, out *Output) {
 // raw oscillator, so offsets are lost then; the frequency is kept.
 func (s *System) OnClockJump(j model.ClockJump, out *Output) {
 	s.event(out, j.At, model.EventClockJump, 0, j.By, jumpText(j))
+	s.disruptions, s.lastDisruption = s.disruptions+1, j.At
 	s.discipline.ExternalStep(j.By - j.Slept)
 	if j.Slept != 0 {
 		s.forget()

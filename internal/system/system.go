@@ -105,6 +105,9 @@ type System struct {
 	state       model.DisciplineState
 	synced      bool
 
+	disruptions    uint64 // of the clock by others
+	lastDisruption ntptime.Instant
+
 	updates    uint64
 	lastUpdate ntptime.Instant
 	lastUsable ntptime.Raw // last time that a source was usable
