@@ -75,7 +75,8 @@ type Daemon struct {
 	leaps     *leapfile.List // the registry's, once it runs; nil: none
 	driver    config.ClockDriver
 	started   time.Time
-	running   chan struct{} // closed when Run has started every part
+	monitor   *responder.Monitor // answers control queries; the registry's
+	running   chan struct{}      // closed when Run has started every part
 	reloads   reloadState
 }
 
@@ -86,7 +87,7 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	if refused := config.NotBuilt(cfg); len(refused) > 0 {
 		return nil, notBuilt(refused)
 	}
-	d := &Daemon{opts: opts, log: opts.Log, started: time.Now(), running: make(chan struct{})}
+	d := &Daemon{opts: opts, log: opts.Log, started: time.Now(), running: make(chan struct{}), monitor: newMonitor()}
 	if d.log == nil {
 		d.log = zap.NewNop()
 	}

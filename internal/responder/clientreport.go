@@ -75,7 +75,7 @@ func (c *Clients) Top(n int, by Order, now ntptime.Raw) []ClientReport {
 
 func (r *record) report(now ntptime.Raw) ClientReport {
 	return ClientReport{
-		Prefix: r.key.prefix(), LastSeen: now.Sub(r.last),
+		Prefix: r.key.prefix(), LastSeen: max(now.Sub(r.last), 0),
 		Interval: time.Duration(float64(r.interval) * float64(time.Second)),
 		Hits:     r.hits, Drops: r.drops, Version: r.kind >> 3, Mode: wire.Mode(r.kind & 7), Poll: r.poll,
 		Signed: r.flags&clientSigned != 0, Interleaved: r.flags&clientInterleaved != 0,

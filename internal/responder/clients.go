@@ -193,15 +193,15 @@ func (c *Clients) room(home uint64) uint64 {
 // note writes a request down.
 func (r *client) note(h *wire.Header, now ntptime.Raw, verdict admission) {
 	if r.hits > 0 {
-		const weight = 8 // of the average over the newest interval
-		gap := float32(now.Sub(r.last).Seconds())
+		const weight = 8                                  // of the average over the newest interval
+		gap := float32(max(now.Sub(r.last), 0).Seconds()) // stamps of several sockets may cross
 		if r.interval == 0 {
 			r.interval = gap
 		} else {
 			r.interval += (gap - r.interval) / weight
 		}
 	}
-	r.last = now
+	r.last = max(r.last, now)
 	if r.hits++; r.hits == 0 {
 		r.hits--
 	}

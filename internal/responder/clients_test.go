@@ -457,3 +457,19 @@ func TestEveryClientIsFoundAgain(t *testing.T) {
 		t.Errorf("got %d clients, want %d", got, count)
 	}
 }
+
+// Stamps of several sockets, or of a card and the kernel, may cross: no interval or age in
+// a report is negative.
+func TestNoIntervalOfAClientIsNegative(t *testing.T) {
+	w := newWorld(t)
+	h := request(4)
+	for range 5 {
+		w.ask(h.Append(nil))
+		w.pass(-3 * time.Millisecond)
+	}
+	for _, c := range w.clients.Top(10, responder.ByRate, w.now.Raw) {
+		if c.Interval < 0 || c.LastSeen < 0 {
+			t.Errorf("got an interval of %v and an age of %v, want none below 0", c.Interval, c.LastSeen)
+		}
+	}
+}

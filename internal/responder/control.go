@@ -3,15 +3,16 @@ package responder
 import (
 	"encoding/binary"
 	"net/netip"
+	"slices"
 	"strings"
+	"time"
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 )
 
-// Control messages (mode 6, RFC 9327), read-only: what ntpq and the checks of
-// monitoring systems ask. There is no command that changes anything.
+// Control messages (mode 6, RFC 9327).
 const (
 	controlHead = 12  // octets before the data (RFC 9327 §2)
 	controlData = 468 // octets of data in one datagram; ntpq counts on no more (§2)
@@ -23,6 +24,9 @@ const (
 
 	opReadStatus    = 1
 	opReadVariables = 2
+	opReadList      = 10
+	opNonce         = 12
+	opLast          = opNonce
 	// maxControlRequest bounds a request in octets: a head and some names.
 	maxControlRequest = 1024
 )
@@ -33,6 +37,7 @@ const (
 	controlBadOpcode      = 3
 	controlBadAssociation = 4
 	controlBadVariable    = 5
+	controlBadValue       = 6
 	controlProhibited     = 7
 )
 
@@ -42,35 +47,70 @@ type ControlView struct {
 	Now      ntptime.Instant
 	Local    netip.AddrPort // where we were asked
 	Version  string         // of this program; "" tells none
+	Clients  *Clients       // who asks; nil: nobody is remembered
+	Counts   func() Counts  // called where a query wants them; nil: all are 0
 }
 
-// Control answers a control query (mode 6) by one or more datagrams, none if it is
-// none. It is for queries that Policy.Queries lets in, nobody else's: the replies are
-// longer than the request. It allocates, and is not for the goroutine of a shard.
-func Control(request []byte, view *ControlView) [][]byte {
-	if len(request) < controlHead || len(request) > maxControlRequest || view.Snapshot == nil {
-		return nil
+// Counts are the numbers of a process that queries ask for.
+type Counts struct {
+	Counters
+	Uptime time.Duration
+	Keys   int
+	// Of the sockets: lost before they were read, received by an interface that is shut,
+	// sent, and not sent.
+	Lost, Shut, Sent, SendErrors uint64
+}
+
+// Answer answers a control query (mode 6) from an address by one or more datagrams, none
+// if it is none, or over the limit. It is for queries that Policy.Queries lets in, nobody
+// else's: the replies are longer than the request. It allocates, and is not for the
+// goroutine of a shard.
+func (m *Monitor) Answer(request []byte, remote netip.Addr, view *ControlView) ([][]byte, Verdict) {
+	if len(request) < controlHead || len(request) > maxControlRequest {
+		return nil, Verdict{What: Ignored, Why: WhyMalformed}
 	}
 	version, mode := wire.Peek(request)
 	if mode != wire.ModeControl || version == 0 || version > 4 || request[1]&^controlOpcode != 0 {
-		return nil // a response, an error, or a fragment: they never draw anything
+		return nil, Verdict{What: Ignored, Why: WhyMode} // a response, an error, or a fragment: they never draw anything
 	}
-	q := &query{view: view, head: [controlHead]byte(request)}
+	if view.Snapshot == nil {
+		return nil, Verdict{What: Ignored, Why: WhyStarting}
+	}
+	q := &query{monitor: m, view: view, remote: remote, head: [controlHead]byte(request)}
 	q.head[0] = version<<3 | byte(wire.ModeControl)
 	count := int(binary.BigEndian.Uint16(request[10:]))
-	if count > len(request)-controlHead || binary.BigEndian.Uint16(request[8:]) != 0 {
-		return q.fail(controlBadFormat)
+	wellFormed := count <= len(request)-controlHead && binary.BigEndian.Uint16(request[8:]) == 0
+	var list listRequest
+	cost := queryInterval
+	if wellFormed {
+		q.data = string(request[controlHead : controlHead+count])
+		if request[1] == opReadList {
+			list, wellFormed = parseListRequest(q.data)
+			if wellFormed && m.fresh(list.nonce, remote, view.Now.Raw) {
+				cost = listCost
+			}
+		}
 	}
-	return q.answer(string(request[controlHead : controlHead+count]))
+	if !m.admit(remote, cost, view.Now.Raw) {
+		return nil, Verdict{What: Limited, Why: WhyRate}
+	}
+	if !wellFormed {
+		return q.fail(controlBadFormat), Verdict{What: Query}
+	}
+	return q.answer(&list), Verdict{What: Query}
 }
 
 // query is a control query being answered.
 type query struct {
-	view *ControlView
-	head [controlHead]byte // of the request, made that of the replies
+	monitor *Monitor
+	view    *ControlView
+	remote  netip.Addr
+	head    [controlHead]byte // of the request, made that of the replies
+	data    string
+	counts  *Counts // once asked for
 }
 
-func (q *query) answer(data string) [][]byte {
+func (q *query) answer(list *listRequest) [][]byte {
 	association := binary.BigEndian.Uint16(q.head[6:])
 	var source *model.SourceReport
 	if association != 0 {
@@ -84,46 +124,57 @@ func (q *query) answer(data string) [][]byte {
 	case opcode == opReadStatus:
 		return q.reply(q.sourceStatus(source), format(q.sourceVariables(source)))
 	case opcode == opReadVariables:
-		return q.variables(source, data)
-	case opcode == 0 || opcode > 12:
+		return q.variables(source)
+	case opcode == opNonce:
+		return q.reply(q.systemStatus(), []byte("nonce="+q.monitor.nonce(q.remote, q.view.Now.Raw)+"\r\n"))
+	case opcode == opReadList:
+		return q.list(list)
+	case opcode == 0 || opcode > opLast:
 		return q.fail(controlBadOpcode)
 	}
-	return q.fail(controlProhibited) // writes, traps, configuration, lists of clients
+	return q.fail(controlProhibited) // writes, traps, configuration
 }
 
-// variables answers with the variables named in data, all of them if it is empty.
-func (q *query) variables(source *model.SourceReport, data string) [][]byte {
-	all, status := q.systemVariables(), q.systemStatus()
+// variables answers with the variables that the query names; the usual ones if it names
+// none.
+func (q *query) variables(source *model.SourceReport) [][]byte {
+	usual, more, status := q.systemVariables(), q.moreSystemVariables, q.systemStatus()
 	if source != nil {
-		all, status = q.sourceVariables(source), q.sourceStatus(source)
+		usual, status = q.sourceVariables(source), q.sourceStatus(source)
+		more = func() []variable { return q.moreSourceVariables(source) }
 	}
-	chosen, ok := choose(all, data)
+	chosen, ok := choose(usual, more, q.data)
 	if !ok {
 		return q.fail(controlBadVariable)
 	}
 	return q.reply(status, format(chosen))
 }
 
-// choose picks the variables that a query names: "name, name=anything, ...".
-func choose(all []variable, names string) ([]variable, bool) {
+// choose picks the variables that a query names: "name, name=anything, ..."; false: there
+// is no such name. A variable that has no value at present is left out.
+func choose(usual []variable, more func() []variable, names string) ([]variable, bool) {
 	if strings.Trim(names, " ,\r\n\t\x00") == "" {
-		return all, true
+		return usual, true
 	}
-	var chosen []variable
+	var chosen, others []variable
 	for name := range strings.SplitSeq(names, ",") {
 		name, _, _ = strings.Cut(name, "=")
 		if name = strings.Trim(name, " \r\n\t\x00"); name == "" {
 			continue
 		}
-		found := false
-		for _, v := range all {
-			if v.name == name {
-				chosen, found = append(chosen, v), true
-				break
+		named := func(v variable) bool { return v.name == name }
+		i, list := slices.IndexFunc(usual, named), usual
+		if i < 0 {
+			if others == nil {
+				others = more()
 			}
+			i, list = slices.IndexFunc(others, named), others
 		}
-		if !found {
+		if i < 0 {
 			return nil, false
+		}
+		if list[i].value != noValue {
+			chosen = append(chosen, list[i])
 		}
 	}
 	return chosen, true

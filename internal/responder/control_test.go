@@ -45,6 +45,12 @@ func controlView(t testing.TB) *responder.ControlView {
 	return &responder.ControlView{Snapshot: s, Now: w.later(10 * time.Second), Local: netip.MustParseAddrPort("192.0.2.1:123"), Version: "timeball"}
 }
 
+// control asks, from this host.
+func control(request []byte, view *responder.ControlView) [][]byte {
+	datagrams, _ := responder.NewMonitor([32]byte{1, 2, 3}).Answer(request, netip.MustParseAddr("127.0.0.1"), view)
+	return datagrams
+}
+
 // controlQuery builds a query; head is version and mode.
 func controlQuery(head, opcode byte, association uint16, data string) []byte {
 	b := make([]byte, 12, 12+len(data))
@@ -92,7 +98,7 @@ func assemble(t testing.TB, query []byte, datagrams [][]byte) (status uint16, fa
 func TestRFC9327_4_1_ReadStatus(t *testing.T) {
 	view := controlView(t)
 	query := controlQuery(0x16, 1, 0, "")
-	status, failed, data := assemble(t, query, responder.Control(query, view))
+	status, failed, data := assemble(t, query, control(query, view))
 	if failed || status != 0x0615 {
 		t.Errorf("got status %04x, want 0615: no leap, NTP, one event, clock_sync", status)
 	}
@@ -127,7 +133,7 @@ func TestRFC9327_3_1_SystemStatus(t *testing.T) {
 		view := controlView(t)
 		test.change(view.Snapshot)
 		query := controlQuery(0x16, 1, 0, "")
-		if got, _, _ := assemble(t, query, responder.Control(query, view)); got != test.want {
+		if got, _, _ := assemble(t, query, control(query, view)); got != test.want {
 			t.Errorf("%s: got %04x, want %04x", test.name, got, test.want)
 		}
 	}
@@ -157,7 +163,7 @@ func checkValues(t *testing.T, got, want map[string]string) {
 func TestRFC9327_4_2_SystemVariables(t *testing.T) {
 	view := controlView(t)
 	query := controlQuery(0xd6, 2, 0, "") // with leap 3, as ntpsec's ntpq sends it
-	_, failed, data := assemble(t, query, responder.Control(query, view))
+	_, failed, data := assemble(t, query, control(query, view))
 	if failed {
 		t.Fatal("got an error")
 	}
@@ -168,7 +174,7 @@ func TestRFC9327_4_2_SystemVariables(t *testing.T) {
 		"offset": "1.500000", "frequency": "-12.500", "sys_jitter": "0.042000", "tai": "37",
 	})
 	view.Snapshot.Synchronized, view.Version, view.Snapshot.TAI = false, "", 0
-	_, _, data = assemble(t, query, responder.Control(query, view))
+	_, _, data = assemble(t, query, control(query, view))
 	got := parse(data)
 	checkValues(t, got, map[string]string{"leap": "3", "stratum": "16", "refid": "INIT", "version": "", "tai": ""})
 	for line := range strings.SplitSeq(string(data), "\r\n") {
@@ -183,7 +189,7 @@ func TestRFC9327_4_3_PeerVariables(t *testing.T) {
 	view := controlView(t)
 	for _, opcode := range []byte{1, 2} {
 		query := controlQuery(0x16, opcode, 1, "")
-		status, failed, data := assemble(t, query, responder.Control(query, view))
+		status, failed, data := assemble(t, query, control(query, view))
 		if failed || status != 0xf61a {
 			t.Errorf("opcode %d: got status %04x, error %v, want f61a", opcode, status, failed)
 		}
@@ -196,10 +202,10 @@ func TestRFC9327_4_3_PeerVariables(t *testing.T) {
 		})
 	}
 	query := controlQuery(0x16, 2, 2, "")
-	_, _, data := assemble(t, query, responder.Control(query, view))
+	_, _, data := assemble(t, query, control(query, view))
 	checkValues(t, parse(data), map[string]string{"srcadr": "2001:db8::9", "reach": "0x0", "stratum": "16", "refid": "INIT", "rec": "0x00000000.00000000", "flash": "0x2000"})
 	query = controlQuery(0x16, 2, 4465, "")
-	_, _, data = assemble(t, query, responder.Control(query, view))
+	_, _, data = assemble(t, query, control(query, view))
 	checkValues(t, parse(data), map[string]string{"srcadr": "fe80::1", "hmode": "6", "srchost": `"odd ?name?? x?1"`})
 }
 
@@ -211,7 +217,7 @@ func TestRFC9327_3_5_Flash(t *testing.T) {
 		view := controlView(t)
 		view.Snapshot.Sources[0].State = state
 		query := controlQuery(0x16, 2, 1, "flash")
-		if _, _, data := assemble(t, query, responder.Control(query, view)); parse(data)["flash"] != want {
+		if _, _, data := assemble(t, query, control(query, view)); parse(data)["flash"] != want {
 			t.Errorf("%v: got %s, want %s", state, data, want)
 		}
 	}
@@ -222,7 +228,7 @@ func TestVariablesByName(t *testing.T) {
 	view := controlView(t)
 	for _, names := range []string{"stratum,offset,jitter", " stratum , offset=0,\r\n jitter ", "stratum,offset,jitter,\x00"} {
 		query := controlQuery(0x16, 2, 1, names)
-		_, failed, data := assemble(t, query, responder.Control(query, view))
+		_, failed, data := assemble(t, query, control(query, view))
 		if got, want := string(data), "stratum=1, offset=1.500000, jitter=0.042000\r\n"; failed || got != want {
 			t.Errorf("%q: got %q, want %q", names, got, want)
 		}
@@ -239,12 +245,12 @@ func TestControlShowsNoPollIntervalBelowOneSecond(t *testing.T) {
 		r := &view.Snapshot.Sources[0]
 		r.Poll, r.RemotePoll, view.Snapshot.PollInterval = test.exponent, test.exponent, test.exponent.Duration()
 		query := controlQuery(0x16, 2, 1, "hpoll,ppoll")
-		_, _, data := assemble(t, query, responder.Control(query, view))
+		_, _, data := assemble(t, query, control(query, view))
 		if got, want := string(data), "hpoll="+test.want+", ppoll="+test.want+"\r\n"; got != want {
 			t.Errorf("an exponent of %d: got %q, want %q", test.exponent, got, want)
 		}
 		query = controlQuery(0x16, 2, 0, "tc")
-		_, _, data = assemble(t, query, responder.Control(query, view))
+		_, _, data = assemble(t, query, control(query, view))
 		if got, want := string(data), "tc="+test.want+"\r\n"; got != want {
 			t.Errorf("an interval of 2^%d s: got %q, want %q", test.exponent, got, want)
 		}
@@ -275,7 +281,7 @@ func TestRFC9327_2_Errors(t *testing.T) {
 		{"more data than there is", badCount, 2},
 		{"a fragment", fragment, 2},
 	} {
-		status, failed, data := assemble(t, test.query, responder.Control(test.query, view))
+		status, failed, data := assemble(t, test.query, control(test.query, view))
 		if !failed || status>>8 != test.want || len(data) != 0 {
 			t.Errorf("%s: got error %v, code %d, %q, want code %d", test.name, failed, status>>8, data, test.want)
 		}
@@ -299,12 +305,12 @@ func TestControlSaysNothingToWhatIsNoQuery(t *testing.T) {
 		{"a fragment with more", controlQuery(0x16, 0x21, 0, "")},
 		{"a long one", controlQuery(0x16, 2, 0, strings.Repeat("x", 1100))},
 	} {
-		if got := responder.Control(test.query, view); got != nil {
+		if got := control(test.query, view); got != nil {
 			t.Errorf("%s: got %d datagrams", test.name, len(got))
 		}
 	}
 	view.Snapshot = nil
-	if got := responder.Control(controlQuery(0x16, 1, 0, ""), view); got != nil {
+	if got := control(controlQuery(0x16, 1, 0, ""), view); got != nil {
 		t.Errorf("without a snapshot: got %d datagrams", len(got))
 	}
 }
@@ -316,13 +322,13 @@ func TestControlFragments(t *testing.T) {
 		view.Snapshot.Sources = append(view.Snapshot.Sources, model.SourceReport{SourceStatus: model.SourceStatus{Source: 100 + id}})
 	}
 	query := controlQuery(0x16, 1, 0, "")
-	datagrams := responder.Control(query, view)
+	datagrams := control(query, view)
 	_, _, data := assemble(t, query, datagrams)
 	if len(data) != 303*4 || len(datagrams) != 3 {
 		t.Errorf("got %d octets in %d datagrams, want 1212 in 3", len(data), len(datagrams))
 	}
 	view.Snapshot.Sources = view.Snapshot.Sources[:117] // 468 octets: just one
-	if datagrams := responder.Control(query, view); len(datagrams) != 1 {
+	if datagrams := control(query, view); len(datagrams) != 1 {
 		t.Errorf("468 octets: got %d datagrams, want 1", len(datagrams))
 	}
 }
@@ -342,7 +348,7 @@ func TestQueriesOfRealPrograms(t *testing.T) {
 			}
 			query := bytes.Clone(d.Payload)
 			if d.Destination.Port() != 123 {
-				if got := responder.Control(query, view); got != nil {
+				if got := control(query, view); got != nil {
 					t.Errorf("%s: a response drew %d datagrams", name, len(got))
 				}
 				continue
@@ -350,7 +356,7 @@ func TestQueriesOfRealPrograms(t *testing.T) {
 			if association := binary.BigEndian.Uint16(query[6:]); association != 0 {
 				binary.BigEndian.PutUint16(query[6:], 1)
 			}
-			if _, failed, data := assemble(t, query, responder.Control(query, view)); failed || len(data) == 0 {
+			if _, failed, data := assemble(t, query, control(query, view)); failed || len(data) == 0 {
 				t.Errorf("%s: %x: got an error, or nothing", name, query)
 			}
 			answered++
@@ -368,7 +374,7 @@ func FuzzControl(f *testing.F) {
 	f.Add(controlQuery(0x16, 12, 0, "x"))
 	view := controlView(f)
 	f.Fuzz(func(t *testing.T, query []byte) {
-		datagrams := responder.Control(query, view)
+		datagrams := control(query, view)
 		if datagrams == nil {
 			return
 		}

@@ -125,7 +125,6 @@ func (q *query) systemVariables() []variable {
 	if !s.Synchronized {
 		stratum, leap, refid = wire.MaxStratum, wire.LeapUnknown, 0
 	}
-	dispersion := s.RootDispersion + s.DispersionRate.Over(max(q.view.Now.Raw.Sub(s.At.Raw), 0))
 	var peer uint16
 	if s.SystemPeer != 0 {
 		peer = associationID(s.SystemPeer)
@@ -135,12 +134,12 @@ func (q *query) systemVariables() []variable {
 		{"stratum", fmt.Sprint(stratum)},
 		{"precision", fmt.Sprint(int8(s.Precision))},
 		{"rootdelay", millis(s.RootDelay, 3)},
-		{"rootdisp", millis(dispersion, 3)},
+		{"rootdisp", millis(q.rootDispersion(), 3)},
 		{"refid", formatReference(refid, stratum)},
 		{"reftime", hexWall(s.ReferenceTime)},
 		{"clock", hexStamp(q.view.Now.Timestamp())},
 		{"peer", fmt.Sprint(peer)},
-		{"tc", pollExponent(ntptime.Log2Of(s.PollInterval))},
+		{"tc", q.timeConstant()},
 		{"mintc", "3"}, // what ntpq's readers expect of RFC 5905's MINPOLL
 		{"offset", millis(s.Offset, 6)},
 		{"frequency", fmt.Sprintf("%.3f", s.Frequency.PPM())},
@@ -157,6 +156,38 @@ func (q *query) systemVariables() []variable {
 	return v
 }
 
+// rootDispersion is that of the snapshot, grown up to now.
+func (q *query) rootDispersion() time.Duration {
+	s := q.view.Snapshot
+	return s.RootDispersion + s.DispersionRate.Over(max(q.view.Now.Raw.Sub(s.At.Raw), 0))
+}
+
+// timeConstant is the poll exponent of the system, RFC 5905's MINPOLL before there is any.
+func (q *query) timeConstant() string {
+	const least = 6
+	if q.view.Snapshot.PollInterval <= 0 {
+		return pollExponent(least)
+	}
+	return pollExponent(ntptime.Log2Of(q.view.Snapshot.PollInterval))
+}
+
+// hostMode is our mode in an association, in ntpd's numbering.
+func hostMode(r *model.SourceReport) uint8 {
+	if r.Broadcast {
+		return modeBroadcastClient
+	}
+	return uint8(r.Mode)
+}
+
+// pollOfRemote is the other end's poll exponent; ours, as configured, where it has never
+// been heard: ntpq shows the lesser of the two.
+func pollOfRemote(r *model.SourceReport) ntptime.Log2 {
+	if r.LastPacket == (ntptime.Instant{}) {
+		return r.Poll
+	}
+	return r.RemotePoll
+}
+
 func (q *query) sourceVariables(r *model.SourceReport) []variable {
 	address := netip.IPv4Unspecified() // reference clocks have none
 	if r.Address.Addr().IsValid() {
@@ -165,10 +196,6 @@ func (q *query) sourceVariables(r *model.SourceReport) []variable {
 	local := netip.IPv4Unspecified()
 	if q.view.Local.Addr().IsValid() {
 		local = q.view.Local.Addr().Unmap().WithZone("")
-	}
-	mode := uint8(r.Mode)
-	if r.Broadcast {
-		mode = modeBroadcastClient
 	}
 	v := []variable{
 		{"srcadr", address.String()},
@@ -186,10 +213,10 @@ func (q *query) sourceVariables(r *model.SourceReport) []variable {
 		{"rec", hexWall(r.LastPacket.Wall)},
 		{"reach", fmt.Sprintf("%#x", r.Reach)},
 		{"unreach", fmt.Sprint(r.Unanswered)},
-		{"hmode", fmt.Sprint(mode)},
+		{"hmode", fmt.Sprint(hostMode(r))},
 		{"pmode", fmt.Sprint(uint8(r.RemoteMode))},
 		{"hpoll", pollExponent(r.Poll)},
-		{"ppoll", pollExponent(r.RemotePoll)},
+		{"ppoll", pollExponent(pollOfRemote(r))},
 		{"headway", "0"},
 		{"flash", fmt.Sprintf("%#x", flash(r))},
 		{"keyid", fmt.Sprint(r.KeyID)},

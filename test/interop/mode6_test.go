@@ -2,10 +2,12 @@ package interop
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	"timeball/internal/wire"
 	"timeball/test/peers"
 )
 
@@ -83,4 +85,93 @@ func TestNTPQSeesAPeer(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// Every report of ntpq works: none ends with an error or lacks a number, and what they say
+// is so. The daemon tells nobody the time (only `query` is set), and answers them all.
+func TestNTPQReports(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	server, client, monitor := lab.Host("server"), lab.Host("client"), lab.Host("monitor")
+	peers.Chronyd(t, server, chronyServer)
+	ntpq := peers.NTPQ(t)
+	access := "server: {access: {query: [10.99.0.0/16, 127.0.0.0/8]}}\n"
+	source := fmt.Sprintf("sources: [{server: %v, min_poll: 0, max_poll: 0}, {server: 10.99.255.254}]\n", server.IPv4)
+	d := peers.Timeball(t, client, source+access+wrongClock)
+	follows(t, d, 60*time.Second, server.IPv4)
+	if _, err := monitor.Exchange(netip.AddrPortFrom(client.IPv4, 123), timeQuestion(), time.Second); err == nil {
+		t.Error("with `query` alone somebody was told the time")
+	}
+	at := client.IPv4.String()
+	for _, test := range []struct {
+		command string
+		words   []string
+	}{
+		{"sysinfo", []string{"system peer:", server.IPv4.String() + ":123", "system peer mode:", "client", "root distance", "clock jitter:"}},
+		{"kerninfo", []string{"pll offset:", "maximum error:", "kernel status:", "frequency tolerance:", "stability exceeded:"}},
+		{"sysstats", []string{"uptime:", "control requests:", "packets received:", "restricted:", "processed for time:"}},
+		{"iostats", []string{"receive buffers:", "dropped packets:", "packets sent:", "packet send failures:"}},
+		{"monstats", []string{"enabled:", "addresses in use:", "maximum addresses:", "kilobytes:"}},
+		{"authinfo", []string{"stored keys:", "key lookups:"}},
+		{"ntsinfo", []string{"NTS KE serves good:"}},
+		{"timerstats", []string{"time since reset:", "calls to transmit:"}},
+		{"pstats &1", []string{"remote host:", server.IPv4.String(), "time last received:", "packets sent:", "candidate order:"}},
+		{"rv &1", []string{"srcadr=" + server.IPv4.String(), "hpoll=0", "reach=377"}},
+		{"rv &2", []string{"srcadr=10.99.255.254", "hpoll=6", "ppoll=6"}},
+		{"as", []string{"sys.peer"}},
+		{"lpeers", []string{"10.99.255.254"}},
+		{"opeers", []string{server.IPv4.String()}},
+	} {
+		out, err := ntpq.Ask(monitor, "-n", "-c", "as", "-c", test.command, at)
+		if err != nil {
+			t.Errorf("ntpq -c %q: %v", test.command, err)
+			continue
+		}
+		for _, bad := range []string{"???", "Traceback", "***", "Unknown", "unexpected"} {
+			if strings.Contains(out, bad) {
+				t.Errorf("ntpq -c %q: %q in\n%s", test.command, bad, out)
+			}
+		}
+		for _, word := range test.words {
+			if !strings.Contains(out, word) {
+				t.Errorf("ntpq -c %q: %q is not in\n%s", test.command, word, out)
+			}
+		}
+	}
+}
+
+// ntpq reads the list of clients, from this host and from another that has the right.
+func TestNTPQReadsTheListOfClients(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	server, client, monitor := lab.Host("server"), lab.Host("client"), lab.Host("monitor")
+	ntpq := peers.NTPQ(t)
+	peers.Timeball(t, server, "server: {access: {server: [10.99.0.0/16, 127.0.0.0/8]}, client_log: {size: 1000}}\nlocal: {stratum: 3}\n"+wrongClock)
+	serves(t, client, server.IPv4)
+	question := timeQuestion()
+	for range 4 {
+		if _, err := client.Exchange(netip.AddrPortFrom(server.IPv4, 123), question, time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, from := range []*peers.Host{server, monitor} {
+		address := server.IPv4.String()
+		if from == server {
+			address = "127.0.0.1"
+		}
+		for _, command := range []string{"mru", "mru sort=count", "mru limit=1", "mru recent=5", "mru mincount=2"} {
+			out, err := ntpq.Ask(from, "-n", "-c", command, address)
+			if err != nil || !strings.Contains(out, " "+client.IPv4.String()) || !strings.Contains(out, "# Collected 1 slots") {
+				t.Errorf("from %s: %s: got %q, %v, want a row of %v", from.Name, command, out, err, client.IPv4)
+			}
+		}
+		if out, err := ntpq.Ask(from, "-n", "-c", "mru mincount=100", address); err != nil || !strings.Contains(out, "# Collected 0 slots") {
+			t.Errorf("from %s: mincount=100: got %q, %v, want no rows", from.Name, out, err)
+		}
+	}
+}
+
+func timeQuestion() []byte {
+	h := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: 0x1234567887654321}
+	return h.Append(nil)
 }
