@@ -56,7 +56,9 @@ type Filter struct {
 	count  int // exchanges ever
 	path   Path
 	routes routes
-	good   Bank // state at the last exchange of little excess
+	good   Bank              // state at the last exchange of little excess
+	rest   [2][Depth]float32 // s, differences between neighbours without the frequency's part
+	slope  float64           // s/s, frequency by which the register's jitter was last measured
 }
 
 // Count returns how many exchanges were taken in.
@@ -71,7 +73,7 @@ func (f *Filter) Last(i int) *Exchange {
 }
 
 // Jitter returns the mean one-way jitter of the path in seconds.
-func (f *Filter) Jitter() float64 { return math.Sqrt(f.path.scale[0] * f.path.scale[1]) }
+func (f *Filter) Jitter() float64 { return f.path.jitter() }
 
 // Base returns the least round trip of the path and its standard deviation, seconds.
 func (f *Filter) Base() (rtt, sd float64) {
@@ -83,6 +85,35 @@ func (f *Filter) Base() (rtt, sd float64) {
 func (f *Filter) MinDelay() float64 {
 	low, _ := f.path.least()
 	return math.Max(low, 0)
+}
+
+// Slant returns by how much the offset may be wrong for the base's sake, as a
+// standard deviation in seconds. If jitter is two-sided an error of the base
+// widens or narrows windows around the same middle. If it is one-sided the offset
+// is read at the edge that the quiet direction shows, and half of the base's error
+// is in it, the same in every exchange: no number of them averages it out.
+func (f *Filter) Slant() float64 {
+	p := &f.path
+	_, belief := p.lean()
+	low, n := p.least()
+	if belief == 0 || n == 0 {
+		return 0
+	}
+	gap := math.Min(slantGap*(p.low[lowestKept-1]-low), math.Max(low, 0))
+	return belief / 2 * math.Max(slantShare*p.excess(n), gap)
+}
+
+// OffMiddle returns how far the offset is from the middle of what an exchange of
+// the least round trip allows, whatever the base is, seconds. No error is larger
+// than that and half of the least round trip together, but for the state's own.
+func (f *Filter) OffMiddle() float64 {
+	_, belief := f.path.lean()
+	if belief == 0 {
+		return 0
+	}
+	base, _ := f.path.base()
+	low, _ := f.path.least()
+	return belief * math.Max(low-base, 0) / 2
 }
 
 // RoundTrip returns an exchange's round trip in seconds.
@@ -182,26 +213,53 @@ func (f *Filter) Feed(x Exchange, t *Tracker, s Start, joint *Estimate, patience
 	f.reg[f.count%Depth] = x
 	f.count++
 	var r Result
+	low, _ := f.path.least()
+	f.routes.lowered = false
 	if x.Kind == TwoWay {
 		r.RouteChange = f.observe(&x, t, &e, joint)
 		if f.routes.shorter > 0 {
 			return r // faster than light: not used until it is known why
 		}
 	}
+	now, n := f.path.least()
+	lower := x.Kind == TwoWay && n > 1 && now < low
 	r.Used = true
+	r.Replayed = !t.Started() || replayAt(f.count)
+	if x.Kind == TwoWay && !f.suspected() {
+		f.measureJitter(&e, r.Replayed)
+	}
 	switch {
-	case !t.Started() || replayAt(f.count):
-		r.Replayed = true
+	case r.Replayed:
 		Replay(t, s, Part{Filter: f})
 	case r.RouteChange:
 		r.Replayed = true
 		f.resume(t, patience)
 	default:
 		r.Window = f.Window(&x, f.count-1, &e)
+		if f.routes.lowered || f.count <= Depth && lower && r.Window.miss(e.Offset) > disproof*math.Hypot(math.Sqrt(e.P00), r.Window.Edge) {
+			r.Replayed = true // the base was too high, and the state with it
+			f.rebuild(t, s, &e)
+			break
+		}
 		r.Outcome = t.Update(x.At, &r.Window, patience)
 	}
 	f.learn(&x, t)
 	return r
+}
+
+// disproof is how many standard deviations outside of its window an exchange of
+// the least round trip ever finds a state that rests on too high a base.
+const disproof = 3
+
+// rebuild works the state out anew from the register after the base has turned
+// out to be lower. A frequency learned for longer than the register reaches is kept
+// as far as it may still be true.
+func (f *Filter) rebuild(t *Tracker, s Start, e *Estimate) {
+	if f.count > Depth {
+		s = Start{Freq: e.Freq, SD: math.Min(s.SD, 1e-7+3*math.Sqrt(e.P11))}
+	}
+	f.measureJitter(e, true)
+	Replay(t, s, Part{Filter: f})
 }
 
 // predicted returns the tracker's state at the exchange, or the start's.
@@ -218,17 +276,11 @@ func (f *Filter) learn(x *Exchange, t *Tracker) {
 		return
 	}
 	e := t.Estimate()
-	if x.Kind == TwoWay && f.path.n == scaleStart {
-		f.startScales(&e)
-	}
 	forward, backward := x.oneWay(e.Freq)
 	bf, bb, _ := f.path.bases()
 	switch x.Kind {
 	case TwoWay:
-		if !f.suspected() {
-			f.path.learn(0, forward-e.Offset-bf)
-			f.path.learn(1, backward+e.Offset-bb)
-		}
+		f.follow(forward + backward)
 		if rtt := forward + backward; rtt-bf-bb < f.path.scale[0]+f.path.scale[1] {
 			f.good = t.bank
 		}
@@ -242,22 +294,25 @@ func (f *Filter) learn(x *Exchange, t *Tracker) {
 	}
 }
 
-// startScales sets the medians of both directions from the register.
-func (f *Filter) startScales(e *Estimate) {
-	var xs [2][Depth]float64
-	n := 0
-	bf, bb, _ := f.path.bases()
-	for i := 0; i < f.Len(); i++ {
-		x := f.Last(i)
-		if x.Kind != TwoWay {
-			continue
+// follow keeps the median of the round trip, to know what is usual.
+func (f *Filter) follow(rtt float64) {
+	p := &f.path
+	if p.n == scaleStart {
+		var xs [Depth]float64
+		n := 0
+		for i := 0; i < f.Len(); i++ {
+			if x := f.Last(i); x.Kind == TwoWay {
+				xs[n] = x.RoundTrip(0)
+				n++
+			}
 		}
-		forward, backward := x.oneWay(e.Freq)
-		theta := e.Offset + e.Freq*seconds(x.At-e.At)
-		xs[0][n], xs[1][n] = forward-theta-bf, backward+theta-bb
-		n++
+		p.typical = median(xs[:n])
+		return
 	}
-	f.path.mid = [2]float64{median(xs[0][:n]), median(xs[1][:n])}
+	if !f.suspected() {
+		j := p.scale[0] + p.scale[1]
+		p.typical += 1.5 * p.rate(scaleMemory) * j * clamp((rtt-p.typical)/(0.3*j), -1, 1)
+	}
 }
 
 // median sorts xs (insertion: at most 64 numbers) and returns its middle.
@@ -290,5 +345,5 @@ func (f *Filter) Shift(d float64) {
 func (f *Filter) Restart() {
 	f.count = 0
 	f.good = Bank{}
-	f.routes.run, f.routes.short, f.routes.shorter = run{}, run{}, 0
+	f.routes.run, f.routes.short, f.routes.shorter, f.routes.clean = run{}, run{}, 0, clean{}
 }

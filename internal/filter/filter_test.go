@@ -217,7 +217,7 @@ func TestExponentialJitterNeverLooksLikeABellGaussianDoes(t *testing.T) {
 	s := newScene(1e-3, 100e-6)
 	s.run(500)
 	b, _ := s.filter.path.base()
-	if got := s.filter.path.bell(b); got != 0 {
+	if _, got := s.filter.path.bell(b); got != 0 {
 		t.Errorf("exponential jitter: got bell variance %v, want none", got)
 	}
 	var p Path
@@ -226,8 +226,9 @@ func TestExponentialJitterNeverLooksLikeABellGaussianDoes(t *testing.T) {
 		p.observe(int64(i)*64e9, 2e-3+50e-6*r.NormFloat64(), false)
 	}
 	b, _ = p.base()
-	if got, want := p.bell(b), 50e-6*50e-6/4; got < want/4 || got > want*4 {
-		t.Errorf("Gaussian jitter: got bell variance %v, want about %v", got, want)
+	const want = 50e-6 * 50e-6 / 4
+	if share, got := p.bell(b); got < want/4 || got > want*4 || share != 0.5 {
+		t.Errorf("Gaussian jitter: got bell variance %v around %v of the window, want about %v around the middle", got, share, want)
 	}
 }
 

@@ -111,6 +111,32 @@ func upperTail(lo, a, b, h, c, s, lambda float64) moments {
 	return moments{lnZ: math.Max(ln, logFloor), g: lambda + gs, k: k}
 }
 
+// bell is the moments of a Gaussian likelihood of variance v around d that ends
+// at the bounds lo and hi, which are blurred by edge; d, lo and hi are relative to
+// the belief's mean, whose variance is p. First the Gaussian, then the interval
+// meets what that leaves: N(m', P') with m' = m + κ'd; by the chain rule, with
+// κ = dm'/dm = V/(P+V),
+//
+//	g = g₁ + κ g₂      k = k₁ + κ² k₂
+//
+// lnInside is ln of the Gaussian's share inside of its own bounds.
+func bell(d, v, lo, hi, p, edge, lnInside float64) moments {
+	z := gauss(d, p+v)
+	keep := v / (p + v)
+	moved := (1 - keep) * d
+	s := math.Sqrt(keep*p + edge*edge)
+	if lo < moved-4*s && hi > moved+4*s || hi-lo < 1e-3*s {
+		z.lnZ -= lnInside
+		return z // no bound is near
+	}
+	in := interval(lo-moved, hi-moved, s, 0)
+	return moments{
+		lnZ: z.lnZ + math.Min(in.lnZ+math.Log(hi-lo), 0) - lnInside,
+		g:   z.g + keep*in.g,
+		k:   z.k + keep*keep*in.k,
+	}
+}
+
 // mix combines two likelihoods, p of the first and 1−p of the second: the
 // evidence is the weighted sum, g its weighted mean, and k gains the variance
 // of g between the two.

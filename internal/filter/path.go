@@ -6,17 +6,19 @@ import "math"
 // round trip, how it divides into the two directions, and the jitter above it.
 // Nothing here depends on the poll interval or has to be configured.
 type Path struct {
-	buckets [minBuckets]bucket // newest first
-	n       int                // exchanges ever, saturating
-	low     float64            // least round trip of all buckets, and
-	inLow   float64            // how many exchanges they hold
-	split   split              // how the base divides into the directions
-	mid     [2]float64         // median of the one-way excess, forward and backward
-	scale   [2]float64         // its jitter: mean of an exponential with that spread
-	mean    float64            // of the round trip
-	vari    float64
-	last    int64   // raw ns of the last exchange
-	step    float64 // s since the one before
+	buckets     [minBuckets]bucket // newest first
+	n           int                // exchanges ever, saturating
+	low         lowest             // least round trips of all buckets, and
+	inLow       float64            // how many exchanges they hold
+	split       split              // how the base divides into the directions
+	mid         [2]float64         // median of the one-way excess, of one-way and reference sources
+	scale       [2]float64         // jitter, forward and backward: mean of an exponential with that spread
+	differences int                // how many the scales rest on; 0: on the round trips alone
+	typical     float64            // median of the round trip
+	mean        float64            // of the round trip
+	vari        float64
+	last        int64   // raw ns of the last exchange
+	step        float64 // s since the one before
 }
 
 // split is what is known of how the base round trip divides. Nothing at first:
@@ -41,7 +43,31 @@ const (
 type bucket struct {
 	since int64 // raw ns
 	n     int32
-	min   float64
+	low   lowest
+}
+
+// lowest are the least round trips, in order. How close they lie tells how often
+// the path comes near its base, whatever the shape of its jitter.
+type lowest [lowestKept]float64
+
+const lowestKept = 3
+
+// noLowest holds none but those given.
+func noLowest(rtts ...float64) (l lowest) {
+	for i := range l {
+		l[i] = math.Inf(1)
+	}
+	copy(l[:], rtts)
+	return l
+}
+
+func (l *lowest) add(rtt float64) {
+	for i := len(l) - 1; i >= 0 && rtt < l[i]; i-- {
+		if i+1 < len(l) {
+			l[i+1] = l[i]
+		}
+		l[i] = rtt
+	}
 }
 
 const (
@@ -57,8 +83,12 @@ const (
 	leastMemory  = 64 // exchanges
 	softShare    = 0.2
 	tiltStart    = 1.0 // ln of the scales' ratio from which jitter counts as one-sided
-	edgeShare    = 0.33
-	baseExcess   = 1.75 // mean excess of the least of n round trips, 1.25 J/√n, and 3/4 of its sd: see base
+	edgeShare    = 0.233
+	edgeGap      = 0.6
+	slantShare   = 0.8
+	slantGap     = 1.5
+	baseGap      = 3.0
+	baseExcess   = 1.237 // mean excess of the least of n round trips, 1.25 J/√n, and 3/4 of its sd: see base
 )
 
 // observe takes a round trip (s) at a raw instant into minimum and moments.
@@ -70,13 +100,13 @@ func (p *Path) observe(at int64, rtt float64, frozen bool) {
 		if b.n > 0 {
 			copy(p.buckets[1:], p.buckets[:minBuckets-1])
 		}
-		*b = bucket{since: at, min: rtt}
+		*b = bucket{since: at, low: noLowest()}
 		p.sum()
-		p.low = min(p.low, rtt)
 	}
 	b.n++
-	b.min = min(b.min, rtt)
-	p.low, p.inLow = min(p.low, rtt), p.inLow+1
+	b.low.add(rtt)
+	p.low.add(rtt)
+	p.inLow++
 	if frozen {
 		return
 	}
@@ -84,7 +114,7 @@ func (p *Path) observe(at int64, rtt float64, frozen bool) {
 	d := rtt - p.mean
 	p.mean += eta * d
 	p.vari += eta * (d*d*(1-eta) - p.vari)
-	if p.n < scaleStart {
+	if p.n < scaleStart && p.differences < fewest {
 		s := 0.0
 		if p.n > 1 {
 			low, _ := p.least()
@@ -102,14 +132,19 @@ func (p *Path) count(at int64) {
 }
 
 // least returns the least round trip of the window and the number of exchanges in it.
-func (p *Path) least() (rtt, n float64) { return p.low, p.inLow }
+func (p *Path) least() (rtt, n float64) { return p.low[0], p.inLow }
 
 // sum works out least from the buckets.
 func (p *Path) sum() {
-	p.low, p.inLow = math.Inf(1), 0
+	p.low, p.inLow = noLowest(), 0
 	for i := range p.buckets {
-		if b := &p.buckets[i]; b.n > 0 {
-			p.low, p.inLow = min(p.low, b.min), p.inLow+float64(b.n)
+		b := &p.buckets[i]
+		if b.n == 0 {
+			continue
+		}
+		p.inLow += float64(b.n)
+		for _, rtt := range b.low {
+			p.low.add(rtt)
 		}
 	}
 }
@@ -128,13 +163,29 @@ func (p *Path) base() (rtt, edge float64) {
 	if n <= 1 && p.n <= 1 {
 		return low / 2, math.Abs(low) / 8
 	}
-	j := math.Sqrt(p.scale[0] * p.scale[1])
-	rtt = low - math.Min(baseExcess*j/math.Sqrt(n), 0.7*math.Max(low, 0))
-	edge = edgeShare * j / math.Sqrt(n)
+	u := p.excess(n)
+	excess := baseExcess * u
+	edge = edgeShare * u
+	if _, belief := p.lean(); belief > 0 {
+		gap := p.low[lowestKept-1] - low
+		excess += belief * (math.Min(excess, baseGap*gap) - excess)
+		edge += belief * (math.Min(edge, edgeGap*gap) - edge)
+	}
+	rtt = low - math.Min(excess, 0.7*math.Max(low, 0))
 	if n < 8 {
 		edge *= 1.5
 	}
 	return rtt, math.Max(edge, scaleFloor/2)
+}
+
+// excess is the scale of the least of n round trips' excess over the base. A sum of
+// two exponentials is below x with probability x²/2JfJb if x is small against
+// both, and x/J if the other is small against x; between the two
+//
+//	u = √(2 Jf Jb/n + (J/n)²)
+func (p *Path) excess(n float64) float64 {
+	j := math.Max(p.scale[0], p.scale[1]) / n
+	return math.Sqrt(2*p.scale[0]*p.scale[1]/n + j*j)
 }
 
 // bases returns the least one-way delays, forward and backward.
@@ -153,29 +204,30 @@ func (p *Path) bases() (forward, backward, edge float64) {
 
 // tilt returns λ for one-sided jitter. Inside the window the likelihood of an
 // offset is exp(−(u−θ)/Jf) exp(−(θ−l)/Jb), so λ = 1/Jf − 1/Jb; it is taken only
-// as far as the scales differ clearly (beyond e), because their estimates wander.
+// as far as the scales differ clearly, because their estimates wander.
 func (p *Path) tilt() float64 {
-	if p.n <= scaleStart {
+	_, belief := p.lean()
+	if belief == 0 {
 		return 0
 	}
-	r := math.Log(p.scale[0] / p.scale[1])
-	if !(math.Abs(r) > tiltStart) {
-		return 0
-	}
-	return (1 - 1/(r*r)) * (1/p.scale[0] - 1/p.scale[1])
+	return belief * (1/p.scale[0] - 1/p.scale[1])
 }
 
-// bell returns the variance of the window's middle when the round trips look
-// bell-shaped, else 0. The excess E of the round trip is divided between the
-// directions by a symmetric beta distribution whose shape follows from E's own:
-// gamma of shape q has (mean/sd)² = q, and the middle's variance (mean/2)²/(q+1).
-func (p *Path) bell(base float64) float64 {
+// bell returns where in the window, as a share of its width, the offset lies and
+// with what variance, when the round trips look bell-shaped; else variance 0. The
+// excess E of the round trip is divided between the directions by a beta
+// distribution whose shape follows from E's own: gamma of shape q has
+// (mean/sd)² = q. Of equal jitter the share is a half, and the variance
+// (mean/2)²/(q+1); a quiet direction has no share in E.
+func (p *Path) bell(base float64) (share, variance float64) {
 	m := p.mean - base
 	if m <= 0 || p.n < scaleStart || !(m*m > bellSwitch*p.vari) {
-		return 0
+		return 0.5, 0
 	}
 	q := m * m / math.Max(p.vari, scaleFloor*scaleFloor)
-	return m * m / 4 / (q + 1)
+	r, belief := p.lean()
+	share = 1 / (1 + math.Exp(r*belief)) // of the backward direction
+	return share, m*m*share*(1-share)/(q+1) + scaleFloor*scaleFloor
 }
 
 // window makes the window of an exchange whose one-way times are forward and
@@ -190,12 +242,13 @@ func (p *Path) window(forward, backward float64) Window {
 	w := Window{
 		Lo: lo, Hi: hi, Edge: edge,
 		Soft:  softShare * math.Min(p.scale[0], p.scale[1]),
-		Scale: math.Sqrt(p.scale[0] * p.scale[1]),
+		Scale: p.jitter(),
 		Tilt:  p.tilt(),
 	}
-	if v := p.bell(bf + bb); v > 0 {
+	if share, v := p.bell(bf + bb); v > 0 {
 		far := math.Max(0, w.half()-3*w.Scale)
-		w.Bell = v + far*far/3
+		w.Bell = v + far*far/3*4*share*(1-share)
+		w.Middle = lo + share*(hi-lo)
 	}
 	return w
 }
@@ -223,8 +276,9 @@ func (p *Path) learn(direction int, excess float64) {
 // restart makes the path a new one: least round trip min seen n times.
 func (p *Path) restart(at int64, min float64, n int32, s split) {
 	low, _ := p.least()
-	p.buckets = [minBuckets]bucket{{since: at, n: n, min: min}}
+	p.buckets = [minBuckets]bucket{{since: at, n: n, low: noLowest(min)}}
 	p.sum()
 	p.split = s
 	p.mean += min - low
+	p.typical += min - low
 }

@@ -1,5 +1,7 @@
 package filter
 
+import "math"
+
 // Part is one source's share in a replay: its exchanges, and the bias of its
 // offset that is to be taken off.
 type Part struct {
@@ -58,8 +60,14 @@ func (f *Filter) replay(t *Tracker, x *Exchange, index int, s Start, bias float6
 		return
 	}
 	w := f.Window(x, index, &e).Shifted(bias)
+	if patience > alone {
+		w.Edge = math.Hypot(w.Edge, f.Slant())
+	}
 	t.Update(x.At, &w, patience)
 }
+
+// alone is the patience of a replay of one source.
+const alone = 2
 
 // frequency is a cheap estimate of the frequency alone, from the best member.
 func (b *Bank) frequency() Estimate {

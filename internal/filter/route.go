@@ -15,6 +15,8 @@ const (
 	shortRun    = 4          // exchanges below the base, within
 	shortWithin = 8          // as many
 	oldRoutes   = 4
+	cleanRun    = 2     // more short ones than this in a row are no clean exchanges between late ones
+	cleanAgain  = Depth // exchanges within which a path known for longer must show it twice
 )
 
 // route is a path that was in use before.
@@ -31,6 +33,15 @@ type routes struct {
 	shorter int // exchanges in short running, 0: none
 	gap     int // exchanges since the last of them
 	short   run
+	clean   clean
+	lowered bool // by the exchange at hand, further than its own round trip or the state allow
+}
+
+// clean remembers exchanges below the base that were followed by long ones.
+type clean struct {
+	n     int     // so far
+	count int     // of exchanges when the last of them came
+	least float64 // their least round trip, s
 }
 
 // run sums exchanges of a suspected new path. Minima instead of the exchanges
@@ -90,12 +101,15 @@ func (f *Filter) watch(at int64, forward, backward float64, joint, own *Estimate
 	if f.path.tooFast(rtt) {
 		return f.tooShort(at, forward, backward, joint, own)
 	}
+	if f.routes.shorter > 0 && f.wasClean(at, rtt) {
+		return true, false
+	}
 	f.routes.gap++
 	if f.routes.gap > shortWithin {
 		f.routes.short.n = 0
 	}
 	f.routes.shorter = 0
-	if rtt-base <= f.path.usual()+runExcess*both {
+	if rtt-base <= f.path.usual(base)+runExcess*both {
 		f.routes.run.n = 0
 		return false, false
 	}
@@ -113,7 +127,7 @@ func (f *Filter) watch(at int64, forward, backward float64, joint, own *Estimate
 }
 
 // usual returns the round trip's median excess over the base.
-func (p *Path) usual() float64 { return math.Max(p.mid[0], 0) + math.Max(p.mid[1], 0) }
+func (p *Path) usual(base float64) float64 { return math.Max(p.typical-base, 0) }
 
 // suspected says whether a run is under way that looks like another route.
 func (f *Filter) suspected() bool {
@@ -152,12 +166,53 @@ func (f *Filter) tooShort(at int64, forward, backward float64, joint, own *Estim
 	f.routes.gap = 0
 	f.routes.short.add(at, forward, backward, 0, ref)
 	f.routes.shorter++
+	if disproves(forward, backward, own) {
+		f.lower(at, rtt)
+		return true, false
+	}
 	if f.routes.short.n < shortRun {
 		return true, false
 	}
 	f.adoptRoute(at, &f.routes.short)
 	f.routes.short.n, f.routes.shorter = 0, 0
 	return true, false
+}
+
+// wasClean decides what one or two exchanges below the base were that a long one
+// has followed: the path as it is when nothing queues, and the base was too high
+// all along. A path that has been known for longer than the register shows it twice.
+func (f *Filter) wasClean(at int64, rtt float64) bool {
+	r := &f.routes
+	if r.shorter > cleanRun || r.short.n > cleanRun {
+		return false
+	}
+	if r.clean.n == 0 || f.count-r.clean.count > cleanAgain {
+		r.clean = clean{least: r.short.min}
+	}
+	r.clean.n++
+	r.clean.count, r.clean.least = f.count, math.Min(r.clean.least, r.short.min)
+	if f.path.n > Depth && r.clean.n < 2 {
+		return false
+	}
+	f.lower(at, r.clean.least)
+	f.path.observe(at, rtt, f.suspected())
+	return true
+}
+
+// lower sets the base to a round trip that the path has proved to be possible.
+func (f *Filter) lower(at int64, rtt float64) {
+	f.routes.short.n, f.routes.shorter, f.routes.clean = 0, 0, clean{}
+	f.path.observe(at, rtt, f.suspected())
+	f.routes.lowered = true
+}
+
+// disproves says whether an exchange leaves no room for the state whatever the
+// base is: an offset outside of [−backward, forward] needs a packet that
+// arrives before it was sent. Together with a round trip below the base it is the
+// base that was wrong, and with it the state; a jump of a clock does not shorten the way.
+func disproves(forward, backward float64, e *Estimate) bool {
+	sd := disproof * math.Sqrt(e.P00)
+	return forward+backward > 0 && (e.Offset-sd > forward || e.Offset+sd < -backward)
 }
 
 // returnTo takes up a route that was in use before, exactly as it was, so that

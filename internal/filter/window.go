@@ -17,11 +17,12 @@ type Window struct {
 	Edge    float64 // standard deviation of both edges: uncertainty of the base and of the stamps
 	Soft    float64 // blur of the edges for the soft kind
 	Tilt    float64 // λ: likelihood exp(λθ) inside, for one-sided jitter; 0 when symmetric
-	Bell    float64 // variance of the middle for the bell kind; 0: round trips are not bell-shaped
+	Bell    float64 // variance of Middle for the bell kind; 0: round trips are not bell-shaped
+	Middle  float64 // where the bell kind expects the offset
 	Scale   float64 // jitter of the path, for the outliers' density
 	Outlier float64 // probability that the exchange means nothing; 0: certainly means something
 
-	lnOut, lnIn float64 // ln of the outliers' evidence times their share; ln of the others' share
+	lnOut, lnIn, lnBell float64 // ln of the outliers' evidence times their share; ln of the others' share
 }
 
 // prepare works out what all members need alike.
@@ -29,6 +30,14 @@ func (w *Window) prepare() {
 	if w.Outlier > 0 {
 		w.lnOut = math.Log(w.Outlier / (w.Hi - w.Lo + 20*w.Scale + 1e-6))
 		w.lnIn = math.Log1p(-w.Outlier)
+	}
+	w.lnBell = 0
+	if w.Bell > 0 && w.Hi > w.Lo {
+		blur := w.bellEdge()
+		s := math.Sqrt(w.Bell + w.Edge*w.Edge + blur*blur)
+		if z := interval(w.Lo-w.Middle, w.Hi-w.Middle, s, 0); w.half() > 1e-3*s {
+			w.lnBell = math.Min(z.lnZ+math.Log(w.Hi-w.Lo), 0)
+		}
 	}
 }
 
@@ -44,7 +53,7 @@ func (w *Window) against(m *member, kind int) (moments, float64) {
 	v := m.p00 + w.Edge*w.Edge
 	var z moments
 	if kind == kindBell && w.Bell > 0 {
-		z = gauss((lo+hi)/2, v+w.Bell)
+		z = bell(w.Middle-m.theta, w.Bell+w.Edge*w.Edge, lo, hi, m.p00, w.bellEdge(), w.lnBell)
 	} else {
 		switch kind {
 		case kindSoft:
@@ -64,6 +73,10 @@ func (w *Window) against(m *member, kind int) (moments, float64) {
 	return z.orNothing(w.lnIn, w.lnOut)
 }
 
+// bellEdge is the blur of a bell's bounds: jitter that is bell-shaped seldom comes
+// near the base, so that nobody knows where that is.
+func (w *Window) bellEdge() float64 { return math.Hypot(w.Edge, 2*math.Sqrt(w.Bell)) }
+
 // miss returns how far the offset lies outside the window.
 func (w *Window) miss(offset float64) float64 {
 	return max(0, w.Lo-offset, offset-w.Hi)
@@ -75,5 +88,6 @@ func (w *Window) half() float64 { return (w.Hi - w.Lo) / 2 }
 func (w Window) Shifted(d float64) Window {
 	w.Lo -= d
 	w.Hi -= d
+	w.Middle -= d
 	return w
 }

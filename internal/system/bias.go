@@ -115,12 +115,13 @@ type opinion struct{ offset, variance float64 }
 func (s *System) suspect(src *source) bool { return src.bias.strikes > 0 && s.summary.Joint > 2 }
 
 // asymmetrySD is what a source's offset may be off by for good, in seconds: the
-// asymmetry of the whole path to the primary reference, and what its own servers
-// say of its clock (three standard deviations, as we do).
+// asymmetry of the whole path to the primary reference, what its own servers say of
+// its clock (three standard deviations, as we do), and one-sided jitter.
 func (src *source) asymmetrySD() float64 {
 	base, _ := src.filter.Base()
 	path := asymmetry * (base + src.server.RootDelay.Seconds())
-	return math.Max(math.Hypot(path, src.server.RootDispersion.Seconds()/boundSigmas), 1e-9)
+	sd := math.Hypot(path, src.server.RootDispersion.Seconds()/boundSigmas)
+	return math.Max(math.Hypot(sd, src.filter.Slant()), 1e-9)
 }
 
 func (b *bias) predict(at int64, sd float64) {

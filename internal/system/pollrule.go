@@ -49,7 +49,8 @@ func (s *System) pollUpdate(r *filter.Result, now ntptime.Instant, src *source, 
 	if goal <= 0 {
 		goal = discipline.Goal(s.leastDelay())
 	}
-	s.poll.Update(discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}, goal, low, high)
+	slant := s.slant()
+	s.poll.Update(discipline.Spread{P00: e.P00 + slant*slant, P01: e.P01, P11: e.P11, Wander: e.Wander}, goal, low, high)
 	if r.Jumped {
 		s.poll.Hurry(low)
 		s.event(out, now, model.EventFrequencyJump, src.id, dur(r.Window.Hi-e.Offset), "")

@@ -136,9 +136,10 @@ func (src *source) unknownDrift(now ntptime.Raw) float64 {
 	return filter.UnknownFrequency.SD * boundSigmas * math.Max(now.Sub(src.last.Raw).Seconds(), 0)
 }
 
-// serverDistance is the source's own root distance in seconds.
+// serverDistance is the source's own root distance in seconds, and how far one-sided
+// jitter on the way to it puts the offset off the middle.
 func (src *source) serverDistance() float64 {
-	return src.server.RootDelay.Seconds()/2 + src.server.RootDispersion.Seconds()
+	return src.server.RootDelay.Seconds()/2 + src.server.RootDispersion.Seconds() + src.filter.OffMiddle()
 }
 
 // adopt takes the verdicts over and says whether somebody left the joint state

@@ -141,6 +141,7 @@ func (s *System) take(src *source, x *filter.Exchange, r *filter.Result, replay 
 	}
 	e := s.joint.Estimate().Extrapolate(x.At)
 	w := src.filter.Window(x, src.filter.Count()-1, &e).Shifted(src.bias.applied)
+	w.Edge = math.Hypot(w.Edge, src.filter.Slant())
 	r.Outcome = s.joint.Update(x.At, &w, patience+s.othersIn(src)+1)
 	return true
 }

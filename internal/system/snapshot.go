@@ -28,11 +28,12 @@ func (s *System) refreshPeer() {
 	if p == nil {
 		return
 	}
-	base, sd := p.filter.Base()
+	base, _ := p.filter.Base()
+	least := math.Max(base, p.filter.MinDelay())
 	s.peer = peerState{
 		stratum: p.server.Stratum + 1, refid: wire.ReferenceAddress(p.status.Address.Addr()),
-		delay:      p.server.RootDelay.Seconds() + base + sd,
-		dispersion: p.server.RootDispersion.Seconds(),
+		delay:      p.server.RootDelay.Seconds() + least,
+		dispersion: p.server.RootDispersion.Seconds() + p.filter.OffMiddle(),
 		ticks:      p.ownDispersion(),
 		jitter:     p.filter.Jitter(),
 	}
@@ -50,6 +51,21 @@ type quality struct {
 	rate                         ntptime.Frequency
 }
 
+// slant is what one-sided jitter leaves unknown of the offset, as a standard
+// deviation in seconds: of the joint source that has least of it.
+func (s *System) slant() float64 {
+	least := math.Inf(1)
+	for _, src := range s.sources {
+		if src.inJoint {
+			least = math.Min(least, src.filter.Slant())
+		}
+	}
+	if math.IsInf(least, 1) {
+		return 0
+	}
+	return least
+}
+
 // quality works out root dispersion and error bound with left seconds still to
 // be worked off. RFC 5905 lets dispersion grow by 15 ppm; here it grows as the
 // state says: 3 sd of the offset, its growth from the frequency's uncertainty
@@ -57,7 +73,7 @@ type quality struct {
 // in the root delay: half of it is added to the bound.
 func (s *System) quality(left float64, e filter.Estimate) quality {
 	spread := discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}
-	sd := sqrt(e.P00)
+	sd, slant := sqrt(e.P00), s.slant()
 	dispersion := s.peer.dispersion + uncertainty(s.peer.ticks, sd) + math.Abs(left)
 	rate := 0.0
 	for t := 4.0; t <= 32; t *= 2 { // until the next snapshot, 16 s from now, and as long again
@@ -65,7 +81,7 @@ func (s *System) quality(left float64, e filter.Estimate) quality {
 	}
 	return quality{
 		dispersion: dur(dispersion), bound: dur(dispersion + s.peer.delay/2),
-		estimated: dur(math.Hypot(sd, left)), rate: ntptime.Frequency(rate),
+		estimated: dur(math.Hypot(math.Hypot(sd, slant), left)), rate: ntptime.Frequency(rate),
 	}
 }
 

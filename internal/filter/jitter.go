@@ -1,0 +1,195 @@
+package filter
+
+import "math"
+
+// The jitter of each direction is measured without the state: from one exchange
+// to the next the oscillator runs at its frequency y and nothing else, so that
+//
+//	Δ(T2−T1) − y dt   and   Δ(T4−T3) + y dt
+//
+// are differences of two draws of that direction's jitter alone. An offset that a
+// queue in one direction has pulled away has no say in them; deviations from the
+// state would be pulled with it, and the asymmetry be learned in hours. For the
+// same reason they are those of the register, not a mean that forgets slowly: a
+// queue that ends is forgotten with the exchanges that it held up.
+const (
+	huber       = 1.5   // differences beyond so many scales count as that many
+	huberMean   = 0.777 // E min(x, 1.5) of an exponential x of mean 1
+	fewest      = 3     // differences before they say anything
+	scaleRounds = 24    // of the fixed point, from nothing known
+	scaleRefine = 2     // from the scale before this exchange
+	scaleAgrees = 1.6   // a scale of so many times what was known is another one
+	scaleSlow   = 32.0  // exchanges over which one that agrees is refined
+	ratioSpread = 1.77  // sd of ln of the ratio of two scales from n differences is about 1.77/√n
+	ratioSigmas = 3.0
+	scaleShrink = 0.3 // n differences can not show a direction to be quieter than 0.3/n² of the other
+)
+
+// differences are those between neighbouring two-way exchanges of the register,
+// and by how many seconds of the oscillator's frequency each is off.
+type differences struct {
+	oneWay [2][Depth]float64 // s
+	span   [2][Depth]float64 // s
+	n      int
+}
+
+// between returns the difference between two exchanges, x the later, as it
+// would be of an oscillator of no frequency error, and the seconds by which
+// that counts.
+func between(x, y *Exchange) (oneWay, span [2]float64) {
+	dt, stretch := seconds(x.At-y.At), float64(x.Span-y.Span)/2
+	return [2]float64{x.Forward - y.Forward, x.Backward - y.Backward}, [2]float64{dt - stretch, -dt - stretch}
+}
+
+// differences collects those of the register, the newest first.
+func (f *Filter) differences(d *differences) {
+	d.n = 0
+	for i := 1; i < f.Len(); i++ {
+		x, y := f.Last(i-1), f.Last(i)
+		if x.Kind != TwoWay || y.Kind != TwoWay {
+			continue
+		}
+		o, t := between(x, y)
+		for direction := range o {
+			d.oneWay[direction][d.n], d.span[direction][d.n] = o[direction], t[direction]
+		}
+		d.n++
+	}
+}
+
+// scale returns the jitter of one direction if the frequency is freq.
+func (d *differences) scale(direction int, freq, start float64, rounds int) float64 {
+	var rest [Depth]float32
+	d.rest(direction, freq, &rest)
+	return scaleOf(rest[:d.n], start, rounds)
+}
+
+// rest fills in what the frequency leaves of the differences.
+func (d *differences) rest(direction int, freq float64, rest *[Depth]float32) {
+	for i, x := range d.oneWay[direction][:d.n] {
+		rest[i] = float32(math.Abs(x - freq*d.span[direction][i]))
+	}
+}
+
+// scaleOf returns the mean of an exponential whose differences are as large as
+// xs. It solves J = mean(min(x, 1.5 J))/0.777 from start, or from above.
+func scaleOf(xs []float32, start float64, rounds int) float64 {
+	j := start
+	if j <= 0 {
+		j = math.MaxFloat32 / huber
+	}
+	for ; rounds > 0; rounds-- {
+		sum, cap := 0.0, float32(huber*j)
+		for _, x := range xs {
+			sum += float64(min(x, cap))
+		}
+		next := sum / (huberMean * float64(len(xs)))
+		if math.Abs(next-j) < 1e-3*j {
+			return next
+		}
+		j = next
+	}
+	return j
+}
+
+// frequency returns the frequency that explains both directions best: for
+// exponential differences the likelihood of scales Jf and Jb is (Jf Jb)^−n, so
+// the least product wins. A quiet direction decides it alone. Candidates are the
+// slopes between exchanges of either direction and the state's own.
+func (d *differences) frequency(freq float64) float64 {
+	best, least := freq, d.product(freq)
+	for direction := range d.oneWay {
+		for _, lag := range [...]int{1, max(2, d.n/2)} {
+			x, t := 0.0, 0.0
+			for i := 0; i < d.n; i++ {
+				x, t = x+d.oneWay[direction][i], t+d.span[direction][i]
+				if i >= lag {
+					x, t = x-d.oneWay[direction][i-lag], t-d.span[direction][i-lag]
+				}
+				if i < lag-1 || math.Abs(t) < 1e-3 {
+					continue
+				}
+				if p := d.product(x / t); p < least {
+					best, least = x/t, p
+				}
+			}
+		}
+	}
+	return best
+}
+
+func (d *differences) product(freq float64) float64 {
+	return max(d.scale(0, freq, 0, 4), scaleFloor) * max(d.scale(1, freq, 0, 4), scaleFloor)
+}
+
+// measureJitter sets the path's scales from the register. Until it wraps, the
+// frequency is searched anew where the state is worked out anew; afterwards each
+// difference is taken with the state's frequency at its time, so that neither
+// wander nor a step of it makes jitter of what is none.
+func (f *Filter) measureJitter(e *Estimate, anew bool) {
+	if f.count > Depth && !anew {
+		f.followJitter(e)
+		return
+	}
+	var d differences
+	f.differences(&d)
+	if d.n < fewest {
+		return
+	}
+	if anew {
+		f.slope = d.frequency(e.Freq)
+	}
+	for direction := range f.rest {
+		d.rest(direction, f.slope, &f.rest[direction])
+	}
+	f.path.differences = d.n
+	f.setScales(0, scaleRounds)
+}
+
+// followJitter takes the newest difference in place of the oldest.
+func (f *Filter) followJitter(e *Estimate) {
+	if f.Last(0).Kind != TwoWay || f.Last(1).Kind != TwoWay || f.path.differences == 0 {
+		return
+	}
+	o, t := between(f.Last(0), f.Last(1))
+	for direction := range f.rest {
+		f.rest[direction][f.count%f.path.differences] = float32(math.Abs(o[direction] - e.Freq*t[direction]))
+	}
+	f.setScales(1, scaleRefine)
+}
+
+// setScales works the scales out of the differences that the frequency has left.
+// What is known, with weight keep, is only refined as long as it agrees with them.
+func (f *Filter) setScales(keep float64, rounds int) {
+	p := &f.path
+	var j [2]float64
+	for i := range j {
+		j[i] = scaleOf(f.rest[i][:p.differences], keep*p.scale[i], rounds)
+	}
+	least := max(scaleShrink/float64(p.differences*p.differences)*max(j[0], j[1]), scaleFloor)
+	for i := range j {
+		next := clamp(j[i], least, 1e3)
+		if was := p.scale[i]; keep > 0 && next < scaleAgrees*was && was < scaleAgrees*next {
+			next = was + (next-was)/scaleSlow
+		}
+		p.scale[i] = next
+	}
+}
+
+// lean tells how far jitter is one-sided: r = ln(Jf/Jb), and how much of it is to
+// be believed, 0 to 1. Nothing is below a ratio of e, or of what chance makes of
+// so few differences.
+func (p *Path) lean() (r, belief float64) {
+	if p.differences < fewest {
+		return 0, 0
+	}
+	r = math.Log(p.scale[0] / p.scale[1])
+	least := max(tiltStart, ratioSigmas*ratioSpread/math.Sqrt(float64(p.differences)))
+	if !(math.Abs(r) > least) {
+		return r, 0
+	}
+	return r, 1 - least*least/(r*r)
+}
+
+// jitter returns the mean of both directions' scales, seconds.
+func (p *Path) jitter() float64 { return (p.scale[0] + p.scale[1]) / 2 }
