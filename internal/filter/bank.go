@@ -28,7 +28,10 @@ const (
 	minVarP11  = 1e-30
 	maxVarP00  = 1e18
 	maxVarP11  = 1e-2 // a frequency error of 10 %, the most a kernel can correct
-	maxAge     = 1e7  // seconds: a prediction over more is as good as none
+	// A wander between two of the bank's is as likely any of half a step: without
+	// measurements, time brings the upper end of that out.
+	wanderUnsure = 1.33
+	maxAge       = 1e7 // seconds: a prediction over more is as good as none
 )
 
 var wanderOf = func() (w [wanders]float64) {
@@ -234,7 +237,8 @@ func (b *Bank) shift(d float64) {
 // At extrapolates the belief to a raw instant without a measurement.
 func (e Estimate) Extrapolate(at int64) Estimate {
 	dt := clamp(seconds(at-e.At), -maxAge, maxAge)
-	r, q := e, e.Wander*e.Wander*math.Abs(dt)
+	w := wanderUnsure * e.Wander
+	r, q := e, w*w*math.Abs(dt)
 	r.At = at
 	r.Offset += e.Freq * dt
 	r.P00 += dt*(2*e.P01+dt*e.P11) + q*dt*dt/3

@@ -384,7 +384,7 @@ func TestExtrapolationGrowsAsTheModelSays(t *testing.T) {
 	if want := 1 + 2e-6*dt; !near(got.Offset, want, 1e-12) {
 		t.Errorf("offset: got %v, want %v", got.Offset, want)
 	}
-	if want := e.P00 + 2*dt*e.P01 + dt*dt*e.P11 + 1e-18*dt*dt*dt/3; !near(got.P00, want, 1e-12) {
+	if want := e.P00 + 2*dt*e.P01 + dt*dt*e.P11 + wanderUnsure*wanderUnsure*1e-18*dt*dt*dt/3; !near(got.P00, want, 1e-12) {
 		t.Errorf("variance: got %v, want %v", got.P00, want)
 	}
 }
