@@ -42,7 +42,7 @@ var Rooms = map[string]Room{
 	"internal/discipline":  {Layer: 1, Pure: true},
 	"internal/system":      {Layer: 1, Pure: true, Beside: []string{"filter", "selection", "discipline"}},
 	"internal/responder":   {Layer: 1, Pure: true, Atomics: true},
-	"internal/engine":      {Layer: 1, Pure: true, Beside: []string{"association", "system", "responder"}},
+	"internal/engine":      {Layer: 1, Pure: true, Beside: []string{"association", "reference", "system", "responder"}},
 
 	// L2: the edges
 	"internal/netio":      {Layer: 2, Goroutines: "waits for sockets that have no deadline of their own"},

@@ -9,7 +9,6 @@ var notBuilt = []struct {
 	{"NTS for sources", eachSource(".nts", func(s *Source) bool { return s.NTS != nil })},
 	{"NTS for the server", when("server.nts", func(c *Config) bool { return c.Server != nil && c.Server.NTS != nil })},
 	{"the requirement of NTS", when("server.require", func(c *Config) bool { return c.Server != nil && c.Server.requiresNTS() })},
-	{"reference clocks", eachSource(".refclock", func(s *Source) bool { return s.Kind == RefclockSource })},
 }
 
 // NotBuilt names what a configuration asks for and timeball cannot do yet, one line

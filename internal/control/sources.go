@@ -228,6 +228,9 @@ func modeName(a *model.SourceStatus) string {
 	if a.Broadcast {
 		return "broadcast-client"
 	}
+	if a.Reference {
+		return "reference-clock"
+	}
 	return a.Mode.String()
 }
 

@@ -24,25 +24,27 @@ import (
 // the engine says, hands on what comes to the NTP port, and looks names up. Everything
 // that changes the set goes through its inbox.
 type registry struct {
-	d       *Daemon
-	config  *config.Config
-	timing  engine.Timing
-	set     *engine.Associations
-	runners map[model.SourceID]*runner
-	groups  []*groupListener
-	changes engine.Changes
-	inbox   chan func(*registry) // senders wait, until their context or the daemon ends
-	arrived chan arrival         // from port 123, modes 1, 2, 4 and 5; full: dropped and counted
+	d         *Daemon
+	config    *config.Config
+	timing    engine.Timing
+	set       *engine.Associations
+	runners   map[model.SourceID]*runner
+	receivers map[model.SourceID]*receiver // reference clocks
+	groups    []*groupListener
+	changes   engine.Changes
+	inbox     chan func(*registry) // senders wait, until their context or the daemon ends
+	arrived   chan arrival         // from port 123, modes 1, 2, 4 and 5; full: dropped and counted
 }
 
 func newRegistry(d *Daemon, cfg *config.Config) *registry {
 	return &registry{
-		d:       d,
-		config:  cfg,
-		timing:  engine.UsualTiming,
-		runners: map[model.SourceID]*runner{},
-		inbox:   make(chan func(*registry), 64),
-		arrived: make(chan arrival, 256),
+		d:         d,
+		config:    cfg,
+		timing:    engine.UsualTiming,
+		runners:   map[model.SourceID]*runner{},
+		receivers: map[model.SourceID]*receiver{},
+		inbox:     make(chan func(*registry), 64),
+		arrived:   make(chan arrival, 256),
 	}
 }
 
@@ -165,7 +167,11 @@ func (g *registry) carryOut() {
 		if r := g.runners[id]; r != nil {
 			g.stop(r)
 		}
+		if r := g.receivers[id]; r != nil {
+			g.stopReceiver(r)
+		}
 	}
+	g.launchReceivers(g.changes.StartClock)
 	for _, a := range g.changes.Start {
 		g.launch(g.newRunner(a), a)
 	}

@@ -54,12 +54,14 @@ func (a *Association) keyID() uint32 {
 // Changes is what the set wants done. The driver carries it out in the order of the
 // fields: what stops makes room for what starts.
 type Changes struct {
-	Stop     []model.SourceID
-	Start    []*Association
-	Resolve  []string   // names to look up, each until there is an outcome; Resolved takes it
-	Forget   []string   // names that need not be looked up any more
-	Replaced []Replaced // of those in Stop, for the log
-	Idle     bool       // what Idle returns may have changed
+	Stop  []model.SourceID
+	Start []*Association
+	// StartClock are reference clocks; each is a source, and stops as associations do.
+	StartClock []*ReferenceClock
+	Resolve    []string   // names to look up, each until there is an outcome; Resolved takes it
+	Forget     []string   // names that need not be looked up any more
+	Replaced   []Replaced // of those in Stop, for the log
+	Idle       bool       // what Idle returns may have changed
 }
 
 // Replaced is a source that makes room for another address of its name.
@@ -71,7 +73,7 @@ type Replaced struct {
 
 // Reset empties c and keeps its memory.
 func (c *Changes) Reset() {
-	*c = Changes{Stop: c.Stop[:0], Start: c.Start[:0], Resolve: c.Resolve[:0], Forget: c.Forget[:0], Replaced: c.Replaced[:0]}
+	*c = Changes{Stop: c.Stop[:0], Start: c.Start[:0], StartClock: c.StartClock[:0], Resolve: c.Resolve[:0], Forget: c.Forget[:0], Replaced: c.Replaced[:0]}
 }
 
 // Any reports whether there is anything to do.
@@ -98,6 +100,7 @@ type Associations struct {
 	ranked    []*sourceGroup // the same, in the order in which they choose addresses
 	listening []*listeningSource
 	senders   []*Association
+	clocks    []*ReferenceClock
 	all       map[model.SourceID]*Association
 	from      map[origin]*Association
 	lastID    model.SourceID
@@ -123,18 +126,20 @@ func NewAssociations(setup Setup, host *Host, timing Timing, status func(model.S
 // are known.
 func (s *Associations) Start(now ntptime.Raw, out *Changes) {
 	for _, source := range s.Config.Sources {
-		s.addSource(source)
+		s.addSource(source, out)
 	}
 	s.tendGroups(now, out)
 }
 
-func (s *Associations) addSource(source config.Source) {
+func (s *Associations) addSource(source config.Source, out *Changes) {
 	s.lastID++
 	switch source.Kind {
 	case config.Pool, config.ServerSource, config.Peer:
 		s.groups = append(s.groups, newSourceGroup(s.lastID, source, &s.timing))
 	case config.BroadcastClient, config.MulticastClient:
 		s.listening = append(s.listening, newListeningSource(s.lastID, source))
+	case config.RefclockSource:
+		s.addClock(source, out)
 	}
 	s.rank()
 	s.SetHost(&s.host)
@@ -245,7 +250,7 @@ func (s *Associations) Reload(plan *config.Plan, next Setup, now ntptime.Raw, ou
 	}
 	s.stopUnwelcome(changed, now, out)
 	for _, j := range plan.Start {
-		s.addSource(next.Config.Sources[j])
+		s.addSource(next.Config.Sources[j], out)
 	}
 	if slices.ContainsFunc([]string{"keys", "server", "server.broadcast", "server.multicast", "server.listen"}, plan.Has) {
 		for _, a := range s.senders {
@@ -279,6 +284,13 @@ func (s *Associations) stopSource(source *config.Source, now ntptime.Raw, out *C
 		if g.asking && !s.named(g.source.Host, g) {
 			out.Forget = append(out.Forget, g.source.Host)
 		}
+		return true
+	})
+	s.clocks = slices.DeleteFunc(s.clocks, func(c *ReferenceClock) bool {
+		if !reflect.DeepEqual(&c.source, source) {
+			return false
+		}
+		out.Stop = append(out.Stop, c.ID())
 		return true
 	})
 	s.listening = slices.DeleteFunc(s.listening, func(l *listeningSource) bool {

@@ -16,6 +16,7 @@
 //     RemoveSource called;
 //  2. starts what is in Start, in this order: a PeerProcess by its Config, and, where it
 //     IsSource, AddSource before its first sample or status;
+//     A ReferenceProcess by its Config stands for a reference clock the same way;
 //  3. looks up the names in Resolve, in the background, and brings each outcome to Resolved
 //     or NotResolved; it gives up those in Forget;
 //  4. hands what Idle returns to SystemProcess.SetIdle, where Changes.Idle is set.

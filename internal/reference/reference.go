@@ -92,7 +92,7 @@ type Clock struct {
 	sys    system
 	why    string // why the last reading of this poll was not used; "": it was
 
-	refused uint64 // pulses without a number
+	failure string // why the device cannot be read, "": it can
 	burst   float64
 	bursts  int
 	late    []int64 // lock − pulse of this poll, ns
@@ -146,8 +146,9 @@ func (c *Clock) OnClockChanged(ntptime.Instant) { c.taken, c.late = c.taken[:0],
 
 // OnFailure tells why the device cannot be read.
 func (c *Clock) OnFailure(why string, out *Output) {
-	if c.status.SendError != why {
-		c.status.SendError = why
+	if c.failure != why {
+		c.failure = why
+		c.status.Waiting = why
 		out.StatusChanged = true
 	}
 }
@@ -168,7 +169,6 @@ func (c *Clock) OnReading(r *Reading, lock Lock, out *Output) {
 	}
 	c.why = why
 	if why != "" {
-		c.refused++
 		c.status.Rejected[model.RejectUncalibrated]++
 		return
 	}
@@ -292,8 +292,8 @@ func (c *Clock) shiftReach(good bool, now ntptime.Instant, out *Output) {
 // whyNothing says, for reports, why a poll gave no sample.
 func (c *Clock) whyNothing() string {
 	switch {
-	case c.status.SendError != "":
-		return c.status.SendError
+	case c.failure != "":
+		return c.failure
 	case c.why != "":
 		return c.why
 	case len(c.taken) > 0:

@@ -21,6 +21,7 @@ type Facts struct {
 	SendError                         string  // why the last request could not be sent, "": it was
 	Refused                           string  // why its answers are refused, and what to do; "": none is
 	RefusedNow                        bool    // so it was within the last eight polls
+	Device                            string  // why a reference clock gave no sample in the last poll; "": it did
 	Network                           string  // what the network said of the last request; "": nothing
 }
 
@@ -62,6 +63,8 @@ func (f *Facts) reason(v *Verdict) string {
 	silent := v.Cause == CauseNoAnswer || v.Cause == CauseUnreachable
 	switch {
 	case refused(v) || !silent && v.Cause != CauseNoSample:
+	case f.Device != "":
+		return f.Device
 	case f.Refused != "" && (f.RefusedNow || !silent):
 		return f.Refused
 	case f.Refused != "":
@@ -136,6 +139,8 @@ func failedReachable(v *Verdict, f *Facts) string {
 	switch {
 	case refused(v):
 		return "it answered DENY or RSTR, so it is not asked any more; it would be used if it let this host in and timeball were restarted"
+	case f.Device != "":
+		return plural(f.Unanswered, "poll", "polls") + " without a sample: " + f.Device + "; one sample is enough to be judged"
 	case f.SendError != "":
 		return "the last request could not be sent: " + f.SendError + "; one answer is enough to be judged"
 	case f.Refused != "" && f.RefusedNow:

@@ -1,0 +1,206 @@
+package daemon
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"timeball/internal/clock"
+	"timeball/internal/config"
+	"timeball/internal/engine"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+	"timeball/internal/refclock"
+	"timeball/internal/reference"
+)
+
+const (
+	// readingQueue is how many readings wait for a reference clock; more are dropped.
+	readingQueue = 16
+	// A device that cannot be opened is tried again after this long, and one that has
+	// just been lost at once.
+	reopenAfter = 5 * time.Second
+)
+
+// receiver drives one reference clock: its device, its polls, and the channels to and
+// from the system process. The clock itself is touched by run alone.
+type receiver struct {
+	id       model.SourceID
+	name     string
+	device   refclock.Config
+	process  *engine.ReferenceProcess
+	clock    clock.Clock
+	snapshot *atomic.Pointer[model.Snapshot]
+	steering steering
+	readings chan refclock.Reading // full: dropped
+	failures chan string           // why the device cannot be read; the newest counts
+	bursts   chan time.Duration    // by how much pulses find it late; the newest counts
+	locked   *receiver             // numbers our pulses; nil: nobody
+	lock     atomic.Pointer[reference.Lock]
+	system   chan<- systemMessage
+	log      *zap.Logger
+	onEvent  func(model.Event)
+	ctx      context.Context // of run
+	cancel   context.CancelFunc
+}
+
+// newReceiver makes a reference clock with its channels. It does not run yet.
+func (g *registry) newReceiver(c *engine.ReferenceClock) *receiver {
+	d := c.Device
+	r := &receiver{
+		id: c.ID(), name: c.Config.Name,
+		device: refclock.Config{
+			Driver: string(d.Driver), Unit: d.Unit, Device: d.Device, Clear: d.Edge == config.EdgeClear,
+			Every: c.Config.Period, TAI: d.TAI, Baud: d.Baud, Mode: d.Mode,
+			NotBefore: g.d.state.floor, Counters: new(refclock.Counters),
+		},
+		clock: g.d.clock, snapshot: &g.d.snapshot, steering: newSteering(),
+		readings: make(chan refclock.Reading, readingQueue), failures: make(chan string, 1), bursts: make(chan time.Duration, 1),
+		system: g.d.system.inbox, log: g.d.log,
+	}
+	if other := g.set.Locked(c); other != nil {
+		r.locked = g.receivers[other.ID()]
+	}
+	r.onEvent = func(e model.Event) { g.d.logEvent(e, r.name) }
+	r.process = engine.NewReferenceProcess(c.Config, r, g.d.clock.Now())
+	return r
+}
+
+// launchReceivers makes the system process know new reference clocks, and starts their
+// goroutines. All are made before the first begins, those that number pulses first.
+func (g *registry) launchReceivers(clocks []*engine.ReferenceClock) {
+	for _, locked := range []bool{false, true} {
+		for _, c := range clocks {
+			if (c.Config.Lock != 0) != locked {
+				continue
+			}
+			r := g.newReceiver(c)
+			ctx, cancel := context.WithCancel(g.d.group.ctx)
+			r.cancel = cancel
+			g.receivers[r.id] = r
+			g.toSystem(addSource{r.id, c.Options, r.steering})
+			g.d.group.Go("reference clock "+r.name, func(context.Context) error { return r.run(ctx) })
+			g.d.group.Go("device of "+r.name, func(context.Context) error { r.readDevice(ctx); return nil })
+		}
+	}
+}
+
+// stopReceiver ends a reference clock and makes the system process forget it.
+func (g *registry) stopReceiver(r *receiver) {
+	r.cancel()
+	delete(g.receivers, r.id)
+	g.toSystem(removeSource{r.id})
+}
+
+// run is the goroutine of the clock; it ends with ctx.
+func (r *receiver) run(ctx context.Context) error {
+	r.ctx = ctx
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		timer.Reset(r.clock.Until(r.process.Deadline()))
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-timer.C:
+			r.shareBurst()
+			r.process.OnTimer(r.clock.Now(), r.snapshot.Load())
+		case reading := <-r.readings:
+			r.onReading(&reading)
+		case why := <-r.failures:
+			r.process.OnFailure(why)
+		case late := <-r.bursts:
+			r.process.OnBurst(late)
+		case <-r.steering.hints: // a reference clock is polled as configured
+		case <-r.steering.changed:
+			r.process.OnClockChanged(r.clock.Now())
+		}
+	}
+}
+
+// onReading puts a reading on both of our scales.
+func (r *receiver) onReading(reading *refclock.Reading) {
+	lock := reference.Lock{At: ntptime.Never}
+	if r.locked != nil {
+		if told := r.locked.lock.Load(); told != nil {
+			lock = *told
+		}
+	}
+	r.process.OnReading(&reference.Reading{
+		At: r.clock.At(reading.Realtime), Reference: reading.Reference, ReadingFlags: reading.ReadingFlags, Error: reading.Error,
+	}, lock, r.snapshot.Load())
+	told := r.process.Lock()
+	r.lock.Store(&told)
+}
+
+// shareBurst tells the clock that numbers our pulses by how much it is late, before the
+// poll ends.
+func (r *receiver) shareBurst() {
+	if r.locked == nil || r.clock.Until(r.process.Deadline()) > 0 {
+		return
+	}
+	if late, ok := r.process.Late(); ok {
+		replace(r.locked.bursts, late)
+	}
+}
+
+// Record logs an event.
+func (r *receiver) Record(e model.Event) { r.onEvent(e) }
+
+// Sample hands a measurement to the system process.
+func (r *receiver) Sample(m *model.Sample) { r.tell(newSample{*m}) }
+
+// Status makes the clock's present state visible to others.
+func (r *receiver) Status(status *model.SourceStatus) { r.tell(newStatus{*status}) }
+
+func (r *receiver) tell(message systemMessage) {
+	select {
+	case r.system <- message:
+	case <-r.ctx.Done():
+	}
+}
+
+// readDevice is the goroutine that waits for the device; it ends with ctx. A device that
+// is not there, or has gone, is opened again when it comes back.
+func (r *receiver) readDevice(ctx context.Context) {
+	said := ""
+	for {
+		device, err := refclock.Open(r.device)
+		if err == nil {
+			r.log.Info("reference clock opened", zap.String("source", r.name))
+			said = ""
+			err = r.readFrom(ctx, device)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if why := err.Error(); why != said {
+			said = why
+			r.log.Warn("reference clock cannot be read, and is tried again: "+why, zap.String("source", r.name))
+			replace(r.failures, why)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(reopenAfter):
+		}
+	}
+}
+
+// readFrom hands on what an open device says, until it fails.
+func (r *receiver) readFrom(ctx context.Context, device refclock.Driver) error {
+	defer device.Close()
+	stop := context.AfterFunc(ctx, func() { _ = device.Close() })
+	defer stop()
+	for {
+		reading, err := device.Read(ctx)
+		if err != nil {
+			return err
+		}
+		offer(r.readings, reading)
+	}
+}
+
+var _ engine.ReferenceDriver = (*receiver)(nil)
