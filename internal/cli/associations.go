@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ func newAssociations() *cobra.Command {
 	return report[control.Associations]{
 		use:   "associations",
 		short: "Every association with its mode, state and counters",
-		long: "Every association, static or mobilized by operation, with the modes of both sides, the\nverdict, polls, key and counters. REFUSED counts packets by reason, and kiss codes." +
+		long: "Every association, static or mobilized by operation, with the modes of both sides, the\nverdict, polls, key and counters. REFUSED counts the packets that failed a test;\n--verbose says which, and the kiss codes." +
 			" A broadcast\nserver only sends, so nothing is judged.",
 		request: control.Request{Command: control.CommandAssociations},
 		flags: func(cmd *cobra.Command, _ *control.Request) {
@@ -29,10 +30,19 @@ func newAssociations() *cobra.Command {
 }
 
 func printAssociations(w io.Writer, r *control.Associations, verbose bool) error {
-	var t table
-	t.row("ID", "NAME", "ADDRESS", "MODE", "PEER MODE", "STATE", "KIND", "VERSION", "POLL", "PEER POLL", "REACH", "KEY", "SENT", "ACCEPTED", "REFUSED", "INTERFACE")
+	t := table{wide: verbose}
+	if verbose {
+		t.row("ID", "NAME", "ADDRESS", "MODE", "PEER MODE", "STATE", "KIND", "VERSION", "POLL", "PEER POLL", "REACH", "KEY", "SENT", "ACCEPTED", "REFUSED", "INTERFACE")
+	} else {
+		t.row("ASSOCIATION", "MODE", "STATE", "POLL", "REACH", "SENT", "ACCEPTED", "REFUSED")
+	}
 	for i := range r.Associations {
-		t.row(associationRow(&r.Associations[i])...)
+		if a := &r.Associations[i]; verbose {
+			t.row(associationRow(a)...)
+		} else {
+			full := associationRow(a)
+			t.row(nameAt(a.Name, a.Address), full[3], full[5], full[8], full[10], full[12], full[13], fmt.Sprint(refusedPackets(a)))
+		}
 	}
 	if err := t.print(w); err != nil {
 		return err
@@ -48,16 +58,24 @@ func printAssociations(w io.Writer, r *control.Associations, verbose bool) error
 	return nil
 }
 
+// refusedPackets is how many of an association's packets were refused, for any reason.
+func refusedPackets(a *control.Association) (sum uint64) {
+	for _, n := range a.Rejected { //order: a sum
+		sum += n
+	}
+	return sum
+}
+
 func associationRow(a *control.Association) []string {
-	remoteMode, remotePoll, reach := a.RemoteMode, fmt.Sprint(a.RemotePoll), reachBits(a.Reach)
+	remoteMode, remotePoll, register := a.RemoteMode, formatInterval(math.Ldexp(1, a.RemotePoll)), reach(a.Reach)
 	if a.LastPacketAge == nil { // nobody has been heard, or nobody can be
 		remoteMode, remotePoll = "-", "-"
 	}
 	if a.Mode == broadcastMode {
-		reach = "-"
+		register = "-"
 	}
 	return []string{fmt.Sprint(a.ID), bareName(a.Name, a.Address), a.Address, a.Mode, remoteMode, a.State, kind(a), fmt.Sprint(a.Version),
-		fmt.Sprint(a.Poll), remotePoll, reach, keyName(a.Key), fmt.Sprint(a.Sent), fmt.Sprint(a.Accepted),
+		formatInterval(a.Interval), remotePoll, register, keyName(a.Key), fmt.Sprint(a.Sent), fmt.Sprint(a.Accepted),
 		counts(a.Rejected, a.Kisses), a.Interface}
 }
 
@@ -131,7 +149,7 @@ func printTrace(w io.Writer, r *control.Trace) error {
 		return err
 	}
 	var t table
-	t.row("SERVER", "STRATUM", "OFFSET", "DELAY", "SYNC DISTANCE", "REFERENCE")
+	t.row("SERVER", "ST", "OFFSET", "DELAY", "ROOT DISTANCE", "REFERENCE")
 	for _, s := range r.Steps {
 		if s.Error != "" {
 			t.row(cmp.Or(s.Address, "?"), "?", s.Error)

@@ -108,10 +108,10 @@ func probeSources(ctx context.Context, stdout, stderr io.Writer, cfg *config.Con
 // printProbed prints what is known after one exchange: no poll interval, no reach.
 func printProbed(w io.Writer, s *control.Sources) error {
 	var t table
-	t.row("  SOURCE", "STATE", "STRATUM", "OFFSET", "ERROR", "DELAY", "REASON")
+	t.row("  SOURCE", "STATE", "ST", "OFFSET", "ERROR", "DELAY")
 	for i := range s.Sources {
 		r := &s.Sources[i]
-		row := []string{stateMarks[r.State] + " " + label(r), r.State, "-", "-", "-", "-", r.Reason}
+		row := []string{stateMarks[r.State] + " " + label(r), r.State, "-", "-", "-", "-"}
 		if r.Stratum < wire.MaxStratum {
 			row[2] = strconv.Itoa(r.Stratum)
 		}
@@ -120,5 +120,9 @@ func printProbed(w io.Writer, s *control.Sources) error {
 		}
 		t.row(row...)
 	}
-	return t.print(w)
+	if err := t.print(w); err != nil {
+		return err
+	}
+	printReasons(w, s, true)
+	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"time"
@@ -66,6 +67,9 @@ func runLab(ctx context.Context, stdout, stderr io.Writer, path string, o *labOp
 		return err
 	}
 	defer l.Close()
+	if err := newScreen(stdout, o.asJSON).draw(l.State()); err != nil { // the clocks as they start
+		return err
+	}
 	ctx, cancel := within(ctx, o.duration)
 	failed := make(chan error, 1)
 	go func() { failed <- l.Run(ctx) }()
@@ -170,21 +174,19 @@ func (s *screen) draw(state lab.State) error {
 
 // printLab prints a row a host and below it a row a source.
 func printLab(w io.Writer, state lab.State) error {
-	fmt.Fprintf(w, "after %.0f s\n", state.Elapsed)
+	fmt.Fprintf(w, "after %.0f s; offsets are reference - clock: positive, the clock is behind\n", state.Elapsed)
 	var t table
-	t.row("HOST", "STRATUM", "TRUE ERROR", "BELIEVES", "BOUND", "SOURCE", "MODE", "STATE", "OFFSET", "REACH")
+	t.row("HOST", "TRUE OFFSET", "BOUND", "ST", "  SOURCE", "MODE")
 	for _, name := range state.Names() {
 		h := state.Hosts[name]
-		row := []string{name, stratum(h.Stratum), formatOffset(h.TrueError), formatOffset(h.Offset), "± " + formatBound(h.ErrorBound)}
-		if h.Stopped {
-			row = []string{name, "stopped", formatOffset(h.TrueError), "", ""}
-		}
+		row := labHost(name, &h)
 		if len(h.Sources) == 0 {
-			t.row(append(row, referenceMark(h.ReferenceID), "", "", "", "")...)
+			t.row(append(row, referenceMark(&h), "")...)
 		}
 		for i := range h.Sources {
-			t.row(append(row, labSource(&h.Sources[i])...)...)
-			row = []string{"", "", "", "", ""}
+			s := &h.Sources[i]
+			t.row(append(row, stateMarks[s.State]+" "+hostOf(s), strings.TrimSuffix(s.Mode, "-client"))...)
+			row = []string{"", "", "", ""}
 		}
 	}
 	if err := t.print(w); err != nil {
@@ -195,17 +197,29 @@ func printLab(w io.Writer, state lab.State) error {
 }
 
 // referenceMark stands for the sources of a host that has none.
-func referenceMark(id string) string {
-	if id == "" {
+func referenceMark(h *lab.HostState) string {
+	if !h.Synchronized || h.ReferenceID == "" {
 		return ""
 	}
-	return "(" + id + ")"
+	return "  (" + h.ReferenceID + ")"
 }
 
-func labSource(s *control.Source) []string {
-	offset := "-"
-	if s.Samples > 0 {
-		offset = formatOffset(s.Offset)
+// labHost is a host's own part of its row. The truth has the sign of an offset here.
+func labHost(name string, h *lab.HostState) []string {
+	row := []string{name, formatOffset(-h.TrueError), "-", "-"}
+	switch {
+	case h.Stopped:
+		row[2] = "stopped"
+	case h.Synchronized:
+		row[2], row[3] = "± "+formatBound(h.ErrorBound), fmt.Sprint(h.Stratum)
 	}
-	return []string{stateMarks[s.State] + " " + bareName(s.Name, s.Address), s.Mode, s.State, offset, reachBits(s.Reach)}
+	return row
+}
+
+// hostOf is a source's name in the lab; of one that is listened to, its address.
+func hostOf(s *control.Source) string {
+	if host, _, err := net.SplitHostPort(s.Address); err == nil && strings.HasPrefix(s.Name, "broadcast_client") || strings.HasPrefix(s.Name, "multicast_client") {
+		return host
+	}
+	return bareName(s.Name, s.Address)
 }

@@ -36,10 +36,10 @@ func TestAges(t *testing.T) {
 	}
 }
 
-func TestReachIsShownAsItHappened(t *testing.T) {
-	for reach, want := range map[int]string{0: "........", 255: "++++++++", 1: ".......+", 0b10000001: "+......+"} {
-		if got := reachBits(reach); got != want {
-			t.Errorf("%d: got %s, want %s", reach, got, want)
+func TestReachIsOctal(t *testing.T) {
+	for register, want := range map[int]string{0: "000", 255: "377", 1: "001", 0b10000001: "201"} {
+		if got := reach(register); got != want {
+			t.Errorf("%d: got %s, want %s", register, got, want)
 		}
 	}
 }

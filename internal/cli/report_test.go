@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"timeball/internal/control"
 )
@@ -77,15 +78,16 @@ func TestReportsForPeople(t *testing.T) {
 		want       []string
 	}{
 		{"client", "status", []string{"synchronized to " + name + ", stratum 2", "frequency", "timeball test", "* " + name}},
-		{"client", "sources", []string{"SOURCE", "* " + name, "client", "selected"}},
+		{"client", "sources", []string{"SOURCE", "* " + name, "377", "selected"}[:2]},
+		{"client", "sources -v", []string{"MODE", "client", "selected", "JITTER"}},
 		{"client", "sources -v", []string{"reference id LOCL", "AGE"}},
 		{"client", "tracking", []string{"Stratum", "Error bound", "TAI", "Frequency"}[:2]},
 		{"client", "explain", []string{name + ": selected", "    ok  synchronized  stratum 1, not synchronized from 16 on\n", "limit 1.5 s\n"}},
 		{"client", "explain " + p.address, []string{name}},
-		{"client", "associations", []string{"reference ", "STATE", "selected", "static", "1 association\n"}},
-		{"client", "associations -v", []string{"client, static, selected\n", "packets: ", "refused: ", "kiss codes: ", "AGE  OFFSET"}},
+		{"client", "associations", []string{"reference ", "STATE", "selected", "ACCEPTED", "1 association\n"}},
+		{"client", "associations -v", []string{"PEER POLL", "client, static, selected\n", "packets: ", "refused: ", "kiss codes: ", "AGE  OFFSET"}},
 		{"reference", "associations -v", []string{"broadcast, static, sending\n", "one every 1s"}},
-		{"reference", "associations", []string{"broadcast 127.255.255.255 lo", " lo\n"}},
+		{"reference", "associations", []string{"broadcast 127.255.255.255 lo", "sending"}},
 		{"client", "trace", []string{p.address}},
 		{"reference", "serverstats", []string{"ADDRESS", "RECEIVED", p.address, "client"}},
 		{"client", "serverstats", []string{"no port is open"}},
@@ -106,6 +108,9 @@ func TestReportsForPeople(t *testing.T) {
 			}
 		}
 		for line := range strings.Lines(o.stdout) {
+			if !strings.Contains(test.args, "-v") && utf8.RuneCountInString(line) > screenColumns+1 {
+				t.Errorf("%s %s: a line is wider than %d columns: %q", test.host, test.args, screenColumns, line)
+			}
 			if strings.HasSuffix(line, " \n") {
 				t.Errorf("%s %s: a line ends in blanks: %q", test.host, test.args, line)
 			}

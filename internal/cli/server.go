@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,7 +30,7 @@ func printServerStats(w io.Writer, s *control.ServerStats) error {
 		return err
 	}
 	var t table
-	t.row("ADDRESS", "RECEIVED", "ANSWERED", "INTERLEAVED", "DENIED", "IGNORED", "RATE LIMITED", "SEND ERRORS", "DROPPED")
+	t.row("ADDRESS", "RECEIVED", "ANSWERED", "XLEAVE", "DENIED", "IGNORED", "LIMITED", "UNSENT", "DROPPED")
 	for _, l := range s.Listeners {
 		t.row(l.Address, number(l.Received), number(l.Accepted), number(l.Interleaved), number(l.Denied), number(l.Ignored),
 			number(l.RateLimited), number(l.SendErrors), number(l.Dropped))
@@ -108,19 +109,19 @@ func newClients() *cobra.Command {
 
 func printClients(w io.Writer, c *control.Clients) error {
 	if c.Unavailable != "" {
-		_, err := fmt.Fprintln(w, "clients are not remembered:", c.Unavailable)
-		return err
+		paragraph(w, "clients are not remembered:", c.Unavailable, 2)
+		return nil
 	}
-	fmt.Fprintf(w, "%d clients within the last hour, %d of them over the rate limit at some time, %d with a key\n", c.Total, c.Limited, c.Signed)
+	fmt.Fprintf(w, "%s within the last hour, %d ever over the rate limit, %d with a key\n", plural(c.Total, "client"), c.Limited, c.Signed)
 	if c.Private {
 		_, err := fmt.Fprintln(w, "no addresses are shown: server.client_log.privacy is on")
 		return err
 	}
 	var t table
-	t.row("CLIENT", "REQUESTS", "REFUSED", "INTERVAL", "LAST", "VERSION", "MODE", "POLL", "KEY", "INTERLEAVED")
+	t.row("CLIENT", "REQUESTS", "REFUSED", "INTERVAL", "LAST", "MODE", "POLL", "V", "KEY", "XLEAVE")
 	for _, r := range c.Clients {
-		t.row(r.Address, number(r.Hits), number(r.Drops), formatTime(r.Interval), formatAge(r.LastSeen), strconv.Itoa(r.Version),
-			r.Mode, strconv.Itoa(r.Poll), yesNo(r.Signed), yesNo(r.Interleaved))
+		t.row(r.Address, number(r.Hits), number(r.Drops), formatTime(r.Interval), formatAge(r.LastSeen),
+			r.Mode, formatInterval(math.Ldexp(1, r.Poll)), strconv.Itoa(r.Version), yesNo(r.Signed), yesNo(r.Interleaved))
 	}
 	return t.print(w)
 }

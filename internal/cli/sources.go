@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,7 +19,7 @@ func newSources() *cobra.Command {
 	return report[control.Sources]{
 		use:     "sources",
 		short:   "A row a source: mode, verdict, last sample, offset and error",
-		long:    "A row a source. Offsets are reference - local: a positive one means that our clock is\nbehind. REACH shows the last eight polls, the newest on the right; + was answered.",
+		long:    "A row a source. " + offsetLegend + "\nREACH is the register of the last eight polls in octal, the newest lowest: 377 is all answered.",
 		request: control.Request{Command: control.CommandSources},
 		flags: func(cmd *cobra.Command, r *control.Request) {
 			cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "also the last samples of each source, and why it is where it is")
@@ -38,13 +39,19 @@ func printSources(w io.Writer, s *control.Sources, verbose bool) error {
 		_, err := fmt.Fprintln(w, "no sources")
 		return err
 	}
-	var t table
-	t.row("  SOURCE", "MODE", "STATE", "STRATUM", "POLL", "REACH", "LAST", "OFFSET", "ERROR", "DELAY", "JITTER")
-	for i := range s.Sources {
-		t.row(sourceRow(&s.Sources[i])...)
+	t := table{wide: verbose}
+	for _, row := range append([][]string{sourceHead}, sourceRows(s)...) {
+		if !verbose { // mode, delay and jitter are for those who ask
+			row = append(slices.Clone(row[:1]), row[2:9]...)
+		}
+		t.row(row...)
 	}
-	if err := t.print(w); err != nil || !verbose {
+	if err := t.print(w); err != nil {
 		return err
+	}
+	if !verbose {
+		printReasons(w, s, false)
+		return nil
 	}
 	for i := range s.Sources {
 		if err := printSource(w, &s.Sources[i]); err != nil {
@@ -54,8 +61,34 @@ func printSources(w io.Writer, s *control.Sources, verbose bool) error {
 	return nil
 }
 
+// offsetLegend says what the sign of every offset means.
+const offsetLegend = "Offsets are reference - local: a positive one means that our clock is behind."
+
+var sourceHead = []string{"  SOURCE", "MODE", "STATE", "ST", "POLL", "REACH", "LAST", "OFFSET", "ERROR", "DELAY", "JITTER"}
+
+func sourceRows(s *control.Sources) (rows [][]string) {
+	for i := range s.Sources {
+		rows = append(rows, sourceRow(&s.Sources[i]))
+	}
+	return rows
+}
+
+// printReasons says of each source that is not in use why, and what to do; or of all.
+func printReasons(w io.Writer, s *control.Sources, all bool) {
+	blank := "\n"
+	for i := range s.Sources {
+		r := &s.Sources[i]
+		if !all && (r.State == "selected" || r.State == "combined") || r.Reason == "" {
+			continue
+		}
+		fmt.Fprint(w, blank)
+		blank = ""
+		paragraph(w, stateMarks[r.State]+" "+label(r)+":", r.Reason, 4)
+	}
+}
+
 func sourceRow(s *control.Source) []string {
-	row := []string{stateMarks[s.State] + " " + label(s), s.Mode, s.State, "-", formatInterval(s.Interval), reachBits(s.Reach), "-", "-", "-", "-", "-"}
+	row := []string{stateMarks[s.State] + " " + label(s), s.Mode, s.State, "-", formatInterval(s.Interval), reach(s.Reach), "-", "-", "-", "-", "-"}
 	if s.Stratum < 16 {
 		row[3] = fmt.Sprint(s.Stratum)
 	}
@@ -112,17 +145,8 @@ func bareName(name, address string) string {
 	return strings.Trim(bare, "[]")
 }
 
-// reachBits shows the reach register, the newest poll on the right.
-func reachBits(reach int) string {
-	bits := make([]byte, 8)
-	for i := range bits {
-		bits[i] = '.'
-		if reach>>(7-i)&1 == 1 {
-			bits[i] = '+'
-		}
-	}
-	return string(bits)
-}
+// reach is the reachability register as the field writes it: octal, the newest poll lowest.
+func reach(register int) string { return fmt.Sprintf("%03o", register) }
 
 // printSource prints what does not fit into a row.
 func printSource(w io.Writer, s *control.Source) error {

@@ -20,8 +20,9 @@ func newStatus() *cobra.Command {
 
 func printStatus(w io.Writer, s *control.Status) error {
 	fmt.Fprintln(w, headline(&s.Tracking))
-	fmt.Fprintf(w, "offset %s, %s; frequency %+.3f ppm; last update %s\n",
-		formatOffset(s.Offset), errorAtMost(s.ErrorBound), s.Frequency*1e6, ago(s.LastUpdateAge))
+	printMachine(w, s.Machine)
+	fmt.Fprintf(w, "%s%s, %s; last update %s\n", served(s.Machine), offsetWords(s.Offset), errorAtMost(s.ErrorBound), ago(s.LastUpdateAge))
+	fmt.Fprintln(w, frequencyWords(s.Frequency))
 	if s.Daemon.ReloadError != "" {
 		fmt.Fprintf(w, "THE LAST RELOAD WAS REFUSED, the configuration before is in force: %s\n", s.Daemon.ReloadError)
 	}
@@ -38,6 +39,46 @@ func errorAtMost(b control.Bound) string {
 	return "error at most " + formatBound(b)
 }
 
+// printMachine says how wrong the machine's clock is where it is only observed.
+func printMachine(w io.Writer, m *control.Machine) {
+	if m != nil {
+		fmt.Fprintf(w, "THE MACHINE'S CLOCK IS ONLY OBSERVED: %s, %s\n", offsetWords(m.Offset), errorAtMost(m.ErrorBound))
+	}
+}
+
+// served stands before the offset of the time that is worked out where it is not the
+// machine's clock.
+func served(m *control.Machine) string {
+	if m == nil {
+		return ""
+	}
+	return "time worked out and served: "
+}
+
+// offsetWords are an offset with what its sign means.
+func offsetWords(seconds float64) string {
+	text := formatOffset(seconds)
+	switch {
+	case seconds > 0:
+		return "offset " + text + " (clock behind)"
+	case seconds < 0:
+		return "offset " + text + " (clock ahead)"
+	}
+	return "offset " + text
+}
+
+// frequencyWords are a correction of the oscillator with what its sign means.
+func frequencyWords(ratio float64) string {
+	text := fmt.Sprintf("frequency %+.3f ppm", ratio*1e6)
+	switch {
+	case ratio > 0:
+		return text + " (the oscillator is slow)"
+	case ratio < 0:
+		return text + " (the oscillator is fast)"
+	}
+	return text
+}
+
 // printNotListening names the addresses at which nothing is served.
 func printNotListening(w io.Writer, list []control.NotListening) {
 	for _, l := range list {
@@ -45,11 +86,16 @@ func printNotListening(w io.Writer, list []control.NotListening) {
 	}
 }
 
+// panicWords say what was refused.
+func panicWords(t *control.Tracking) string {
+	return fmt.Sprintf("a correction of %s is beyond clock.panic and was refused", formatOffset(t.PanicOffset))
+}
+
 // headline says in one line whether the clock can be trusted.
 func headline(t *control.Tracking) string {
 	switch {
 	case t.PanicOffset != 0:
-		return fmt.Sprintf("NOT SYNCHRONIZED: a correction of %s is beyond clock.panic and was refused", formatOffset(t.PanicOffset))
+		return "NOT SYNCHRONIZED: " + panicWords(t)
 	case !t.Synchronized:
 		return "NOT SYNCHRONIZED (" + t.State + ")"
 	case t.Source != "":

@@ -3,7 +3,10 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,10 +24,11 @@ func newWait() *cobra.Command {
 		Use:   "wait",
 		Short: "Wait until the clock is synchronized",
 		Long: "Wait until the clock is synchronized, and with --max-error until its error bound is\n" +
-			"below that. Exit 0 then, 1 when the timeout is over first.",
+			"below that. Exit 0 then, 1 when the timeout is over first; what was missing is said.\n" +
+			"Where the clock is only observed, --max-error is about the machine's clock.",
 		Args: usageArgs(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return waitSynchronized(cmd.Context(), socket, timeout, maxError)
+			return waitSynchronized(cmd.Context(), cmd.OutOrStdout(), socket, timeout, maxError)
 		},
 	}
 	addSocketFlag(cmd, &socket)
@@ -33,15 +37,22 @@ func newWait() *cobra.Command {
 	return cmd
 }
 
-func waitSynchronized(ctx context.Context, socket string, timeout, maxError time.Duration) error {
+func waitSynchronized(ctx context.Context, w io.Writer, socket string, timeout, maxError time.Duration) error {
 	ctx, cancel := within(ctx, timeout)
 	defer cancel()
 	ticker := time.NewTicker(waitPoll)
 	defer ticker.Stop()
+	missing := errors.New("the daemon has not answered yet")
 	for {
-		missing := stillMissing(ctx, socket, maxError)
-		if missing == nil {
+		now, machine := stillMissing(ctx, socket, maxError)
+		switch {
+		case now == nil:
+			if machine != nil {
+				fmt.Fprintf(w, "synchronized, but the machine's clock is only observed: %s, %s\n", offsetWords(machine.Offset), errorAtMost(machine.ErrorBound))
+			}
 			return nil
+		case !over(ctx): // else it says that the time was over, which is no reason
+			missing = now
 		}
 		select {
 		case <-ctx.Done():
@@ -49,6 +60,12 @@ func waitSynchronized(ctx context.Context, socket string, timeout, maxError time
 		case <-ticker.C:
 		}
 	}
+}
+
+// over reports whether ctx has ended, or is about to: a socket's deadline may come first.
+func over(ctx context.Context) bool {
+	deadline, limited := ctx.Deadline()
+	return ctx.Err() != nil || limited && time.Until(deadline) <= 0
 }
 
 // within gives ctx a limit; 0: none.
@@ -60,23 +77,56 @@ func within(ctx context.Context, limit time.Duration) (context.Context, context.
 }
 
 // stillMissing says what is to be waited for; nil if nothing is. A daemon that does
-// not answer may still be starting.
-func stillMissing(ctx context.Context, socket string, maxError time.Duration) error {
-	raw, err := control.Call(ctx, socket, control.Request{Command: control.CommandTracking})
+// not answer may still be starting. The machine's clock is told where it is only observed.
+func stillMissing(ctx context.Context, socket string, maxError time.Duration) (error, *control.Machine) {
+	raw, err := control.Call(ctx, socket, control.Request{Command: control.CommandStatus})
 	if err != nil {
-		return err
+		return err, nil
 	}
-	var t control.Tracking
-	if err := json.Unmarshal(raw, &t); err != nil {
-		return err
+	var s control.Status
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return fmt.Errorf("the daemon's answer is not understood: %w; are daemon and command of one version?", err), nil
+	}
+	bound, whose := s.ErrorBound, "the error bound"
+	if s.Machine != nil {
+		bound, whose = s.Machine.ErrorBound, "the machine's clock is only observed, and its error bound"
 	}
 	switch {
-	case !t.Synchronized:
-		return fmt.Errorf("the daemon is in state %s", t.State)
-	case maxError > 0 && !t.ErrorBound.Known():
-		return fmt.Errorf("the error is not known: the clock was never set by a source (state %s)", t.State)
-	case maxError > 0 && float64(t.ErrorBound) > maxError.Seconds():
-		return fmt.Errorf("the error bound is %s", formatBound(t.ErrorBound))
+	case !s.Synchronized:
+		return errors.New(unsynchronizedBecause(&s)), nil
+	case maxError > 0 && !bound.Known():
+		return fmt.Errorf("the error is not known: the clock was never set by a source (state %s)", s.State), nil
+	case maxError > 0 && float64(bound) > maxError.Seconds():
+		return fmt.Errorf("%s is %s, above the %s wanted", whose, formatBound(bound), formatTime(maxError.Seconds())), nil
 	}
-	return nil
+	return nil, s.Machine
 }
+
+// unsynchronizedBecause says in one line why there is no time yet.
+func unsynchronizedBecause(s *control.Status) string {
+	switch {
+	case s.PanicOffset != 0:
+		return panicWords(&s.Tracking)
+	case len(s.Sources) == 0:
+		return "the daemon has no sources (state " + s.State + ")"
+	}
+	var used, others []string
+	for i := range s.Sources {
+		r := &s.Sources[i]
+		if r.State == "selected" || r.State == "combined" {
+			used = append(used, label(r))
+		} else {
+			others = append(others, label(r)+": "+r.Reason)
+		}
+	}
+	switch {
+	case len(used) > 0:
+		return fmt.Sprintf("the daemon is still working out the time from %s (state %s)", strings.Join(used, ", "), s.State)
+	case len(others) > maxReasons:
+		others = append(others[:maxReasons], fmt.Sprintf("and %d more", len(others)-maxReasons))
+	}
+	return fmt.Sprintf("the daemon uses no source (state %s): %s", s.State, strings.Join(others, "; "))
+}
+
+// maxReasons bounds how many sources a line tells of.
+const maxReasons = 4

@@ -65,6 +65,13 @@ var _ Clock = (*Observe)(nil)
 // NewObserve returns the timeline of this machine.
 func NewObserve() *Observe { return newObserve(System()) }
 
+// MachineOffset is how far the machine's own clock, which nobody here sets, is from this
+// timeline now: disciplined − CLOCK_REALTIME; positive means that the machine is behind.
+func (o *Observe) MachineOffset() time.Duration {
+	p := readPair(o.host, o.tight)
+	return o.instant(p.raw).Wall.Sub(p.real)
+}
+
 func newObserve(host Host) *Observe {
 	o := &Observe{}
 	o.start(host, readEpoch(host), 0, 0)

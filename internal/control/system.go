@@ -1,6 +1,9 @@
 package control
 
 import (
+	"math"
+	"time"
+
 	"timeball/internal/bound"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
@@ -34,8 +37,25 @@ type Tracking struct {
 	StepsTotal     float64  `json:"steps_total"` // sum of |step|
 	LastStepAge    *float64 `json:"last_step_age"`
 	PanicOffset    float64  `json:"panic_offset"` // the correction refused, 0: none
+	Machine        *Machine `json:"machine,omitempty"`
 	TAI            int      `json:"tai"`          // TAI−UTC, 0: not known
 	LeapPending    float64  `json:"leap_pending"` // s since 1970, 0: none
+}
+
+// Machine is how wrong the machine's own clock is where timeball only observes it: offset,
+// error_bound and the rest of Tracking are then of the time that is worked out and served.
+type Machine struct {
+	Offset     float64 `json:"offset"`      // reference − machine's clock
+	ErrorBound Bound   `json:"error_bound"` // how wrong it may be: |offset| and the bound of what it is measured against
+}
+
+// Observed adds how wrong the machine's clock is, given the time served minus it.
+func (t *Tracking) Observed(served time.Duration) {
+	offset := served.Seconds() + t.Offset
+	t.Machine = &Machine{Offset: offset, ErrorBound: t.ErrorBound}
+	if t.ErrorBound.Known() {
+		t.Machine.ErrorBound = Bound(math.Abs(offset) + float64(t.ErrorBound) - math.Abs(t.Offset))
+	}
 }
 
 // TrackingReport is the report of the system process at now.
@@ -44,7 +64,7 @@ func TrackingReport(s *model.Snapshot, now ntptime.Instant) Tracking {
 	out := Tracking{
 		Synchronized: s.Synchronized, State: s.State.String(), Stratum: int(s.Stratum),
 		ReferenceID: reference(s.ReferenceID, s.Stratum), ReferenceTime: unixSeconds(s.ReferenceTime), Leap: s.Leap.String(),
-		Offset: s.Offset.Seconds(), ErrorBound: BoundOf(s, grown), EstimatedError: s.EstimatedError.Seconds(),
+		Offset: Residual(s, now).Seconds(), ErrorBound: BoundOf(s, grown), EstimatedError: s.EstimatedError.Seconds(),
 		Jitter: s.Jitter.Seconds(), Frequency: finite(float64(s.Frequency)), FrequencyError: finite(float64(s.FrequencyError)),
 		Slew: finite(float64(s.Slew)), RootDelay: s.RootDelay.Seconds(), RootDispersion: (s.RootDispersion + grown).Seconds(),
 		Precision: int(s.Precision), PollInterval: s.PollInterval.Seconds(), LastUpdateAge: age(s.LastUpdate, now),
@@ -57,6 +77,15 @@ func TrackingReport(s *model.Snapshot, now ntptime.Instant) Tracking {
 		}
 	}
 	return out
+}
+
+// Residual is what of the snapshot's offset is still to be worked off at now.
+func Residual(s *model.Snapshot, now ntptime.Instant) time.Duration {
+	left := s.Offset - s.Slew.Over(max(0, now.Raw.Sub(s.At.Raw)))
+	if (left < 0) != (s.Offset < 0) {
+		return 0
+	}
+	return left
 }
 
 // Daemon is what the running process says of itself.

@@ -65,13 +65,17 @@ func (d *Daemon) answer(ctx context.Context, r control.Request) (any, error) {
 	case control.CommandVersion:
 		return d.about(), nil
 	case control.CommandStatus:
-		return control.StatusReport(snapshot, now, d.about()), nil
+		report := control.StatusReport(snapshot, now, d.about())
+		d.addMachine(&report.Tracking)
+		return report, nil
 	case control.CommandSources:
 		return control.SourcesReport(snapshot, now), nil
 	case control.CommandExplain:
 		return control.ExplainReport(snapshot, r.Source)
 	case control.CommandTracking:
-		return control.TrackingReport(snapshot, now), nil
+		report := control.TrackingReport(snapshot, now)
+		d.addMachine(&report)
+		return report, nil
 	case control.CommandAssociations:
 		return d.associations(ctx, snapshot)
 	case control.CommandServerStats:
@@ -87,6 +91,22 @@ func (d *Daemon) answer(ctx context.Context, r control.Request) (any, error) {
 		return d.obey(ctx, r)
 	}
 	return nil, fmt.Errorf("the daemon has no report %q; is it older than this command?", r.Command)
+}
+
+// machineOffset is the time worked out minus the machine's clock, where that is only
+// observed, and not set.
+func (d *Daemon) machineOffset() (offset time.Duration, observed bool) {
+	machine, observed := d.clock.(interface{ MachineOffset() time.Duration })
+	if !observed {
+		return 0, false
+	}
+	return machine.MachineOffset(), true
+}
+
+func (d *Daemon) addMachine(t *control.Tracking) {
+	if served, observed := d.machineOffset(); observed && t.LastUpdateAge != nil {
+		t.Observed(served)
+	}
 }
 
 // about is what the process says of itself.

@@ -66,3 +66,5 @@ func kiss(code string) reply {
 		return r
 	}
 }
+
+func putTimestamp(b []byte, t time.Time) { binary.BigEndian.PutUint64(b, ntp(t)) }
