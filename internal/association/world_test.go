@@ -20,12 +20,13 @@ type host struct {
 	assocs []*Association
 	state  model.Snapshot
 
-	serves    bool     // answers mode 3
-	key       *mac.Key // signs those answers, when asked so
-	passive   *Config  // mode 1 from strangers mobilizes this
-	listens   *Config  // mode 5 mobilizes this
-	stateless bool     // mode 1 from strangers gets a mode 2 at once
-	follows   bool     // the first good sample sets stratum and reference id
+	serves    bool                                  // answers mode 3
+	answers   func(request wire.Header) wire.Header // in place of serves
+	key       *mac.Key                              // signs those answers, when asked so
+	passive   *Config                               // mode 1 from strangers mobilizes this
+	listens   *Config                               // mode 5 mobilizes this
+	stateless bool                                  // mode 1 from strangers gets a mode 2 at once
+	follows   bool                                  // the first good sample sets stratum and reference id
 
 	samples []taken
 	events  []model.Event
@@ -58,6 +59,7 @@ type world struct {
 	queue func() time.Duration // from the decision to send to the departure
 	lose  func(f flight) bool
 	nudge func(now time.Duration) // called before each step
+	trace *trace                  // nil: nobody reads along
 	seed  uint64
 }
 
@@ -154,6 +156,7 @@ func (h *host) carryOut(a *Association, out *Output) {
 		a.OnTransmitted(t.ID, h.clock.at(h.world.now+queued), model.StampKernel)
 	}
 	h.events = append(h.events, out.Events...)
+	h.world.trace.output(h, out)
 	if out.HasSample {
 		h.samples = append(h.samples, taken{out.Sample, h.world.now})
 		if h.follows && !h.state.Synchronized && out.Sample.Server.Stratum < 16 {
@@ -180,8 +183,10 @@ func (w *world) send(f flight) {
 		w.log = append(w.log, f)
 	}
 	if w.lose != nil && !f.forged && w.lose(f) {
+		w.trace.packet(f, "lost")
 		return
 	}
+	w.trace.packet(f, "")
 	f.when += w.delay + f.queued
 	w.air = append(w.air, f)
 }
@@ -216,6 +221,11 @@ func (h *host) receive(f flight) {
 		return
 	}
 	if p.Mode == wire.ModeClient {
+		if h.answers != nil {
+			reply := h.answers(p.Header)
+			h.world.send(flight{from: f.to, to: f.from, data: encode(&reply, nil)})
+			return
+		}
 		if h.serves {
 			h.respond(&p, f, wire.ModeServer)
 		}
@@ -248,7 +258,9 @@ func (h *host) receive(f flight) {
 
 func (h *host) packet(a *Association, rx *model.Received, p *wire.Packet) {
 	var out Output
+	before := a.status.Rejected
 	a.OnPacket(rx, p, &out)
+	h.world.trace.refusals(h, &before, &a.status.Rejected)
 	h.carryOut(a, &out)
 }
 
