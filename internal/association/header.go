@@ -7,7 +7,7 @@ import (
 
 // synchronized says whether we have time to give.
 func (a *Association) synchronized() bool {
-	return a.system.Synchronized && a.system.Leap != wire.LeapUnknown &&
+	return a.system.Synchronized && !a.system.Unsteady && a.system.Leap != wire.LeapUnknown &&
 		a.system.Stratum >= wire.StratumPrimary && a.system.Stratum < wire.MaxStratum
 }
 

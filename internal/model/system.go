@@ -143,6 +143,7 @@ type Snapshot struct {
 	At             ntptime.Instant
 	State          DisciplineState
 	Synchronized   bool
+	Unsteady       bool      // slewed faster than any frequency error (MAXFREQ): nobody can follow it, so it is not served
 	Leap           wire.Leap // LeapUnknown while not synchronized
 	Stratum        uint8     // 1 to 15, MaxStratum while not synchronized (0 on the wire)
 	ReferenceID    wire.ReferenceID

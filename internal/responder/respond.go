@@ -174,7 +174,7 @@ func (s *Shard) prepare(mode wire.Mode, rx *model.Received, snapshot *model.Snap
 		Origin:         request.Transmit,
 		Receive:        receive,
 	}
-	if snapshot.Synchronized && snapshot.Stratum < wire.MaxStratum {
+	if snapshot.Synchronized && !snapshot.Unsteady && snapshot.Stratum < wire.MaxStratum {
 		s.header.Leap, s.header.Stratum, s.header.ReferenceID = snapshot.Leap, snapshot.Stratum, snapshot.ReferenceID
 	}
 	if s.smeared != nil {

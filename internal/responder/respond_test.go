@@ -116,6 +116,7 @@ func TestRFC5905_11_1_Unsynchronized(t *testing.T) {
 			s.Synchronized, s.Stratum, s.Leap, s.Updates = false, wire.MaxStratum, wire.LeapUnknown, 0
 		}},
 		{"synchronized once, but no more", func(s *model.Snapshot) { s.Synchronized = false }},
+		{"slewed faster than anybody can follow", func(s *model.Snapshot) { s.Unsteady = true }},
 		{"a stratum that the wire does not have", func(s *model.Snapshot) { s.Stratum = 16 }},
 	} {
 		w := newWorld(t)

@@ -35,6 +35,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	src.samples++
 	src.last = m.T4
 	src.dispersion = m.Dispersion.Seconds()
+	src.fall.note(m.T4.Raw, m.Server.RootDispersion.Seconds(), src.samples)
 	x.Ticks = src.ticks()
 	r := s.feed(src, x)
 	src.noteSpread(x)
@@ -45,6 +46,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	}
 	changed := s.reselect(now, src, out)
 	used := s.take(src, &x, &r, changed)
+	s.noteConflict(src, &x, &r)
 	s.rebase()
 	s.track(now, src, used, &r, out)
 	out.Changed = true
@@ -145,6 +147,32 @@ func (s *System) take(src *source, x *filter.Exchange, r *filter.Result, replay 
 	r.Outcome = s.joint.Update(x.At, &w, patience+s.othersIn(src)+1)
 	return true
 }
+
+// noteConflict remembers how far the clock lies outside of what a source of it says now.
+// The state waits with believing it, as for one outlier it should; the bound does not.
+func (s *System) noteConflict(src *source, x *filter.Exchange, r *filter.Result) {
+	if !src.inJoint || !s.joint.Started() {
+		return
+	}
+	e := s.joint.Estimate().Extrapolate(x.At)
+	w := src.filter.Window(x, src.filter.Count()-1, &e).Shifted(src.bias.applied)
+	miss := 2 * math.Max(w.Lo-e.Offset, e.Offset-w.Hi) // twice: it may go on growing
+	if r.Conflict && miss > s.conflict*conflictSame {
+		s.conflict = math.Max(s.conflict, miss)
+		s.agreed = 0
+		return
+	}
+	if s.agreed++; s.agreed >= conflictOver {
+		s.conflict = 0
+	}
+	s.conflict *= conflictKeep
+}
+
+const (
+	conflictKeep = 0.75 // of a contradiction stays in the bound with each sample that agrees
+	conflictSame = 0.1  // of it at least is the same one still
+	conflictOver = 2    // so many that agree in a row end it
+)
 
 // replayJoint works the joint state out anew from the registers of the joint
 // sources: somebody was in it who should not have been.

@@ -20,6 +20,7 @@ type peerState struct {
 	delay      float64 // s, root delay of ours
 	dispersion float64 // s, the peer's root dispersion
 	ticks      float64 // s, what its samples may be off for the precision of clocks
+	fall       fall    // of the peer's root dispersion
 	jitter     float64
 }
 
@@ -35,6 +36,7 @@ func (s *System) refreshPeer() {
 		delay:      p.server.RootDelay.Seconds() + least,
 		dispersion: p.server.RootDispersion.Seconds() + p.filter.OffMiddle(),
 		ticks:      p.ownDispersion(),
+		fall:       p.fall,
 		jitter:     p.filter.Jitter(),
 	}
 	if p.reference {
@@ -74,10 +76,10 @@ func (s *System) slant() float64 {
 func (s *System) quality(left float64, e filter.Estimate) quality {
 	spread := discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}
 	sd, slant := sqrt(e.P00), s.slant()
-	dispersion := s.peer.dispersion + uncertainty(s.peer.ticks, sd) + math.Abs(left)
-	rate := 0.0
+	dispersion := s.peer.dispersion + uncertainty(s.peer.ticks, sd) + math.Abs(left) + math.Max(s.conflict, s.peer.fall.overshoot(ntptime.Raw(e.At)))
+	rate := s.peer.fall.rate
 	for t := 4.0; t <= 32; t *= 2 { // until the next snapshot, 16 s from now, and as long again
-		rate = math.Max(rate, boundSigmas*(sqrt(spread.Variance(t))-sd)/t)
+		rate = math.Max(rate, s.peer.fall.rate+boundSigmas*(sqrt(spread.Variance(t))-sd)/t)
 	}
 	return quality{
 		dispersion: dur(dispersion), bound: dur(dispersion + s.peer.delay/2),
@@ -95,6 +97,7 @@ func (s *System) Snapshot(now ntptime.Instant) *model.Snapshot {
 		PollInterval: time.Duration(s.pollInterval()), LastUpdate: s.lastUpdate, Updates: s.updates,
 		Steps: steps.Steps, StepsTotal: steps.Total, LastStep: steps.Last,
 		PanicOffset: dur(s.discipline.Refused()), TAI: s.leap.tai, LeapPending: s.leap.pending(),
+		Unsteady:       math.Abs(s.discipline.SlewRate()) > float64(s.cfg.MaxFrequency),
 		RootDispersion: 16 * time.Second, ErrorBound: model.UnknownBound,
 	}
 	if s.joint.Started() {

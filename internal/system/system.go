@@ -99,6 +99,8 @@ type System struct {
 	discipline  discipline.Discipline
 	lastRefusal string // why the clock driver refused the last correction
 	poll        discipline.Poll
+	conflict    float64 // s, by which a source's last samples contradict the state, for the bound
+	agreed      int     // samples in a row that did not
 	gap         float64 // s, expected until the next update
 	leap        leapState
 	local       localState
@@ -132,6 +134,7 @@ type source struct {
 	delay      float64 // round trip of the last sample, s; for reports
 	dispersion float64 // that of its last sample, s: the precision of its clock and of ours
 	spread     spread  // how far its samples contradict each other
+	fall       fall    // of its root dispersion, while it slews
 	inJoint    bool
 	bias       bias
 	hint       float64 // interval last asked for, s
