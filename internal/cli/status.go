@@ -3,6 +3,8 @@ package cli
 import (
 	"fmt"
 	"io"
+	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,6 +29,7 @@ func printStatus(w io.Writer, s *control.Status) error {
 		fmt.Fprintf(w, "THE LAST RELOAD WAS REFUSED, the configuration before is in force: %s\n", s.Daemon.ReloadError)
 	}
 	printNotListening(w, s.Daemon.NotListening)
+	printNTSServer(w, s.Daemon.NTS)
 	fmt.Fprintf(w, "timeball %s, up %s, clock %s\n\n", s.Daemon.Version, formatAge(s.Daemon.Uptime), s.Daemon.Clock)
 	return printSources(w, &control.Sources{Sources: s.Sources}, false)
 }
@@ -89,6 +92,24 @@ func printNotListening(w io.Writer, list []control.NotListening) {
 // panicWords say what was refused.
 func panicWords(t *control.Tracking) string {
 	return fmt.Sprintf("a correction of %s is beyond clock.panic and was refused", formatOffset(t.PanicOffset))
+}
+
+// expiresSoon is when the end of a certificate is worth capitals.
+const expiresSoon = 7 * 24 * time.Hour
+
+// printNTSServer says how the key exchange of NTS does, where there is one.
+func printNTSServer(w io.Writer, n *control.NTSServer) {
+	if n == nil {
+		return
+	}
+	fmt.Fprintf(w, "NTS key exchange at %s: %d done, certificate until %s, cookie key %s old\n",
+		strings.Join(n.Addresses, ", "), n.Exchanges, n.CertificateExpires, formatAge(n.KeyAge))
+	if n.CertificateError != "" {
+		fmt.Fprintf(w, "THE NTS CERTIFICATE WAS NOT READ AGAIN: %s\n", n.CertificateError)
+	}
+	if end, err := time.Parse(time.RFC3339, n.CertificateExpires); err == nil && time.Until(end) < expiresSoon {
+		fmt.Fprintf(w, "THE NTS CERTIFICATE ENDS SOON: renew it\n")
+	}
 }
 
 // headline says in one line whether the clock can be trusted.

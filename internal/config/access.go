@@ -162,18 +162,3 @@ func (d *draft) warnLoopback(s *Server) {
 			what, strings.Join(networks, ", "))
 	}
 }
-
-// requiresNTS reports whether NTS is required of anybody.
-func (s *Server) requiresNTS() bool {
-	if s.Require == RequireNTS {
-		return true
-	}
-	for _, list := range s.Access.lists() {
-		for i := range list.rules {
-			if list.rules[i].Require == RequireNTS {
-				return true
-			}
-		}
-	}
-	return false
-}

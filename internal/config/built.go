@@ -7,8 +7,6 @@ var notBuilt = []struct {
 	used    func(*Config) []string // the paths that use it
 }{
 	{"NTS for sources", eachSource(".nts", func(s *Source) bool { return s.NTS != nil })},
-	{"NTS for the server", when("server.nts", func(c *Config) bool { return c.Server != nil && c.Server.NTS != nil })},
-	{"the requirement of NTS", when("server.require", func(c *Config) bool { return c.Server != nil && c.Server.requiresNTS() })},
 }
 
 // NotBuilt names what a configuration asks for and timeball cannot do yet, one line

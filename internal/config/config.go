@@ -24,6 +24,7 @@ type Config struct {
 	Metrics            *Metrics // nil: no metrics listener
 	Control            Control
 	Log                Log
+	NTS                NTS
 	HardwareTimestamps []string // interface names; "*" means all
 }
 
@@ -157,6 +158,7 @@ type NTSClient struct {
 	Server string // key establishment server; empty: the source's host
 	Port   uint16
 	CA     string // file of PEM certificates to trust; empty: those of the system
+	Name   string // that the certificate must be for; empty: Server, or the source's host
 }
 
 // RefclockDriver says how a reference clock is read.
@@ -271,10 +273,22 @@ const (
 
 // NTSServer is NTS key establishment (RFC 8915 §4) and the keys of its cookies.
 type NTSServer struct {
-	Listen      []ListenAddress
-	Certificate string        // file, PEM, with the chain
-	Key         string        // file, PEM
-	Rotate      time.Duration // age at which the cookie key is replaced
+	Listen         []ListenAddress
+	Certificate    string        // file, PEM, with the chain
+	Key            string        // file, PEM
+	Rotate         time.Duration // age at which the cookie key is replaced
+	Keep           int           // old cookie keys that are still taken
+	Keys           string        // file of the cookie keys; empty: they do not outlive the process
+	NTPServer      string        // told to clients; empty: they ask where the key exchange was
+	NTPPort        uint16        // told to clients; 0: that of server.listen
+	MaxConnections int           // key exchanges at any one time
+	AEAD           []uint16      // algorithms that may be used; empty: all
+}
+
+// NTS is what NTS needs besides sources and server.
+type NTS struct {
+	ColdStart bool   // at a start with a clock that is not set, first exchanges do without the dates of certificates
+	State     string // folder of what sources have been given, so that a restart needs no exchange; empty: nothing is kept
 }
 
 // Broadcast is one sender of mode 5 to a broadcast address.

@@ -57,6 +57,8 @@ var parts = []struct {
 	{"symmetric", false, func(c *Config) any { return c.Symmetric }},
 	{"local", false, func(c *Config) any { return c.Local }},
 	{"keys", false, func(c *Config) any { return []any{c.Keys, c.KeyFile} }},
+	{"nts.cold_start", false, func(c *Config) any { return c.NTS.ColdStart }},
+	{"nts.state", true, (*Config).givenNTSState},
 	{"clock.driver", true, func(c *Config) any { return c.Clock.Driver }},
 	{"clock.virtual", true, func(c *Config) any { return c.Clock.Virtual }},
 	{"clock.drift_file", true, func(c *Config) any { return c.Clock.DriftFile }},
@@ -87,6 +89,8 @@ func RestartReason(section string) string {
 	switch section {
 	case "clock.driver", "clock.virtual":
 		return "the clock that is disciplined is chosen at the start"
+	case "nts.state":
+		return "what was kept of NTS is read at the start"
 	case "clock.drift_file", "clock.state_dir":
 		return "drift and panic gate are read at the start"
 	case "control":

@@ -189,6 +189,29 @@ func keyNumbers[T any](key string, target func(*T) *[]uint32) field[T] {
 	}
 }
 
+// aeadNumbers is a key that lists AEAD algorithms by their numbers in IANA's registry:
+// those of NTS (RFC 8915 §5.1), and AES-128-GCM-SIV (RFC 8452).
+func aeadNumbers[T any](key string, target func(*T) *[]uint16) field[T] {
+	return field[T]{
+		key:     key,
+		info:    KeyInfo{Type: "list of integer", Default: "none", Range: "15, 16, 17, 30"},
+		example: "[15]",
+		decode: func(d *decoder, at place, t *T) {
+			for _, row := range d.sequence(at, "[15]") {
+				if row.node == nil {
+					continue
+				}
+				n, ok := d.integer(row, 15, 30)
+				if ok && n > 17 && n < 30 {
+					d.reportAt(row.node, row.path, "%d is no AEAD algorithm of NTS here; write 15, 16, 17 or 30", n)
+				}
+				*target(t) = append(*target(t), uint16(n))
+			}
+			d.refuseEmpty(at, "15")
+		},
+	}
+}
+
 // permissionKey is a key that holds permission bits, written in octal.
 func permissionKey[T any](key string, preset uint32, target func(*T) *uint32) field[T] {
 	return field[T]{

@@ -57,6 +57,7 @@ func decodeConfig(d *decoder, root *yaml.Node) *draft {
 	}
 	c.settleClock(d)
 	c.settleSmear(d)
+	c.settleNTS(d)
 	c.startPathsAt(filepath.Dir(d.file))
 	if c.Server != nil {
 		c.Server.ListenGiven = d.given("server.listen")
@@ -95,11 +96,40 @@ func (c *Config) settleClock(d *decoder) {
 	}
 }
 
+// settleNTS fills in the defaults of NTS that depend on others: what is kept over
+// restarts is where the clock's state is.
+func (c *Config) settleNTS(d *decoder) {
+	if !d.given("nts.state") {
+		c.NTS.State = c.defaultNTSState()
+	}
+	if c.Server != nil && c.Server.NTS != nil && !d.given("server.nts.keys") {
+		c.Server.NTS.Keys = ""
+		if c.Clock.StateDir != "" {
+			c.Server.NTS.Keys = filepath.Join(c.Clock.StateDir, "nts-keys")
+		}
+	}
+}
+
+func (c *Config) defaultNTSState() string {
+	if c.Clock.StateDir == "" {
+		return ""
+	}
+	return filepath.Join(c.Clock.StateDir, "nts")
+}
+
+// givenNTSState is the folder if it is another one than clock.state_dir leads to.
+func (c *Config) givenNTSState() any {
+	if c.NTS.State == c.defaultNTSState() {
+		return nil
+	}
+	return c.NTS.State
+}
+
 // startPathsAt makes relative file names start at a folder.
 func (c *Config) startPathsAt(folder string) {
-	paths := []*string{&c.KeyFile, &c.Clock.DriftFile, &c.Clock.StateDir, &c.Clock.Leap.File, &c.Control.Socket}
+	paths := []*string{&c.KeyFile, &c.Clock.DriftFile, &c.Clock.StateDir, &c.Clock.Leap.File, &c.Control.Socket, &c.NTS.State}
 	if c.Server != nil && c.Server.NTS != nil {
-		paths = append(paths, &c.Server.NTS.Certificate, &c.Server.NTS.Key)
+		paths = append(paths, &c.Server.NTS.Certificate, &c.Server.NTS.Key, &c.Server.NTS.Keys)
 	}
 	for i := range c.Sources {
 		if c.Sources[i].NTS != nil {

@@ -25,6 +25,7 @@ func defaults() *Config {
 	c := &Config{}
 	configKeys.presets(c)
 	c.settleClock(newDecoder(""))
+	c.settleNTS(newDecoder(""))
 	return c
 }
 
@@ -43,6 +44,7 @@ func TestEmptyFileHasAllDefaults(t *testing.T) {
 		Selection: Selection{MinSources: 1, MaxDistance: 1500 * time.Millisecond},
 		Control:   Control{Socket: "/run/timeball/timeball.sock", Mode: 0o660},
 		Log:       Log{Level: LevelInfo, Format: FormatConsole},
+		NTS:       NTS{ColdStart: true, State: "/var/lib/timeball/nts"},
 	}
 	for _, text := range []string{"", "\n\n", "# only a comment\n", "{}", "~", "---\n", "\ufeff"} {
 		if got := mustParse(t, text); !reflect.DeepEqual(got, want) {

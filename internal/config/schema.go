@@ -14,6 +14,7 @@ var configKeys = section[Config]{
 	group("symmetric", symmetricKeys, func(c *Config) *Symmetric { return &c.Symmetric }),
 	optional("local", localKeys, func(c *Config) **Local { return &c.Local }),
 	keyList,
+	group("nts", ntsKeys, func(c *Config) *NTS { return &c.NTS }),
 	group("clock", clockKeys, func(c *Config) *Clock { return &c.Clock }),
 	group("selection", selectionKeys, func(c *Config) *Selection { return &c.Selection }),
 	optional("metrics", metricsKeys, func(c *Config) **Metrics { return &c.Metrics }),
@@ -61,6 +62,17 @@ var ntsServerKeys = section[NTSServer]{
 	value("certificate", fileKind, "", func(n *NTSServer) *string { return &n.Certificate }).required(),
 	value("key", fileKind, "", func(n *NTSServer) *string { return &n.Key }).required(),
 	span("rotate", 24*time.Hour, time.Minute, 8760*time.Hour, func(n *NTSServer) *time.Duration { return &n.Rotate }),
+	number("keep", 7, 0, 100, func(n *NTSServer) *int { return &n.Keep }),
+	value("keys", optionalFileKind, "", func(n *NTSServer) *string { return &n.Keys }).by("nts-keys below clock.state_dir"),
+	value("ntp_server", nameKind, "", func(n *NTSServer) *string { return &n.NTPServer }),
+	number("ntp_port", 0, 1, 65535, func(n *NTSServer) *uint16 { return &n.NTPPort }).by("the port of server.listen"),
+	number("max_connections", 128, 1, 10000, func(n *NTSServer) *int { return &n.MaxConnections }),
+	aeadNumbers("aead", func(n *NTSServer) *[]uint16 { return &n.AEAD }),
+}
+
+var ntsKeys = section[NTS]{
+	toggle("cold_start", true, func(n *NTS) *bool { return &n.ColdStart }),
+	value("state", optionalFileKind, "", func(n *NTS) *string { return &n.State }).by("nts below clock.state_dir"),
 }
 
 // The shortest and the longest interval that a poll exponent can tell.

@@ -85,6 +85,7 @@ var ntsClientKeys = section[NTSClient]{
 	value("server", nameKind, "", func(n *NTSClient) *string { return &n.Server }),
 	number("port", NTSPort, 1, 65535, func(n *NTSClient) *uint16 { return &n.Port }),
 	value("ca", fileKind, "", func(n *NTSClient) *string { return &n.CA }),
+	value("name", nameKind, "", func(n *NTSClient) *string { return &n.Name }),
 }
 
 // The kinds of source for which a key has meaning; all, where it does not stand here.

@@ -98,6 +98,17 @@ type Daemon struct {
 	Clock         string  `json:"clock,omitempty"`         // driver
 	// NotListening are addresses of the configuration at which nothing is served now.
 	NotListening []NotListening `json:"not_listening,omitempty"`
+	NTS          *NTSServer     `json:"nts_server,omitempty"`
+}
+
+// NTSServer is the server's side of NTS (RFC 8915).
+type NTSServer struct {
+	Addresses          []string `json:"addresses"`                   // of the key exchange
+	Exchanges          uint64   `json:"exchanges"`                   // good ones since the start
+	Connections        int      `json:"connections"`                 // now
+	CertificateExpires string   `json:"certificate_expires"`         // RFC 3339
+	CertificateError   string   `json:"certificate_error,omitempty"` // why it was not read again
+	KeyAge             float64  `json:"key_age"`                     // of the cookies' key, s
 }
 
 // NotListening is an address at which nothing is served, and why.

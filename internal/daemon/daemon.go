@@ -68,6 +68,7 @@ type Daemon struct {
 	system    *systemLoop
 	registry  *registry
 	ports     *portSet
+	nts       *ntsServer
 	control   *controlService
 	metrics   atomic.Pointer[metricsService]
 	group     *group
@@ -94,6 +95,7 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	if d.opts.Lookup == nil {
 		d.opts.Lookup = resolve.System
 	}
+	d.nts = &ntsServer{d: d}
 	d.config.Store(cfg)
 	d.reloads.note(nil)
 	if err := d.openAll(cfg); err != nil {
@@ -127,6 +129,11 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 		return err
 	}
 	d.ports = ports
+	change, err := d.nts.prepare(cfg)
+	if err != nil {
+		return err
+	}
+	change.commit()
 	if d.control, err = openControl(d, cfg); err != nil {
 		return err
 	}
@@ -194,6 +201,8 @@ func (d *Daemon) startParts() {
 	d.group.Go("system", d.system.run)
 	d.group.Go("associations", d.registry.run)
 	d.ports.start(d.group)
+	d.nts.start(d.group)
+	d.group.Go("NTS", d.nts.look)
 	d.control.start(d.group)
 	d.metrics.Load().start(d.group)
 	d.group.Go("cards", d.followCards)
@@ -219,6 +228,7 @@ func (d *Daemon) Close() {
 	if d.ports != nil {
 		d.ports.close()
 	}
+	d.nts.close()
 	d.control.close()
 	d.metrics.Load().close()
 	d.closeHardware()

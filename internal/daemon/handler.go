@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	crand "crypto/rand"
+	"math/rand/v2"
 	"net/netip"
 	"sync/atomic"
 	"time"
@@ -13,6 +15,7 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/netio"
 	"timeball/internal/ntptime"
+	"timeball/internal/nts"
 	"timeball/internal/responder"
 )
 
@@ -45,11 +48,18 @@ func (p *portSet) clients() *responder.Clients {
 
 // newShard makes a shard with the tables that there are.
 func (p *portSet) newShard() *responder.Shard {
-	settings := responder.ShardConfig{Clients: p.clients(), Random: cryptoRandom{}.Uint64()}
+	settings := responder.ShardConfig{Clients: p.clients(), Random: cryptoRandom{}.Uint64(), Nonces: newNonces()}
 	if t := p.tables.Load(); t != nil {
 		settings.Stamps = t.stamps
 	}
 	return responder.NewShard(settings)
+}
+
+// newNonces is a generator for what NTS sends in clear: unpredictable, and fast.
+func newNonces() nts.Random {
+	var seed [32]byte
+	_, _ = crand.Read(seed[:]) // never fails (crypto/rand ends the process instead)
+	return rand.NewChaCha8(seed)
 }
 
 // listener is one address listened at, with the shards that answer there.
@@ -88,6 +98,7 @@ type handler struct {
 	snapshot *atomic.Pointer[model.Snapshot]
 	policy   *atomic.Pointer[responder.Policy]
 	serve    *atomic.Bool // a server section stands; else requests get silence
+	ring     *atomic.Pointer[nts.Ring]
 	arrived  chan<- arrival
 	dropped  *atomic.Uint64
 	verdict  responder.Verdict
@@ -100,6 +111,7 @@ func (p *portSet) newHandler(shard *atomic.Pointer[responder.Shard]) *handler {
 		snapshot: &p.d.snapshot,
 		policy:   &p.d.policy,
 		serve:    &p.d.serves,
+		ring:     &p.d.nts.ring,
 		arrived:  p.d.registry.arrived,
 		dropped:  &p.dropped,
 	}
@@ -108,7 +120,7 @@ func (p *portSet) newHandler(shard *atomic.Pointer[responder.Shard]) *handler {
 // Handle answers a request, or hands on what is for an association. For the former
 // it meets no lock, no channel and no allocation.
 func (h *handler) Handle(rx *model.Received, reply []byte) int {
-	h.env.Snapshot, h.env.Policy = h.snapshot.Load(), h.policy.Load()
+	h.env.Snapshot, h.env.Policy, h.env.Ring = h.snapshot.Load(), h.policy.Load(), h.ring.Load()
 	h.verdict = responder.Verdict{}
 	if engine.ForAssociation(rx.Data) {
 		h.shard.Load().Pass(rx)

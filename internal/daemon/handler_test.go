@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"timeball/internal/model"
+	"timeball/internal/nts"
 	"timeball/internal/responder"
 	"timeball/internal/wire"
 )
@@ -15,7 +16,8 @@ func testHandler(queue int) (*handler, chan arrival) {
 	arrived := make(chan arrival, queue)
 	h := &handler{
 		shard: new(atomic.Pointer[responder.Shard]), snapshot: new(atomic.Pointer[model.Snapshot]),
-		policy: new(atomic.Pointer[responder.Policy]), serve: new(atomic.Bool), arrived: arrived, dropped: new(atomic.Uint64),
+		policy: new(atomic.Pointer[responder.Policy]), serve: new(atomic.Bool), ring: new(atomic.Pointer[nts.Ring]),
+		arrived: arrived, dropped: new(atomic.Uint64),
 	}
 	h.shard.Store(responder.NewShard(responder.ShardConfig{Random: 1}))
 	return h, arrived

@@ -14,6 +14,7 @@ import (
 	"timeball/internal/metrics"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/ntske"
 )
 
 // metricsService is the HTTP listener of metrics and status page, where there is one.
@@ -72,6 +73,9 @@ func (d *Daemon) prepareMetrics(plan *config.Plan, next *config.Config) (*metric
 	return change, err
 }
 
+// discard closes what was opened for a reload that does not happen.
+func (c *metricsChange) discard() { c.next.close() }
+
 func (c *metricsChange) commit(g *group) {
 	if !c.swap {
 		return
@@ -114,10 +118,26 @@ func (s metricsSource) Server() *metrics.Server {
 			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong,
 		})
 	}
+	server.NTS = ntsMetrics(s.d.nts.report(s.d.clock.Now().Wall))
 	if clients := p.clients(); clients != nil {
 		server.Clients = clients.Totals(time.Hour, s.d.clock.Now().Raw)
 	}
 	return server
+}
+
+// ntsMetrics is the state of the NTS server; nil where there is none.
+func ntsMetrics(state *ntsState) *metrics.NTS {
+	if state == nil {
+		return nil
+	}
+	out := &metrics.NTS{Connections: map[string]uint64{}, KeyAge: state.keyAge}
+	for outcome, count := range state.outcomes {
+		out.Connections[ntske.Outcome(outcome).String()] = count
+	}
+	if !state.expires.IsZero() {
+		out.CertificateExpiry = ntptime.WallOf(state.expires)
+	}
+	return out
 }
 
 // broadcastsSent counts what the broadcast and multicast senders have sent.

@@ -84,6 +84,7 @@ func (d *Daemon) reload(ctx context.Context) (*control.ReloadPlan, error) {
 		d.log.Warn("configuration", zap.String("text", warning))
 	}
 	report.Applied = true
+	d.nts.reload()
 	if plan.Empty() {
 		return report, nil
 	}
@@ -128,6 +129,12 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 		ports.discard()
 		return nil, err
 	}
+	network, err := d.nts.prepare(next)
+	if err != nil {
+		ports.discard()
+		metrics.discard()
+		return nil, err
+	}
 	return func(g *registry) {
 		d.keys.Store(keys)
 		d.policy.Store(d.newPolicy(next, keys))
@@ -137,6 +144,8 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 		d.setLevel(next)
 		ports.commit(d.group)
 		metrics.commit(d.group)
+		network.commit()
+		d.nts.start(d.group)
 		g.reload(plan, next, keys)
 		g.reconfigure()
 	}, nil

@@ -115,6 +115,7 @@ func (d *Daemon) about() control.Daemon {
 		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started).Seconds(),
 		Configuration: d.opts.Path, ReloadError: d.reloads.problem(), Clock: string(d.driver),
 		NotListening: d.ports.notListening(),
+		NTS:          ntsReport(d.nts.report(d.clock.Now().Wall)),
 	}
 }
 
@@ -200,17 +201,20 @@ func (l *listener) report() control.Listener {
 	granted, asked := l.ReceiveBuffer()
 	return control.Listener{
 		ReceiveBuffer: granted, ReceiveBufferAsked: asked,
-		Address:     l.LocalAddr().String(),
-		Received:    counted.Received(),
-		Accepted:    counted.Sum(responder.Answered) + counted.Sum(responder.Interleaved),
-		Denied:      counted.Sum(responder.Denied),
-		Ignored:     counted.Sum(responder.Ignored) + counted.Sum(responder.Query),
-		RateLimited: counted.Sum(responder.Limited) + counted.Sum(responder.Kissed),
-		SendErrors:  sockets.SendErrors,
-		Interleaved: counted.Sum(responder.Interleaved),
-		NTSReceived: counted.Whys[responder.WhyNTS],
-		NTSDenied:   counted.Whys[responder.WhyNTS],
-		Dropped:     sockets.Overflow + sockets.Stale,
+		Address:        l.LocalAddr().String(),
+		Received:       counted.Received(),
+		Accepted:       counted.Sum(responder.Answered) + counted.Sum(responder.Interleaved),
+		Denied:         counted.Sum(responder.Denied) + counted.Sum(responder.Refused),
+		Ignored:        counted.Sum(responder.Ignored) + counted.Sum(responder.Query),
+		RateLimited:    counted.Sum(responder.Limited) + counted.Sum(responder.Kissed),
+		SendErrors:     sockets.SendErrors,
+		Interleaved:    counted.Sum(responder.Interleaved),
+		NTSReceived:    counted.NTSReceived(),
+		NTSAccepted:    counted.NTS[responder.Answered] + counted.NTS[responder.Interleaved],
+		NTSDenied:      counted.NTS[responder.Denied] + counted.NTS[responder.Ignored],
+		NTSRateLimited: counted.NTS[responder.Limited] + counted.NTS[responder.Kissed],
+		NTSNAK:         counted.NTS[responder.Refused],
+		Dropped:        sockets.Overflow + sockets.Stale,
 		Drops: control.Drops{
 			Overflow: sockets.Overflow, Stale: sockets.Stale, Truncated: sockets.Truncated,
 			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong,

@@ -187,15 +187,15 @@ func (out sink) listener(l *Listener) {
 	c := &l.Counters
 	put(serverReceived, c.Received())
 	put(serverAccepted, c.Sum(responder.Answered)+c.Sum(responder.Interleaved))
-	put(serverDenied, c.Sum(responder.Denied))
+	put(serverDenied, c.Sum(responder.Denied)+c.Sum(responder.Refused))
 	put(serverIgnored, c.Sum(responder.Ignored)+c.Sum(responder.Query))
 	put(serverRateLimited, c.Sum(responder.Limited)+c.Sum(responder.Kissed))
 	put(serverSendErrors, l.SendErrors)
-	put(serverNTSReceived, l.NTS.Received)
-	put(serverNTSAccepted, l.NTS.Accepted)
-	put(serverNTSDenied, l.NTS.Denied)
-	put(serverNTSRateLimited, l.NTS.RateLimited)
-	put(serverNTSNAK, l.NTS.NAK)
+	put(serverNTSReceived, c.NTSReceived())
+	put(serverNTSAccepted, c.NTS[responder.Answered]+c.NTS[responder.Interleaved])
+	put(serverNTSDenied, c.NTS[responder.Denied]+c.NTS[responder.Ignored])
+	put(serverNTSRateLimited, c.NTS[responder.Limited]+c.NTS[responder.Kissed])
+	put(serverNTSNAK, c.NTS[responder.Refused])
 	put(serverDropped, l.Overflow+l.Stale)
 	for _, d := range []struct {
 		reason string

@@ -64,12 +64,6 @@ type Listener struct {
 	// longer than any NTP message, and as come in by an interface that is ignored; and
 	// replies refused as longer than their request.
 	Overflow, Stale, Truncated, IgnoredInterface, Overlong uint64
-	NTS                                                    NTSPackets
-}
-
-// NTSPackets counts the packets that ask for NTS; they are in the other counters too.
-type NTSPackets struct {
-	Received, Accepted, Denied, RateLimited, NAK uint64
 }
 
 // NTS is the state of the key establishment server.

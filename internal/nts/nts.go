@@ -20,16 +20,16 @@ const (
 	// MaxCookie is the longest cookie that a client takes. What servers give has 64 to
 	// 168 octets.
 	MaxCookie = 512
-	// maxMessage is the longest packet with NTS that is looked at: more than eight of the
+	// MaxMessage is the longest packet with NTS that is looked at: more than eight of the
 	// longest cookies need. What is longer costs work and serves nobody.
-	maxMessage = 2048
+	MaxMessage = 2048
 )
 
 // Worker is the working space of one goroutine. The zero value is ready.
 type Worker struct {
 	siv  siv.Worker
 	keys [2 * siv.MaxKeySize]byte
-	text [maxMessage]byte // what stands encrypted in an authenticator
+	text [MaxMessage]byte // what stands encrypted in an authenticator
 }
 
 // Fields are the NTS fields of a packet. Their slices point into it.

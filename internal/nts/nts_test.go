@@ -76,7 +76,7 @@ func judge(t testing.TB, s *Server, ring *Ring, random Random, b []byte) (Judgem
 	if !f.Read(decode(t, b)) {
 		return Malformed, nil
 	}
-	j := s.Judge(ring, &f, len(b))
+	j := s.Judge(ring, &f, len(b), len(b))
 	switch j {
 	case Genuine:
 		s.Prepare(ring, random)
@@ -356,7 +356,7 @@ func TestAnExchangeAllocatesNothing(t *testing.T) {
 	header, p, f := testHeader(wire.ModeClient), new(wire.Packet), new(Fields)
 	if n := testing.AllocsPerRun(100, func() {
 		b, _ := c.AppendRequest(append(buffer, header...), random)
-		if p.Decode(b) != wire.DefectNone || !f.Read(p) || s.Judge(ring, f, len(b)) != Genuine {
+		if p.Decode(b) != wire.DefectNone || !f.Read(p) || s.Judge(ring, f, len(b), len(b)) != Genuine {
 			t.Fail()
 		}
 		s.Prepare(ring, random)
@@ -438,7 +438,7 @@ func BenchmarkServer(b *testing.B) {
 			var f Fields
 			b.ReportAllocs()
 			for b.Loop() {
-				if p.Decode(packet) != wire.DefectNone || !f.Read(&p) || s.Judge(ring, &f, len(packet)) != Genuine {
+				if p.Decode(packet) != wire.DefectNone || !f.Read(&p) || s.Judge(ring, &f, len(packet), len(packet)) != Genuine {
 					b.Fatal("refused")
 				}
 				s.Prepare(ring, random)

@@ -33,18 +33,19 @@ type Server struct {
 }
 
 // Judge looks at a request of length octets. The cookies to be given are limited before
-// any cryptography (threats 28), and so that the reply is no longer than the request.
-// After Genuine come Prepare and AppendReply, after Refused AppendNAK; f and the request
+// any cryptography (threats 28), and so that the reply has no more than room octets, which
+// are no more than the request's. After Genuine come Prepare and AppendReply, after Refused AppendNAK; f and the request
 // must not change before.
-func (s *Server) Judge(ring *Ring, f *Fields, length int) Judgement {
-	if len(f.UniqueID) < MinUniqueID || f.Cookies != 1 || !f.Authenticated || length > maxMessage {
+func (s *Server) Judge(ring *Ring, f *Fields, length, room int) Judgement {
+	bare := wire.HeaderSize + fieldHead + padded(len(f.UniqueID))
+	if len(f.UniqueID) < MinUniqueID || bare > room || f.Cookies != 1 || !f.Authenticated || length > MaxMessage {
 		return Malformed
 	}
 	s.fields, s.schedule, s.text = f, nil, nil
 	if !ring.OpenCookie(&s.worker, f.Cookie, &s.secrets) {
 		return Refused
 	}
-	n := s.cookies(length)
+	n := s.cookies(min(length, room))
 	schedule := s.table.find(&s.secrets)
 	if n == 0 || schedule == nil {
 		return Refused // with a new key exchange its cookies are of our length
@@ -56,13 +57,13 @@ func (s *Server) Judge(ring *Ring, f *Fields, length int) Judgement {
 	return Genuine
 }
 
-// cookies is how many cookies fit a reply of at most length octets: one for the one
+// cookies is how many cookies fit a reply of at most room octets: one for the one
 // used, and one for each placeholder, but not more than eight (RFC 8915 §5.7).
-func (s *Server) cookies(length int) int {
+func (s *Server) cookies(room int) int {
 	a := s.secrets.Algorithm
 	n := min(1+s.fields.Placeholders, MaxCookies)
 	for ; n > 0; n-- {
-		if wire.HeaderSize+fieldHead+padded(len(s.fields.UniqueID))+authenticatorSize(a, n*(fieldHead+CookieSize(a))) <= length {
+		if wire.HeaderSize+fieldHead+padded(len(s.fields.UniqueID))+authenticatorSize(a, n*(fieldHead+CookieSize(a))) <= room {
 			break
 		}
 	}

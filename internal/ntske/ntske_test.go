@@ -315,13 +315,12 @@ func (l *brokenListener) Accept() (net.Conn, error) {
 
 // threats 25 (CVE-2024-38528): errors of accept end nothing.
 func TestAcceptErrorsAreSurvived(t *testing.T) {
-	w := start(t, nil)
+	told := make(chan error, 10)
+	w := start(t, func(c *ServerConfig) { c.AcceptFailed = func(err error) { told <- err } })
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	told := make(chan error, 10)
-	w.server.cfg.AcceptFailed = func(err error) { told <- err }
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -373,7 +372,7 @@ func TestCertificatesAreReadAgain(t *testing.T) {
 func lying(t *testing.T, message []byte) *Ask {
 	t.Helper()
 	w := start(t, nil)
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", w.server.tls)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", w.server.settings.Load().tls)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -520,7 +519,7 @@ func BenchmarkExchange(b *testing.B) {
 
 func BenchmarkHandshake(b *testing.B) {
 	w := start(b, nil)
-	listener, err := tls.Listen("tcp", "127.0.0.1:0", w.server.tls)
+	listener, err := tls.Listen("tcp", "127.0.0.1:0", w.server.settings.Load().tls)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -68,8 +68,7 @@ func (o Outcome) String() string { return outcomeNames[o] }
 
 // Server answers key exchanges. All of its methods may be called by any goroutine.
 type Server struct {
-	cfg      ServerConfig
-	tls      *tls.Config
+	settings atomic.Pointer[settings]
 	outcomes [Outcomes]atomic.Uint64
 
 	mu       sync.Mutex
@@ -77,23 +76,32 @@ type Server struct {
 	running  sync.WaitGroup
 }
 
+// settings are a configuration with its defaults, ready for use.
+type settings struct {
+	ServerConfig
+	tls *tls.Config
+}
+
 // NewServer makes a server; Serve sets it to work.
 func NewServer(cfg ServerConfig) *Server {
+	s := &Server{sessions: map[*session]struct{}{}}
+	s.Use(cfg)
+	return s
+}
+
+// Use changes what a server works by, for the sessions accepted from now on.
+func (s *Server) Use(cfg ServerConfig) {
 	if len(cfg.Algorithms) == 0 {
 		cfg.Algorithms = []siv.Algorithm{siv.AESSIVCMAC256, siv.AESSIVCMAC384, siv.AESSIVCMAC512, siv.AES128GCMSIV}
 	}
 	cfg.MaxSessions = cmp.Or(cfg.MaxSessions, DefaultMaxSessions)
 	cfg.Timeout = cmp.Or(cfg.Timeout, DefaultTimeout)
-	return &Server{
-		cfg: cfg,
-		tls: &tls.Config{
-			MinVersion: tls.VersionTLS13, // RFC 8915 §3
-			NextProtos: []string{protocolName}, GetCertificate: cfg.Certificates.get,
-			// NTPsec's client reads one TLS record and no more.
-			DynamicRecordSizingDisabled: true, SessionTicketsDisabled: true,
-		},
-		sessions: map[*session]struct{}{},
-	}
+	s.settings.Store(&settings{cfg, &tls.Config{
+		MinVersion: tls.VersionTLS13, // RFC 8915 §3
+		NextProtos: []string{protocolName}, GetCertificate: cfg.Certificates.get,
+		// NTPsec's client reads one TLS record and no more.
+		DynamicRecordSizingDisabled: true, SessionTicketsDisabled: true,
+	}})
 }
 
 // Counters gives how many sessions have ended in each way.
@@ -111,26 +119,26 @@ func (s *Server) Sessions() int {
 	return len(s.sessions)
 }
 
-// Serve accepts sessions until ctx is done, then closes the listener and waits for the
-// sessions to end. Errors of accept end nothing (CVE-2024-38528): the oldest idle session
+// Serve accepts sessions until ctx is done, then closes the listener and its sessions and
+// waits for them to end. Errors of accept end nothing (CVE-2024-38528): the oldest idle session
 // goes, in case it holds the descriptor that is missing, and a pause is made.
 func (s *Server) Serve(ctx context.Context, listener net.Listener) {
 	stop := context.AfterFunc(ctx, func() {
 		_ = listener.Close()
-		s.closeAll()
+		s.closeAll(listener)
 	})
 	defer stop()
 	for ctx.Err() == nil {
 		conn, err := listener.Accept()
 		if err == nil {
-			s.start(conn)
+			s.start(conn, listener)
 			continue
 		}
 		if ctx.Err() != nil || errors.Is(err, net.ErrClosed) {
 			break
 		}
-		if s.cfg.AcceptFailed != nil {
-			s.cfg.AcceptFailed(err)
+		if told := s.settings.Load().AcceptFailed; told != nil {
+			told(err)
 		}
 		s.evict()
 		select {
@@ -144,6 +152,8 @@ func (s *Server) Serve(ctx context.Context, listener net.Listener) {
 // session is one connection.
 type session struct {
 	net.Conn
+	*settings
+	from    net.Listener
 	active  atomic.Int64 // when it was last heard of, in nanoseconds
 	evicted atomic.Bool
 }
@@ -157,13 +167,13 @@ func (c *session) Read(b []byte) (int, error) {
 	return n, err
 }
 
-func (s *Server) start(conn net.Conn) {
-	c := &session{Conn: conn}
+func (s *Server) start(conn net.Conn, from net.Listener) {
+	c := &session{Conn: conn, settings: s.settings.Load(), from: from}
 	now := time.Now()
 	c.active.Store(now.UnixNano())
-	_ = conn.SetDeadline(now.Add(s.cfg.Timeout))
+	_ = conn.SetDeadline(now.Add(c.Timeout))
 	s.mu.Lock()
-	full := len(s.sessions) >= s.cfg.MaxSessions
+	full := len(s.sessions) >= c.MaxSessions
 	s.mu.Unlock()
 	if full {
 		s.evict()
@@ -200,17 +210,20 @@ func (s *Server) evict() {
 	}
 }
 
-func (s *Server) closeAll() {
+// closeAll closes the sessions that came by a listener.
+func (s *Server) closeAll(listener net.Listener) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for c := range s.sessions {
-		_ = c.Conn.Close()
+		if c.from == listener {
+			_ = c.Conn.Close()
+		}
 	}
 }
 
 // serve leads one session to its end.
 func (s *Server) serve(c *session) Outcome {
-	conn := tls.Server(c, s.tls)
+	conn := tls.Server(c, c.tls)
 	defer func() { _ = conn.Close() }() // right after the reply: chrony's client waits for it
 	if err := conn.Handshake(); err != nil {
 		return failureOf(err, OutcomeTLS)
@@ -224,12 +237,12 @@ func (s *Server) serve(c *session) Outcome {
 		if !errors.As(err, &refused) {
 			return failureOf(err, OutcomeClosed)
 		}
-		s.refuse(conn, refused.code)
+		c.refuse(conn, refused.code)
 		return OutcomeBadRequest
 	}
-	message, result := s.reply(conn, r)
+	message, result := c.reply(conn, r)
 	if result == OutcomeInternal {
-		s.refuse(conn, errorInternal)
+		c.refuse(conn, errorInternal)
 		return result
 	}
 	if _, err := conn.Write(message); err != nil {
@@ -274,23 +287,23 @@ func readRequest(conn io.Reader) (*request, error) {
 
 // refuse answers by an error record, and takes in what the client still sends: closed
 // with octets unread, TCP would reset the connection, and the record might be lost.
-func (s *Server) refuse(conn *tls.Conn, code uint16) {
+func (c *settings) refuse(conn *tls.Conn, code uint16) {
 	message := appendNumbers(nil, true, recordError, code)
 	if _, err := conn.Write(appendRecord(message, true, recordEnd, nil)); err != nil || conn.CloseWrite() != nil {
 		return
 	}
-	_ = conn.SetReadDeadline(time.Now().Add(min(time.Second, s.cfg.Timeout)))
+	_ = conn.SetReadDeadline(time.Now().Add(min(time.Second, c.Timeout)))
 	_, _ = io.CopyN(io.Discard, conn, 4*maxMessage)
 }
 
 // reply is the whole message of a server (RFC 8915 §4.1), in one piece.
-func (s *Server) reply(conn *tls.Conn, r *request) ([]byte, Outcome) {
+func (c *settings) reply(conn *tls.Conn, r *request) ([]byte, Outcome) {
 	end := func(message []byte) []byte { return appendRecord(message, true, recordEnd, nil) }
 	if !r.ntpv4 {
 		return end(appendNumbers(nil, true, recordNextProtocol)), OutcomeNoneCommon
 	}
 	message := appendNumbers(nil, true, recordNextProtocol, protocolNTPv4)
-	algorithm, ok := r.choose(s.cfg.Algorithms)
+	algorithm, ok := r.choose(c.Algorithms)
 	if !ok {
 		return end(appendNumbers(message, true, recordAEAD)), OutcomeNoneCommon
 	}
@@ -298,11 +311,11 @@ func (s *Server) reply(conn *tls.Conn, r *request) ([]byte, Outcome) {
 	if algorithm == siv.AES128GCMSIV {
 		message = appendRecord(message, false, recordGCMExporter, nil)
 	}
-	if port := s.cfg.NTPPort; port != 0 && port != 123 {
+	if port := c.NTPPort; port != 0 && port != 123 {
 		message = appendNumbers(message, true, recordPort, port)
 	}
-	if s.cfg.NTPServer != "" {
-		message = appendRecord(message, true, recordServer, []byte(s.cfg.NTPServer))
+	if c.NTPServer != "" {
+		message = appendRecord(message, true, recordServer, []byte(c.NTPServer))
 	}
 	state := conn.ConnectionState()
 	secrets, err := export(&state, algorithm)
@@ -313,7 +326,7 @@ func (s *Server) reply(conn *tls.Conn, r *request) ([]byte, Outcome) {
 	if err != nil {
 		return nil, OutcomeInternal
 	}
-	ring, worker := s.cfg.Ring(), new(nts.Worker)
+	ring, worker := c.Ring(), new(nts.Worker)
 	for range nts.MaxCookies {
 		message = appendRecord(message, false, recordCookie, ring.AppendCookie(nil, worker, &secrets, random))
 	}

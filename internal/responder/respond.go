@@ -47,8 +47,10 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 	if admission == limited {
 		return 0, Verdict{What: Limited, Why: WhyRate}
 	}
-	key, v := s.authenticate(env.Policy.Keys, grant.Require)
+	key, v := s.authenticate(env, mode, grant.Require, len(rx.Data), len(dst))
 	switch {
+	case v.What == Refused && env.Snapshot != nil:
+		return s.refuse(dst), v
 	case v.What != Answered:
 		return 0, v
 	case env.Snapshot == nil, env.Policy.SilentUntilSynchronized && !env.Snapshot.Synchronized && env.Snapshot.Updates == 0:
@@ -58,6 +60,9 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 	}
 	s.smeared = env.smearing()
 	s.prepare(mode, rx, env.Snapshot)
+	if v.NTS {
+		s.nts.server.Prepare(env.Ring, s.nts.nonces)
+	}
 	if admission == kissed {
 		s.kiss(env.Policy.Limit)
 		v.What, v.Why = Kissed, WhyRate
@@ -116,12 +121,18 @@ func (s *Shard) decode(rx *model.Received) Why {
 }
 
 // authenticate checks what the request shows of its sender. The verdict is Answered
-// with the key to sign the reply by, if there is one; else silence: a crypto-NAK (RFC 5905
+// with the key to sign the reply by, if there is one; Refused for an answer by NTSN; else
+// silence: a crypto-NAK (RFC 5905
 // §9.2) would help nobody authenticate, and chronyd and ntpsec send none either.
-func (s *Shard) authenticate(keys *mac.KeyRing, require Require) (*mac.Key, Verdict) {
+func (s *Shard) authenticate(env *Env, mode wire.Mode, require Require, length, room int) (*mac.Key, Verdict) {
 	p := &s.packet
+	if asks, wellFormed := s.asksNTS(); !wellFormed {
+		return nil, Verdict{What: Ignored, Why: WhyMalformed, NTS: true}
+	} else if asks {
+		return nil, s.judgeNTS(env, mode, length, room)
+	}
 	if !p.HasMAC {
-		return nil, s.unsigned(require)
+		return nil, unsigned(require)
 	}
 	if p.CryptoNAK() {
 		return nil, Verdict{What: Ignored, Why: WhyNAK}
@@ -129,7 +140,7 @@ func (s *Shard) authenticate(keys *mac.KeyRing, require Require) (*mac.Key, Verd
 	if len(p.Signed) > mac.MaxMessage { // the Signer would have to allocate
 		return nil, Verdict{What: Ignored, Why: WhyMalformed}
 	}
-	switch key := keys.Key(p.KeyID); {
+	switch key := env.Policy.Keys.Key(p.KeyID); {
 	case key == nil:
 		return nil, Verdict{What: Denied, Why: WhyUnknownKey}
 	case !s.signer.Verify(key, p.Signed, p.Digest):
@@ -141,19 +152,10 @@ func (s *Shard) authenticate(keys *mac.KeyRing, require Require) (*mac.Key, Verd
 	}
 }
 
-// unsigned judges a request without a MAC. One with an NTS cookie is of no use to its
-// sender without NTS in the reply.
-func (s *Shard) unsigned(require Require) Verdict {
+// unsigned judges a request with neither NTS nor a MAC.
+func unsigned(require Require) Verdict {
 	if require != RequireNone {
 		return Verdict{What: Denied, Why: WhyUnsigned}
-	}
-	if len(s.packet.Fields) == 0 {
-		return Verdict{What: Answered}
-	}
-	for c := s.packet.Cursor(); c.Next(); {
-		if c.Field.Type == wire.FieldCookie {
-			return Verdict{What: Denied, Why: WhyNTS}
-		}
 	}
 	return Verdict{What: Answered}
 }
@@ -241,7 +243,10 @@ func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, a
 	}
 	s.clients.mark(at, flagsOf(v))
 	reply := dst[:wire.HeaderSize]
-	if key != nil {
+	switch {
+	case v.NTS:
+		reply = s.nts.server.AppendReply(reply, s.nts.nonces)
+	case key != nil:
 		reply = s.signer.AppendMAC(reply, key, len(s.packet.Digest))
 	}
 	return len(reply), v

@@ -13,6 +13,7 @@ import (
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/nts"
 	"timeball/internal/wire"
 )
 
@@ -55,6 +56,8 @@ type Env struct {
 	// Lead is added to the transmit timestamp: the time that will pass, by recent
 	// measurement, before the reply really leaves. Not negative.
 	Lead time.Duration
+	// Ring is the keys of our NTS cookies (RFC 8915); nil: NTS is not offered.
+	Ring *nts.Ring
 }
 
 // ShardConfig is what shards are made of.
@@ -62,6 +65,8 @@ type ShardConfig struct {
 	Clients *Clients // shared by the shards of a daemon; nil: nobody is remembered or limited
 	Stamps  *Stamps  // shared as well; nil: every reply is in basic mode
 	Random  uint64   // a random number of its own
+	// Nonces gives the random octets that NTS wants; nil: NTS is not offered.
+	Nonces nts.Random
 }
 
 // Shard answers the requests of one socket. One goroutine owns it; only Counters may
@@ -79,12 +84,17 @@ type Shard struct {
 	pending [pendingStamps]slot
 	stampID uint32
 	smeared *model.Snapshot // by which the last reply was smeared, nil: it was not
+	nts     *network        // nil: NTS is not offered
 	fetched uint64          // means nothing: what Expect read ends here
 }
 
 // NewShard makes a shard.
 func NewShard(cfg ShardConfig) *Shard {
-	return &Shard{clients: cfg.Clients, stamps: cfg.Stamps, chance: random(cfg.Random)}
+	s := &Shard{clients: cfg.Clients, stamps: cfg.Stamps, chance: random(cfg.Random)}
+	if cfg.Nonces != nil {
+		s.nts = &network{nonces: cfg.Nonces}
+	}
+	return s
 }
 
 // Counters returns the shard's counts. Any goroutine may call it.

@@ -11,6 +11,7 @@ const (
 	Denied                    // silence: access rights or credentials
 	Limited                   // silence: over the rate limit
 	Kissed                    // over the rate limit, answered by RATE
+	Refused                   // answered by NTSN: a new key exchange is needed
 	Answered                  // with the time, in basic mode
 	Interleaved               // with the time, in interleaved mode
 	Query                     // silence here: a control query, to be handed to Control
@@ -18,7 +19,7 @@ const (
 	Whats       = iota        // how many there are
 )
 
-var whatNames = [Whats]string{"ignored", "denied", "rate_limited", "kiss", "answered", "interleaved", "control", "passed"}
+var whatNames = [Whats]string{"ignored", "denied", "rate_limited", "kiss", "nts_nak", "answered", "interleaved", "control", "passed"}
 
 // String returns the word used in metrics and reports.
 func (w What) String() string { return whatNames[w] }
@@ -44,13 +45,14 @@ const (
 	WhyBadMAC         // the MAC does not verify
 	WhyNAK            // a crypto-NAK, which is no request
 	WhyNTS            // asks for NTS, which is not offered
+	WhyCookie         // NTS: the cookie is not ours, or the authenticator not its owner's
 	WhyStarting       // there is no time yet, and silence is asked for until there is
 	WhySpace          // the reply would not fit, or would be longer than the request
 	Whys          = iota
 )
 
 var whyNames = [Whys]string{"none", "malformed", "version", "mode", "source", "group", "access", "rate", "unsigned",
-	"unknown-key", "bad-mac", "crypto-nak", "nts", "starting", "space"}
+	"unknown-key", "bad-mac", "crypto-nak", "nts", "cookie", "starting", "space"}
 
 // String returns the word used in metrics and reports.
 func (w Why) String() string { return whyNames[w] }
@@ -59,7 +61,8 @@ func (w Why) String() string { return whyNames[w] }
 type Verdict struct {
 	What   What
 	Why    Why
-	Signed bool // the request's MAC verified, and the reply is signed
+	Signed bool // the request's MAC or NTS verified, and the reply is signed
+	NTS    bool // the request asks for NTS
 	// StampID is not 0 if it is worth knowing when the reply really left: it is to be
 	// given back to Shard.Transmitted with the stamp of the kernel or the NIC.
 	StampID uint32
@@ -70,6 +73,7 @@ type tally struct {
 	packets [Whats][8][8]atomic.Uint64 // by version and mode as they stand in the first octet
 	whys    [Whys]atomic.Uint64
 	signed  atomic.Uint64
+	nts     [Whats]atomic.Uint64 // those of packets that ask for NTS
 }
 
 func (t *tally) count(version, mode uint8, v Verdict) {
@@ -80,13 +84,17 @@ func (t *tally) count(version, mode uint8, v Verdict) {
 	if v.Signed {
 		t.signed.Add(1)
 	}
+	if v.NTS {
+		t.nts[v.What].Add(1)
+	}
 }
 
 // Counters are the counts of one shard, or of several added up.
 type Counters struct {
 	Packets [Whats][8][8]uint64 // by what was done, version and mode of the datagram
 	Whys    [Whys]uint64        // by Why; WhyNone is not counted
-	Signed  uint64              // requests whose MAC verified
+	Signed  uint64              // requests whose MAC or NTS verified
+	NTS     [Whats]uint64       // requests that ask for NTS, by what was done
 }
 
 // addTo adds the counts to c.
@@ -102,6 +110,9 @@ func (t *tally) addTo(c *Counters) {
 		c.Whys[why] += t.whys[why].Load()
 	}
 	c.Signed += t.signed.Load()
+	for what := range t.nts {
+		c.NTS[what] += t.nts[what].Load()
+	}
 }
 
 // Sum returns how many datagrams were treated so.
@@ -120,6 +131,15 @@ func (c *Counters) Received() uint64 {
 	var sum uint64
 	for what := range What(Whats) {
 		sum += c.Sum(what)
+	}
+	return sum
+}
+
+// NTSReceived returns how many datagrams asked for NTS.
+func (c *Counters) NTSReceived() uint64 {
+	var sum uint64
+	for _, n := range c.NTS {
+		sum += n
 	}
 	return sum
 }

@@ -32,13 +32,18 @@ func write(path, comment string, fields []field) error {
 	for _, f := range fields {
 		fmt.Fprintf(&b, "%s: %s\n", f.key, f.value)
 	}
+	return replace(path, b.String(), 0o644)
+}
+
+// replace is write for any text, in a file of that mode.
+func replace(path, text string, mode fs.FileMode) error {
 	dir, base := filepath.Split(path)
 	temporary := filepath.Join(dir, "."+base+".new")
 	// What a killed process left here would be in the way of O_EXCL for ever.
 	if err := os.Remove(temporary); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("clear the way for a new %s: %w", base, err)
 	}
-	if err := create(temporary, b.String()); err != nil {
+	if err := create(temporary, text, mode); err != nil {
 		os.Remove(temporary)
 		return fmt.Errorf("write %s: %w", path, err)
 	}
@@ -68,8 +73,8 @@ func Usable(dir string) error {
 	return nil
 }
 
-func create(path, text string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o644)
+func create(path, text string, mode fs.FileMode) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, mode)
 	if err != nil {
 		return err
 	}
@@ -99,6 +104,20 @@ func syncDirectory(dir string) error {
 // read returns the fields of path. The error is fs.ErrNotExist where there is no
 // file, and says what is wrong with one that cannot be believed.
 func read(path string) (map[string]string, error) {
+	b, err := contents(path, maxSize, 0)
+	if err != nil {
+		return nil, err
+	}
+	fields, err := parse(string(b))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w; ignored", path, err)
+	}
+	return fields, nil
+}
+
+// contents reads a file of at most limit octets. One with permission bits that are
+// forbidden is not believed.
+func contents(path string, limit int64, forbidden fs.FileMode) ([]byte, error) {
 	// O_NONBLOCK: a pipe in the file's place must not hold us up.
 	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if errors.Is(err, syscall.ELOOP) {
@@ -115,18 +134,17 @@ func read(path string) (map[string]string, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file; ignored, remove it", path)
 	}
-	if info.Size() > maxSize {
-		return nil, fmt.Errorf("%s has %d octets, more than %d; ignored", path, info.Size(), maxSize)
+	if info.Mode()&forbidden != 0 {
+		return nil, fmt.Errorf("%s may be read by others than its owner (mode %04o); ignored, run chmod 600 on it", path, info.Mode().Perm())
 	}
-	b, err := io.ReadAll(io.LimitReader(f, maxSize))
+	if info.Size() > limit {
+		return nil, fmt.Errorf("%s has %d octets, more than %d; ignored", path, info.Size(), limit)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	fields, err := parse(string(b))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w; ignored", path, err)
-	}
-	return fields, nil
+	return b, nil
 }
 
 // parse reads "key: value" lines; empty ones and those that begin with # say nothing.
