@@ -64,6 +64,11 @@ func Open(s *simulate.Scenario, opts Options) (*Lab, error) {
 	if len(s.Hosts) > maxHosts {
 		return nil, fmt.Errorf("the scenario has %d hosts, and a lab has room for %d", len(s.Hosts), maxHosts)
 	}
+	for i := range s.Hosts {
+		if len(s.Hosts[i].Replays) > 0 {
+			return nil, fmt.Errorf("host %s replays a record; a lab runs in the present: play it with `timeball simulate`", s.Hosts[i].Name)
+		}
+	}
 	scratch, err := os.MkdirTemp("", "timeball-lab-")
 	if err != nil {
 		return nil, fmt.Errorf("lab: %w", err)

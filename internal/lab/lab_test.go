@@ -267,6 +267,13 @@ func TestTooManyHosts(t *testing.T) {
 	}
 }
 
+func TestALabPlaysNoRecords(t *testing.T) {
+	s := &simulate.Scenario{Hosts: []simulate.Host{{Name: "client", Replays: make([]simulate.Replay, 1)}}}
+	if _, err := Open(s, Options{}); err == nil || !strings.Contains(err.Error(), "timeball simulate") {
+		t.Errorf("got error %v, want one that says what plays it", err)
+	}
+}
+
 func TestALabLeavesNothingOnDisk(t *testing.T) {
 	l := run(t, twoHosts)
 	for _, h := range l.hosts {

@@ -64,6 +64,7 @@ func boot(m *machine) program {
 	c.set.StartSenders(now.Raw, &c.changes)
 	c.carryOut(now)
 	m.tendLater(engine.UsualTiming.Tend)
+	c.beginReplays(now)
 	return c
 }
 

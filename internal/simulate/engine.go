@@ -110,6 +110,8 @@ func (w *world) handle(e *happening) {
 		m.arrive(e.packet)
 	case doServe:
 		m.answer(e.packet)
+	case doReplay:
+		m.replayed(e)
 	}
 }
 

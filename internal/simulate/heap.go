@@ -11,6 +11,7 @@ const (
 	doJump                 // the once-a-second look at the clock (clock.CheckJump)
 	doDeliver              // a packet arrives
 	doServe                // the answer to a request that arrived earlier leaves
+	doReplay               // the reply of a recorded exchange arrives
 )
 
 // happening is one entry of the event heap.
@@ -23,6 +24,8 @@ type happening struct {
 	generation uint32
 	packet     *packet
 	event      *Event
+	replay     int // doReplay: number of the host's record,
+	next       int // and of the exchange in it
 }
 
 // before orders by time, and by the order of scheduling within one moment.

@@ -162,7 +162,9 @@ func (r *reader) host(key, value *yaml.Node, path string) Host {
 	if configuration == nil {
 		configuration = &yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: key.Line, Column: key.Column}
 	}
+	records, configuration := r.replays(configuration, path+".config")
 	h.Config = r.configuration(configuration, path+".config")
+	h.take(records)
 	return h
 }
 

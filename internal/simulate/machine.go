@@ -37,6 +37,8 @@ type machine struct {
 	life       uint32      // counts the program's starts
 	midnightAt uint32      // generation of the leap's timer
 	stats      statistics
+	record     *Record // that knows the true time of this machine, which is none of the world's; nil: none
+	plain      plain
 	marks      []mark
 	events     []Happened
 	memory     memory // what the program keeps on the machine's disk
@@ -56,15 +58,19 @@ func newMachine(w *world, index int, address netip.Addr, series bool) *machine {
 			steps = append(steps, e)
 		}
 	}
-	return &machine{
+	m := &machine{
 		world: w, index: index, host: h, address: address,
 		osc:     newOscillator(h.Clock, steps, newStream(w.seed, "oscillator "+h.Name)),
 		clock:   discipline{ahead: -h.Clock.Offset.Seconds()},
 		noise:   newStream(w.seed, "reading "+h.Name),
 		perfect: h.Clock.Perfect(),
 		stats:   newStatistics(w.scenario, h.Name, series),
+		record:  h.truth(),
+		plain:   plain{stats: newStatistics(w.scenario, "", false)},
 		due:     ntptime.Never,
 	}
+	m.stats.unknown = len(h.Replays) > 0 && m.record == nil
+	return m
 }
 
 // begin starts the program at the present moment.
@@ -83,7 +89,10 @@ func (m *machine) advance(t int64) {
 		o.draw()
 		raw := float64(next)*1e-9 + o.err
 		rate := m.clock.frequency + m.clock.slew
-		m.stats.sample(o.k, m.trueError(next, raw), (1+o.f)*(1+rate)-1)
+		m.stats.sample(o.k, m.trueError(next, raw), (1+o.f)*(1+rate)*(1-m.trueRate(next))-1)
+		if m.record != nil {
+			m.plain.sample(o.k)
+		}
 	}
 	o.advance(t)
 }
@@ -95,10 +104,23 @@ func (m *machine) raw(t int64) float64 { return float64(t)*1e-9 + m.osc.err }
 // trueError is the clock's reading minus the true time, in seconds.
 func (m *machine) trueError(t int64, raw float64) float64 {
 	x := m.osc.err + m.clock.at(raw)
+	if m.record != nil {
+		offset, _ := m.record.at(t)
+		x -= offset
+	}
 	if m.clock.leap != 0 || m.world.scenario.Leap != nil {
 		x += float64(m.clock.leap - m.world.scenario.leapsBy(t))
 	}
 	return x
+}
+
+// trueRate is by how much the true time of a record runs faster than its oscillator.
+func (m *machine) trueRate(t int64) float64 {
+	if m.record == nil {
+		return 0
+	}
+	_, rate := m.record.at(t)
+	return rate
 }
 
 // leapsBy is the whole seconds by which UTC has been set back (−1) or forward (+1)

@@ -19,7 +19,7 @@ func (f *Figures) named() []struct {
 		name  string
 		value *float64
 	}{
-		{"rms_error", &f.RMSError}, {"p95_error", &f.P95Error}, {"max_error", &f.MaxError},
+		{"rms_error", &f.RMSError}, {"mean_error", &f.MeanError}, {"p95_error", &f.P95Error}, {"max_error", &f.MaxError},
 		{"rms_frequency_error", &f.RMSFrequencyError}, {"convergence", &f.Convergence},
 		{"packets_sent_per_hour", &f.PacketsSentPerHour}, {"steps", &f.Steps},
 		{"mean_error_bound", &f.MeanErrorBound}, {"bound_coverage", &f.BoundCoverage},
@@ -98,6 +98,39 @@ func (r *Result) WriteTable(w io.Writer) error {
 			formatSeconds(f.MeanErrorBound), formatShare(f.BoundCoverage), formatNumber(f.RMSFrequencyError*1e6)+" ppm",
 			formatSeconds(f.Convergence), formatNumber(f.PacketsSentPerHour), formatNumber(f.Steps), h.stratum())
 	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	return r.writeReplays(w)
+}
+
+// writeReplays prints, for each host that played a record, how it did beside a filter
+// that takes the exchange of least delay of the last eight.
+func (r *Result) writeReplays(w io.Writer) error {
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	some := false
+	for i := range r.Hosts {
+		h := &r.Hosts[i]
+		model := r.Scenario.Host(h.Name)
+		if model == nil || len(model.Replays) == 0 {
+			continue
+		}
+		if !some {
+			fmt.Fprintf(table, "\nreplayed by\trms error\tmean\t95 %%\tmax\theld\t\n")
+			some = true
+		}
+		if model.truth() == nil {
+			fmt.Fprintf(table, "%s\t-\t-\t-\t-\t-\t\n", h.Name)
+			continue
+		}
+		for _, row := range []struct {
+			name string
+			f    *Figures
+		}{{h.Name, &h.Median}, {"least delay of 8", &h.Plain}} {
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t\n", row.name, formatSeconds(row.f.RMSError), formatSeconds(row.f.MeanError),
+				formatSeconds(row.f.P95Error), formatSeconds(row.f.MaxError), formatShare(row.f.BoundCoverage))
+		}
+	}
 	return table.Flush()
 }
 
@@ -112,6 +145,7 @@ func (h *HostResult) stratum() string {
 // figuresJSON is Figures as the report has them; what is not finite becomes null.
 type figuresJSON struct {
 	RMSError           *float64 `json:"rms_error"`
+	MeanError          *float64 `json:"mean_error"`
 	P95Error           *float64 `json:"p95_error"`
 	MaxError           *float64 `json:"max_error"`
 	RMSFrequencyError  *float64 `json:"rms_frequency_error"`
@@ -131,10 +165,19 @@ type runJSON struct {
 	Sources      map[string]string `json:"sources"`
 }
 
+// plainJSON is what a filter makes of a record that takes the least delay of eight.
+type plainJSON struct {
+	RMSError  float64 `json:"rms_error"`
+	MeanError float64 `json:"mean_error"`
+	P95Error  float64 `json:"p95_error"`
+	MaxError  float64 `json:"max_error"`
+}
+
 // hostJSON is a host in the report.
 type hostJSON struct {
 	figuresJSON
-	Runs []runJSON `json:"runs"`
+	Plain *plainJSON `json:"least_delay_of_eight,omitempty"`
+	Runs  []runJSON  `json:"runs"`
 }
 
 // WriteJSON writes the figures of each host, medians and single runs, in seconds.
@@ -143,6 +186,9 @@ func (r *Result) WriteJSON(w io.Writer) error {
 	for i := range r.Hosts {
 		h := &r.Hosts[i]
 		host := hostJSON{figuresJSON: h.Median.json()}
+		if model := r.Scenario.Host(h.Name); model != nil && model.truth() != nil {
+			host.Plain = &plainJSON{h.Plain.RMSError, h.Plain.MeanError, h.Plain.P95Error, h.Plain.MaxError}
+		}
 		for j := range h.Runs {
 			run := &h.Runs[j]
 			row := runJSON{Seed: run.Seed, figuresJSON: run.Figures.json(), Sources: run.states}
@@ -170,7 +216,7 @@ func (f *Figures) json() figuresJSON {
 		return &value
 	}
 	return figuresJSON{
-		RMSError: finite(f.RMSError), P95Error: finite(f.P95Error), MaxError: finite(f.MaxError),
+		RMSError: finite(f.RMSError), MeanError: finite(f.MeanError), P95Error: finite(f.P95Error), MaxError: finite(f.MaxError),
 		RMSFrequencyError: finite(f.RMSFrequencyError), Convergence: finite(f.Convergence),
 		PacketsSentPerHour: finite(f.PacketsSentPerHour), Steps: finite(f.Steps),
 		MeanErrorBound: finite(f.MeanErrorBound), BoundCoverage: finite(f.BoundCoverage),

@@ -77,7 +77,7 @@ var figures = []struct {
 	name     string
 	duration bool
 }{
-	{"rms_error", true}, {"p95_error", true}, {"max_error", true}, {"convergence", true}, {"mean_error_bound", true},
+	{"rms_error", true}, {"mean_error", true}, {"p95_error", true}, {"max_error", true}, {"convergence", true}, {"mean_error_bound", true},
 	{"rms_frequency_error", false}, {"packets_sent_per_hour", false}, {"steps", false}, {"bound_coverage", false},
 }
 
@@ -190,6 +190,7 @@ func (r *reader) value(n *yaml.Node, path string, duration bool) (float64, bool)
 
 // check looks at what only the whole scenario shows.
 func (r *reader) check(root *yaml.Node, s *Scenario) {
+	r.checkReplays(root, s)
 	if s.Duration == 0 && len(r.problems) == 0 {
 		r.fail(root, "duration", "is missing; write how long to simulate, like 20000s")
 	}

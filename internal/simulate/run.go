@@ -30,6 +30,7 @@ type Result struct {
 type HostResult struct {
 	Name   string
 	Median Figures
+	Plain  Figures     // of a filter that takes the least delay of eight, where the host plays a record that knows the truth
 	Runs   []RunResult // in the order of the seeds
 }
 
@@ -39,7 +40,8 @@ type RunResult struct {
 	Figures Figures
 	Final   *model.Snapshot // at the end; nil: no program was running
 	Events  []Happened      // what the core said, in order, at most maxEvents
-	windows []Figures       // of the rows of `expect:` that have an interval, in their order
+	plain   Figures
+	windows []Figures // of the rows of `expect:` that have an interval, in their order
 	series  []float64
 	marks   []mark
 	states  map[string]string // of each source, by the name of its host
@@ -107,7 +109,7 @@ func runOnce(ctx context.Context, s *Scenario, seed uint64, series bool, boot fu
 
 // result gathers what is known of a machine at the end of a run.
 func (m *machine) result(seed uint64) RunResult {
-	r := RunResult{Seed: seed, Figures: m.stats.figures(0), series: m.stats.series, marks: m.marks, Events: m.events, states: map[string]string{}}
+	r := RunResult{Seed: seed, Figures: m.stats.figures(0), series: m.stats.series, marks: m.marks, Events: m.events, states: map[string]string{}, plain: m.plain.stats.figures(0)}
 	for i := 1; i < len(m.stats.windows); i++ {
 		r.windows = append(r.windows, m.stats.figures(i))
 	}
@@ -137,6 +139,7 @@ func collect(s *Scenario, worlds [][]RunResult) *Result {
 			all[j] = worlds[j][i].Figures
 		}
 		h.Median = median(all)
+		h.Plain = worlds[0][i].plain
 		result.Hosts = append(result.Hosts, h)
 	}
 	return result

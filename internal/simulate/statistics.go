@@ -17,6 +17,7 @@ type statistics struct {
 	bound       bound
 	series      []float64 // every sample from second 0 on, if wanted
 	keep        bool
+	unknown     bool // nobody knows the true time: a record without it
 }
 
 // convergence waits for an error to stay below a threshold.
@@ -53,7 +54,7 @@ func (c *convergence) seconds() float64 {
 type window struct {
 	from, to  int64
 	n         int64
-	x2, y2    float64
+	x, x2, y2 float64
 	max       float64
 	quantiles quantiles
 	covered   int64 // seconds in which the stated bound held
@@ -113,6 +114,7 @@ func (t *statistics) sample(k int64, x, y float64) {
 
 func (w *window) add(x, size, y float64) {
 	w.n++
+	w.x += x
 	w.x2 += x * x
 	w.y2 += y * y
 	w.max = max(w.max, size)
@@ -150,6 +152,7 @@ func (t *statistics) stepped(now int64) {
 // Times are in seconds, frequencies in s/s; infinite: never.
 type Figures struct {
 	RMSError           float64
+	MeanError          float64 // of the clock minus the true time
 	P95Error           float64
 	MaxError           float64
 	RMSFrequencyError  float64
@@ -165,14 +168,21 @@ func (t *statistics) figures(i int) Figures {
 	w := &t.windows[i]
 	n := float64(max(w.n, 1))
 	f := Figures{
-		RMSError: math.Sqrt(w.x2 / n), RMSFrequencyError: math.Sqrt(w.y2 / n), MaxError: w.max,
+		RMSError: math.Sqrt(w.x2 / n), MeanError: w.x / n, RMSFrequencyError: math.Sqrt(w.y2 / n), MaxError: w.max,
 		P95Error: w.quantiles.at(0.95), Convergence: t.convergence.seconds(), Steps: float64(w.steps),
 		PacketsSentPerHour: float64(w.packets) / max(float64(w.to-w.from), 1) * 3600,
 		MeanErrorBound:     math.NaN(), BoundCoverage: math.NaN(),
 	}
+	if t.unknown {
+		nan := math.NaN()
+		f.RMSError, f.MeanError, f.P95Error, f.MaxError, f.RMSFrequencyError, f.Convergence = nan, nan, nan, nan, nan, nan
+	}
 	if w.stated > 0 {
 		f.MeanErrorBound = w.boundSum / float64(w.stated)
 		f.BoundCoverage = float64(w.covered) / float64(w.stated)
+		if t.unknown {
+			f.BoundCoverage = math.NaN()
+		}
 	}
 	return f
 }
