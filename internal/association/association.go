@@ -79,9 +79,9 @@ type Config struct {
 	MustAnswer bool
 
 	// PivotFloor is a time known to have passed (the build's date or a saved one): the
-	// era of a stamp is resolved against it while our clock reads less.
+	// era of a timestamp is resolved against it while our clock reads less.
 	PivotFloor ntptime.Wall
-	// LastTransmit is the newest mode 5 stamp that was ever believed from this server
+	// LastTransmit is the newest mode 5 timestamp that was ever believed from this server
 	// (see model.SourceStatus): older ones are replays. 0: none is known.
 	LastTransmit ntptime.Timestamp
 }
@@ -128,14 +128,18 @@ type Association struct {
 
 	poll    pollProcess
 	pending exchange
-	last    finished // newest good exchange
+	last    lastExchange // newest good exchange
 	lastID  uint32
 
-	asking     interleaving
-	symmetric  symmetric
-	latency    latency  // of modes 1, 2 and 5
-	sender     sender   // KindBroadcastServer
-	listener   listener // KindBroadcastClient
+	role            role // one of the four
+	client          client
+	symmetric       symmetric
+	broadcastClient broadcastClient
+	broadcastServer broadcastServer
+
+	ephemeral  bool    // requests leave from random ports of their own (RFC 9109)
+	showsPoll  bool    // the status has the poll process's interval; else the broadcasts'
+	latency    latency // of modes 1, 2 and 5
 	reachState reachState
 	// refusalTold is the last refusal that an event told of, RejectNone once a packet was accepted.
 	refusalTold model.RejectReason
@@ -155,9 +159,6 @@ const (
 // New makes an association that is due at once. It panics on a kind that keeps no
 // association; everything else in cfg is brought into its bounds.
 func New(cfg Config, now ntptime.Instant, random Random) *Association {
-	if cfg.Kind == KindNone || cfg.Kind == KindServer || cfg.Kind >= kinds {
-		panic("association: kind " + cfg.Kind.String() + " keeps no association")
-	}
 	cfg = bounded(cfg)
 	a := &Association{cfg: cfg, random: random, announced: false}
 	a.system.Leap, a.system.Stratum, a.system.Precision = wire.LeapUnknown, wire.MaxStratum, -20 // until OnSystem
@@ -165,15 +166,8 @@ func New(cfg Config, now ntptime.Instant, random Random) *Association {
 		a.signer = new(mac.Signer)
 	}
 	a.initStatus()
-	a.poll.init(&a.cfg, now)
-	switch cfg.Kind {
-	case KindBroadcastServer:
-		a.sender.init(&a.cfg, now)
-	case KindBroadcastClient:
-		a.listener.init(&a.cfg, now)
-	case KindActive:
-		a.symmetric.opening = openingExchanges(&a.cfg)
-	}
+	a.role = roleOf(a)
+	a.role.start(a, now)
 	return a
 }
 
@@ -194,17 +188,10 @@ func bounded(cfg Config) Config {
 
 // Deadline is when OnTimer is due; Never once the association has ended.
 func (a *Association) Deadline() ntptime.Raw {
-	switch {
-	case a.done, a.status.Offline:
+	if a.done || a.status.Offline {
 		return ntptime.Never
-	case a.cfg.Kind == KindBroadcastServer:
-		return a.sender.deadline(a)
-	case a.cfg.Kind == KindBroadcastClient:
-		return a.listener.deadline(a)
-	case a.pending.state != idle:
-		return a.pending.deadline // no poll overtakes the one before
 	}
-	return a.poll.next
+	return a.role.deadline(a)
 }
 
 // OnTimer does what is due at now; called early, it does nothing.
@@ -213,28 +200,9 @@ func (a *Association) OnTimer(now ntptime.Instant, out *Output) {
 		return
 	}
 	a.announce(now, out)
-	if now.Raw < a.Deadline() {
-		return
+	if now.Raw >= a.Deadline() {
+		a.role.onDeadline(a, now, out)
 	}
-	switch a.cfg.Kind {
-	case KindBroadcastServer:
-		a.broadcast(now, out)
-		return
-	case KindBroadcastClient:
-		a.listen(now, out)
-		return
-	}
-	if a.pending.state != idle {
-		a.missed(now, out)
-	}
-	if a.done || now.Raw < a.poll.next {
-		return
-	}
-	if a.cfg.Kind == KindClient || a.symmetric.opening > 0 {
-		a.request(now, out)
-		return
-	}
-	a.sendSymmetric(now, out)
 }
 
 // OnPacket takes a packet from the other end, or from somebody who pretends to be.
@@ -254,14 +222,11 @@ func (a *Association) OnPacket(rx *model.Received, p *wire.Packet, out *Output) 
 		a.reject(model.RejectMode)
 		return
 	}
-	switch {
-	case p.Mode == wire.ModeServer:
+	if p.Mode == wire.ModeServer {
 		a.onReply(rx, p, out)
-	case p.Mode == wire.ModeBroadcast:
-		a.onBroadcast(rx, p, out)
-	default:
-		a.onSymmetric(rx, p, out)
+		return
 	}
+	a.role.onPacket(a, rx, p, out)
 }
 
 // dispatch looks the mode up in the row that this association is in at present: an
@@ -277,30 +242,14 @@ func (a *Association) dispatch(mode wire.Mode) Action {
 // OnMalformed counts bytes from the other end that did not decode.
 func (a *Association) OnMalformed() { a.reject(model.RejectMalformed) }
 
-// OnTransmitted tells when packet id really left; better stamps replace earlier ones,
+// OnTransmitted tells when packet id really left; better timestamps replace earlier ones,
 // also after the reply has come.
 func (a *Association) OnTransmitted(id uint32, at ntptime.Instant, kind model.StampKind) {
-	a.pending.stamped(id, at, kind)
-	a.last.stamped(id, at, kind)
-	if t := a.transmission(id); t != nil && t.stamped(id, at, kind) {
-		a.latency.note(&t.departure)
+	a.pending.takeTimestamp(id, at, kind)
+	a.last.takeTimestamp(id, at, kind)
+	if t := a.role.packetSent(id); t != nil && t.takeTimestamp(id, at, kind) {
+		a.latency.note(&t.sentPacket)
 	}
-}
-
-// transmission is the packet of mode 1, 2 or 5 of that number, nil if it is long gone.
-func (a *Association) transmission(id uint32) *transmission {
-	if a.cfg.Kind == KindBroadcastServer {
-		return &a.sender.previous
-	}
-	if a.symmetric.restart.id == id {
-		return &a.symmetric.restart
-	}
-	for i := range a.symmetric.ring {
-		if t := &a.symmetric.ring[i]; t.id == id {
-			return t
-		}
-	}
-	return nil
 }
 
 // OnSendError tells that packet id did not leave: its poll has failed at once, and
@@ -332,25 +281,15 @@ func (a *Association) OnSystem(s *model.Snapshot) {
 	a.loop.onSystem(&a.system)
 }
 
-// OnClockChanged tells that our clock was stepped, or found changed: stamps from
+// OnClockChanged tells that our clock was stepped, or found changed: timestamps from
 // before and after do not go together. Exchanges under way are dropped, and new
 // ones made soon.
 func (a *Association) OnClockChanged(now ntptime.Instant, out *Output) {
 	if a.done {
 		return
 	}
-	a.pending, a.last = exchange{}, finished{}
-	a.symmetric.forget()
-	a.sender.previous = transmission{}
-	switch a.cfg.Kind {
-	case KindBroadcastServer:
-		return
-	case KindBroadcastClient:
-		a.listener.recalibrate(now.Raw)
-		return
-	}
-	a.poll.again(now)
-	out.StatusChanged = true
+	a.pending, a.last = exchange{}, lastExchange{}
+	a.role.onClockChanged(a, now, out)
 }
 
 // nextID numbers packets; 0 is none.
@@ -377,5 +316,5 @@ func (a *Association) emit(h *wire.Header, freshPort bool, out *Output) uint32 {
 	return id
 }
 
-// pivot is what the era of a stamp received at wall time w is resolved against.
+// pivot is what the era of a timestamp received at wall time w is resolved against.
 func (a *Association) pivot(w ntptime.Wall) ntptime.Wall { return max(w, a.cfg.PivotFloor) }

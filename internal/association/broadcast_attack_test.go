@@ -99,7 +99,7 @@ func TestThreat20_YesterdaysPackets(t *testing.T) {
 	w, _, client := broadcasting(t, key)
 	w.run(5 * time.Minute)
 	yesterday := w.log
-	w.hosts[0].assocs[0].sender.next = ntptime.Raw(25 * time.Hour) // the server rests
+	w.hosts[0].assocs[0].broadcastServer.next = ntptime.Raw(25 * time.Hour) // the server rests
 	w.run(20 * time.Hour)
 	if len(client.assocs) != 0 {
 		t.Fatal("the association outlived its server")
@@ -111,7 +111,7 @@ func TestThreat20_YesterdaysPackets(t *testing.T) {
 		t.Errorf("%d of yesterday's broadcasts were believed", broadcasts)
 	}
 	client.wantOffsets(100*time.Millisecond, 20*time.Microsecond)
-	w.hosts[0].assocs[0].sender.next = 0
+	w.hosts[0].assocs[0].broadcastServer.next = 0
 	w.run(20*time.Hour + 20*time.Minute)
 	if _, broadcasts := client.kinds(); broadcasts < 50 {
 		t.Errorf("%d true broadcasts taken under the replays; rejected %v", broadcasts, client.assocs[0].status.Rejected)
@@ -127,7 +127,7 @@ func TestThreat20_LastTransmitOutlivesTheAssociation(t *testing.T) {
 	w.run(5 * time.Minute)
 	client.listens.LastTransmit = client.assocs[0].Status().LastTransmit
 	if client.listens.LastTransmit == 0 {
-		t.Fatal("no stamp is remembered")
+		t.Fatal("no stamp is peerPacket")
 	}
 	yesterday := w.log
 	server.assocs, client.assocs, client.samples = nil, nil, nil

@@ -296,11 +296,11 @@ func TestRFC5905_8_DelayNeverBelowPrecision(t *testing.T) {
 		{"one above it is itself", 300 * time.Microsecond, 300 * time.Microsecond},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			var l listener
+			var l broadcastClient
 			s := model.Sample{T1: instant(0), T2: epoch, T3: epoch.Add(100 * time.Microsecond), T4: instant(100*time.Microsecond + test.roundTrip)}
 			l.calibrated(&s, 2*time.Microsecond)
-			if l.delay != test.want/2 || l.uncertain != test.want/2 || l.line.error != test.want/2 {
-				t.Errorf("got a delay of %v ± %v, a line ± %v, want %v each", l.delay, l.uncertain, l.line.error, test.want/2)
+			if l.delay != test.want/2 || l.uncertain != test.want/2 || l.prediction.error != test.want/2 {
+				t.Errorf("got a delay of %v ± %v, a line ± %v, want %v each", l.delay, l.uncertain, l.prediction.error, test.want/2)
 			}
 		})
 	}

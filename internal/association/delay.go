@@ -18,12 +18,12 @@ const frequencyTolerance = 500 * ntptime.PPM
 // ticks at 60 Hz); coarser claims would excuse anything.
 const coarsestPrecision = ntptime.Log2(-6)
 
-// stampNoise is the least that stamps may be wrong together, however fine the clocks
-// claim to tick: a stamp is taken a few microseconds beside the packet's passing, a
-// transmit field struck ahead foresees the moment of sending only so well, and on a
+// timestampNoise is the least that timestamps may be wrong together, however fine the clocks
+// claim to tick: a timestamp is taken a few microseconds beside the packet's passing, a
+// transmit field set ahead foresees the moment of sending only so well, and on a
 // busy host both get worse. Short paths, the loopback above all, look negative then.
 // No more than this: what an attacker could shift by it is half of it.
-const stampNoise = 20 * time.Microsecond
+const timestampNoise = 20 * time.Microsecond
 
 // roundTrip is the delay of an exchange: (T4−T1)−(T3−T2) (RFC 5905 §8), ours taken on
 // the oscillator's scale, which no step disturbs.
@@ -53,17 +53,17 @@ const (
 )
 
 // testDelay refuses a sample that no path explains: a round trip over max_delay
-// (threat 24), or one negative beyond what the noise and precision of the stamps and the
+// (threat 24), or one negative beyond what the noise and precision of the timestamps and the
 // drift between the clocks allow. Within that it is a short path's, and whoever works
 // with it takes it as no less than nothing (RFC 5905 §8).
 func (a *Association) testDelay(s *model.Sample) model.RejectReason {
 	lasted := s.T4.Raw.Sub(s.T1.Raw)
 	if lasted < 0 {
-		return model.RejectDelay // our own stamps are out of order
+		return model.RejectDelay // our own timestamps are out of order
 	}
 	delay := roundTrip(s)
 	drift := frequencyTolerance.Over(lasted)
-	if delay < -max(stampNoise, a.precision(s))-drift {
+	if delay < -max(timestampNoise, a.precision(s))-drift {
 		return model.RejectDelay
 	}
 	if a.cfg.MaxDelay > 0 && delay-drift > a.cfg.MaxDelay {

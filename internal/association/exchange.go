@@ -9,7 +9,7 @@ import (
 )
 
 // exchangeState says which replies are expected. "None" is a state of its own and
-// never the value 0 of a stamp (CVE-2015-8138).
+// never the value 0 of a timestamp (CVE-2015-8138).
 type exchangeState uint8
 
 const (
@@ -18,9 +18,9 @@ const (
 	interleaved                      // or receive, and then it is an interleaved one (RFC 9769 §2)
 )
 
-// departure is when a packet of ours left, as well as we know: asked for at asked,
-// at whoever took the stamp.
-type departure struct {
+// sentPacket is when a packet of ours left, as well as we know: asked for at asked,
+// at whoever took the timestamp.
+type sentPacket struct {
 	id    uint32
 	asked ntptime.Instant // when the core decided to send
 	at    ntptime.Instant // T1
@@ -28,7 +28,7 @@ type departure struct {
 	real  bool // at came from the driver, it is no mere intention
 }
 
-// How far a departure's stamp may lie from the decision to send, to be believed: the
+// How far a packet's timestamp may lie from the decision to send, to be believed: the
 // lower bound leaves room for the error of mapping one scale to the other, the upper
 // one for address resolution and queues.
 const (
@@ -36,8 +36,8 @@ const (
 	latestDeparture   = 5 * time.Second
 )
 
-// stamped takes a better stamp of the departure of packet id, and says whether it did.
-func (d *departure) stamped(id uint32, at ntptime.Instant, kind model.StampKind) bool {
+// takeTimestamp takes a better timestamp of packet id, and says whether it did.
+func (d *sentPacket) takeTimestamp(id uint32, at ntptime.Instant, kind model.StampKind) bool {
 	if id == 0 || d.id != id || d.real && kind <= d.kind {
 		return false
 	}
@@ -50,35 +50,29 @@ func (d *departure) stamped(id uint32, at ntptime.Instant, kind model.StampKind)
 
 // exchange is a mode 3 request that waits for its reply.
 type exchange struct {
-	departure
+	sentPacket
 	state    exchangeState
 	transmit ntptime.Timestamp // 64 random bits: the origin of a basic reply
 	receive  ntptime.Timestamp // 64 more: the origin of an interleaved reply
 	deadline ntptime.Raw       // a reply after it is too late
 }
 
-// finished is the newest good exchange. An interleaved reply brings its T3 again,
-// more precisely; the wire stamps recognize a duplicate.
-type finished struct {
-	departure         // T1
-	valid     bool    // there is one, of this server run and this state of our clock
-	sampled   bool    // it has already given a sample
-	arrival   arrived // T4
-	received  ntptime.Timestamp
-	sent      ntptime.Timestamp
-	t2        ntptime.Wall
+// lastExchange is the newest good exchange. An interleaved reply brings its T3 again,
+// more precisely; the wire timestamps recognize a duplicate.
+type lastExchange struct {
+	sentPacket         // T1
+	valid      bool    // there is one, of this server run and this state of our clock
+	sampled    bool    // it has already given a sample
+	arrival    arrived // T4
+	received   ntptime.Timestamp
+	sent       ntptime.Timestamp
+	t2         ntptime.Wall
 }
 
 // arrived is when a packet came in.
 type arrived struct {
 	at   ntptime.Instant
 	kind model.StampKind
-}
-
-// interleaving is a client's memory of how its server answers interleaved requests.
-type interleaving struct {
-	refused int // interleaved requests answered in basic mode, in a row
-	pause   int // basic requests still to send before asking again
 }
 
 // With InterleaveAuto: after so many basic replies in a row to interleaved requests,
@@ -103,18 +97,18 @@ func (a *Association) timeout(spacing time.Duration) time.Duration {
 // request sends a mode 3 request (RFC 5905 §8). All of it but version, mode and poll
 // is zero or random, so that nothing of our clock or state shows (data minimization:
 // RFC 9109 and its companions); the server returns the transmit field untouched.
-func (a *Association) request(now ntptime.Instant, out *Output) {
+func (a *Association) request(now ntptime.Instant, mayInterleave bool, out *Output) {
 	h := wire.Header{Version: a.cfg.Version, Mode: wire.ModeClient, Poll: a.poll.exponent()}
 	x := exchange{state: basic, transmit: a.cookie(0)}
-	if a.mayInterleave(now) {
+	if mayInterleave {
 		x.state, x.receive = interleaved, a.cookie(x.transmit)
 		h.Origin, h.Receive = a.last.received, x.receive
 	}
 	h.Transmit = x.transmit
 	a.poll.sent(now, a.random)
-	x.departure = departure{asked: now, at: now}
+	x.sentPacket = sentPacket{asked: now, at: now}
 	x.deadline = now.Raw.Add(a.timeout(a.poll.spacing))
-	x.id = a.emit(&h, a.cfg.Kind == KindClient, out)
+	x.id = a.emit(&h, a.ephemeral, out)
 	a.pending = x
 	a.notePoll()
 }
@@ -130,46 +124,46 @@ func (a *Association) cookie(not ntptime.Timestamp) ntptime.Timestamp {
 
 // mayInterleave says whether the next request asks for an interleaved reply: it
 // refers to the last good exchange, which must be the poll before (RFC 9769 §2: old
-// transmit stamps are not used), and quick first exchanges do without.
-func (a *Association) mayInterleave(now ntptime.Instant) bool {
-	if a.cfg.Interleaved == InterleaveOff || a.cfg.Kind != KindClient || !a.last.valid || a.poll.hurried() {
+// transmit timestamps are not used), and quick first exchanges do without.
+func (c *client) mayInterleave(a *Association, now ntptime.Instant) bool {
+	if a.cfg.Interleaved == InterleaveOff || !a.last.valid || a.poll.phase != phaseRegular {
 		return false
 	}
 	if a.status.Reach&1 == 0 || now.Raw.Sub(a.last.arrival.at.Raw) > a.poll.spacing*3/2+longestTimeout {
 		return false
 	}
 	if a.cfg.Interleaved == InterleaveAuto {
-		return a.autoInterleaves()
+		return c.autoInterleaves(a)
 	}
 	return true
 }
 
 // autoSpacing bounds the poll intervals at which InterleaveAuto interleaves: up to 4 s,
 // with their jitter. An interleaved sample is one poll old; a typical oscillator (wander
-// 1e-9) strays 5 ns in 4 s, which the better stamp is worth, but 0.3 µs in 64 s, which
+// 1e-9) strays 5 ns in 4 s, which the better timestamp is worth, but 0.3 µs in 64 s, which
 // it is not.
 const autoSpacing = 5 * time.Second
 
 // autoInterleaves says whether InterleaveAuto asks now.
-func (a *Association) autoInterleaves() bool {
+func (c *client) autoInterleaves(a *Association) bool {
 	if a.poll.spacing > autoSpacing {
 		return false
 	}
-	if a.asking.pause > 0 {
-		a.asking.pause--
+	if c.pause > 0 {
+		c.pause--
 		return false
 	}
 	return true
 }
 
 // noteInterleaved remembers how an interleaved request was answered.
-func (a *Association) noteInterleaved(asked, answered bool) {
+func (c *client) noteInterleaved(asked, answered bool) {
 	switch {
 	case answered:
-		a.asking.refused = 0
+		c.refused = 0
 	case asked:
-		if a.asking.refused++; a.asking.refused >= interleaveTries {
-			a.asking = interleaving{pause: interleavePause}
+		if c.refused++; c.refused >= interleaveTries {
+			c.refused, c.pause = 0, interleavePause
 		}
 	}
 }

@@ -15,8 +15,8 @@ func fingerprint(a *Association) map[string]string {
 	status.Refusals = model.Refusals{}
 	return map[string]string{
 		"status": fmt.Sprintf("%+v", status), "poll": fmt.Sprintf("%+v", a.poll), "pending": fmt.Sprintf("%+v", a.pending),
-		"last": fmt.Sprintf("%+v", a.last), "asking": fmt.Sprintf("%+v", a.asking), "symmetric": fmt.Sprintf("%+v", a.symmetric),
-		"sender": fmt.Sprintf("%+v", a.sender), "listener": fmt.Sprintf("%+v", a.listener),
+		"last": fmt.Sprintf("%+v", a.last), "client": fmt.Sprintf("%+v", a.client), "symmetric": fmt.Sprintf("%+v", a.symmetric),
+		"sender": fmt.Sprintf("%+v", a.broadcastServer), "listener": fmt.Sprintf("%+v", a.broadcastClient),
 		"version": fmt.Sprint(a.cfg.Version), "life": fmt.Sprint(a.reachState, a.announced, a.done),
 	}
 }

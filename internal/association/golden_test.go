@@ -11,7 +11,7 @@ import (
 // The traces in testdata are the protocol as it is spoken: one for each mode and life of
 // docs/WALK.md. `go test -update` writes them anew; a change of them is to be read.
 
-func client(remote *host) Config {
+func clientOf(remote *host) Config {
 	return Config{Name: "server", Kind: KindClient, Remote: remote.end, Version: 4, MinPoll: 6, MaxPoll: 10, MaxDelay: 3 * time.Second}
 }
 
@@ -19,7 +19,7 @@ func TestTraceClient(t *testing.T) {
 	w := newWorld(t)
 	r := newTrace(w)
 	a, b := w.add("192.0.2.1", 20*time.Millisecond, 0), w.add("192.0.2.2", 0, 2)
-	cfg := client(b)
+	cfg := clientOf(b)
 	cfg.IBurst = true
 	a.mobilize(cfg)
 	r.say("A client's quick first exchanges (iburst), 2 s apart: 64 random bits go out, and come back as the origin.")
@@ -59,7 +59,7 @@ func TestTraceKisses(t *testing.T) {
 	w := newWorld(t)
 	r := newTrace(w)
 	a, b := w.add("192.0.2.1", 0, 0), w.add("192.0.2.2", 0, 2)
-	a.mobilize(client(b))
+	a.mobilize(clientOf(b))
 	r.say("RATE slows the polls down at once, and they come back after a while without it.")
 	kisses(b, wire.KissRATE)
 	w.run(300 * time.Second)
@@ -75,7 +75,7 @@ func TestTraceInterleavedClient(t *testing.T) {
 	w := newWorld(t)
 	r := newTrace(w)
 	a, b := w.add("192.0.2.1", 20*time.Millisecond, 0), w.add("192.0.2.2", 0, 2)
-	cfg := client(b)
+	cfg := clientOf(b)
 	cfg.Interleaved, cfg.MinPoll = InterleaveOn, 2
 	a.mobilize(cfg)
 	r.say("From the second exchange on the client asks for an interleaved reply: its origin is the server's last receive timestamp.")
@@ -200,7 +200,7 @@ func TestTraceClockChange(t *testing.T) {
 	r := newTrace(w)
 	a, b := w.add("192.0.2.1", 0, 0), w.add("192.0.2.2", 0, 2)
 	a.follows = false
-	a.mobilize(client(b))
+	a.mobilize(clientOf(b))
 	w.delay = time.Second
 	w.run(66 * time.Second)
 	r.say("Our clock is stepped between request and reply: the exchange is dropped, and the next one made soon.")

@@ -16,7 +16,7 @@ func (a *Association) synchronized() bool {
 // time never after the transmit time, which has random bits of its own.
 func (a *Association) header(now ntptime.Instant, mode wire.Mode) wire.Header {
 	h := wire.Header{Leap: wire.LeapUnknown, Version: a.cfg.Version, Mode: mode, Precision: a.system.Precision,
-		Transmit: a.uniqueStamp(ntptime.Instant{Wall: now.Wall.Add(a.latency.least()), Raw: now.Raw})}
+		Transmit: a.uniqueTimestamp(ntptime.Instant{Wall: now.Wall.Add(a.latency.least()), Raw: now.Raw})}
 	s := &a.system
 	if s.At.Raw != 0 || s.RootDispersion > 0 {
 		grown := s.DispersionRate.Over(max(now.Raw.Sub(s.At.Raw), 0))

@@ -34,32 +34,15 @@ func (a *Association) onKiss(code wire.ReferenceID, p *wire.Packet, at ntptime.I
 	a.status.Kisses[counter]++
 	a.status.Refusals.Kiss = code
 	a.event(model.EventKiss, at, code.Text(), out)
-	a.concluded(false, at, out)
+	a.poll.answered()
+	a.role.answered(a, false, at, out)
 	switch counter {
 	case model.CountDENY, model.CountRSTR:
-		a.denied(code, at, out)
+		a.role.denied(a, code, at, out)
 	case model.CountRATE:
-		if a.cfg.Kind == KindBroadcastClient {
-			a.endVolley()
-			return
-		}
-		asked := min(max(p.Poll, lowestPoll), highestPoll).Duration()
-		a.poll.slowDown(asked, at, a.random)
-		a.notePoll()
+		a.role.slowedDown(a, min(max(p.Poll, lowestPoll), highestPoll).Duration(), at)
 	}
 	// All others are ignored: unknown ones, and those that begin with X (RFC 5905 §7.4).
-}
-
-// denied ends the association: nothing more is sent to that server (RFC 5905 §7.4).
-// Only the calibration of a broadcast client is given up without its end: the server
-// refuses to be asked, not to be heard.
-func (a *Association) denied(code wire.ReferenceID, at ntptime.Instant, out *Output) {
-	if a.cfg.Kind == KindBroadcastClient {
-		a.refused()
-		return
-	}
-	a.status.Denied = true
-	a.demobilize(at, "the server answered "+code.Text(), out)
 }
 
 func kissCounter(code wire.ReferenceID) model.KissCode {
@@ -88,21 +71,22 @@ const recovery = 8
 // (CVE-2015-7705).
 func (p *pollProcess) slowDown(asked time.Duration, now ntptime.Instant, random Random) {
 	limit := max(p.max, slowest)
-	p.floor = min(max(2*max(p.spacing, p.interval()), asked), limit)
-	p.good, p.start, p.extra, p.soon = 0, 0, 0, false
+	p.rateFloor = min(max(2*max(p.spacing, p.interval()), asked), limit)
+	p.endStartup()
+	p.sinceRate, p.expedited = 0, false
 	p.reschedule(now, random)
 }
 
 // recover lets the interval come back after a while without RATE.
 func (p *pollProcess) recover() {
-	if p.floor == 0 {
+	if p.rateFloor == 0 {
 		return
 	}
-	if p.good++; p.good < recovery {
+	if p.sinceRate++; p.sinceRate < recovery {
 		return
 	}
-	p.good = 0
-	if p.floor /= 2; p.floor <= p.wanted() {
-		p.floor = 0
+	p.sinceRate = 0
+	if p.rateFloor /= 2; p.rateFloor <= p.wanted() {
+		p.rateFloor = 0
 	}
 }

@@ -7,10 +7,10 @@ import (
 )
 
 // latency learns how long our packets take from the decision to send, when their
-// transmit field is struck, until they really leave. The shortest of the last ones is
+// transmit field is set, until they really leave. The shortest of the last ones is
 // added to the next transmit field of modes 1, 2 and 5: the part that is always there
 // would else look like an asymmetric path to the other end. Taking the shortest, the
-// field is never later than the departure, so that no round trip looks shorter than it was.
+// field is never later than the sentPacket, so that no round trip looks shorter than it was.
 type latency struct {
 	recent [64]time.Duration
 	count  int
@@ -23,7 +23,7 @@ const (
 	longestLatency  = time.Millisecond
 )
 
-func (l *latency) note(d *departure) {
+func (l *latency) note(d *sentPacket) {
 	if d.kind == model.StampDaemon {
 		return // taken after the call came back, not when the packet left
 	}

@@ -24,7 +24,7 @@ func TestLatencyIsTheShortestOfTheLastOnes(t *testing.T) {
 	for _, c := range cases {
 		var l latency
 		for _, d := range c.noted {
-			l.note(&departure{kind: c.kind, asked: instant(0), at: instant(d)})
+			l.note(&sentPacket{kind: c.kind, asked: instant(0), at: instant(d)})
 		}
 		if got := l.least(); got != c.want {
 			t.Errorf("%s: got %v, want %v", c.name, got, c.want)

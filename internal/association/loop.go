@@ -12,6 +12,7 @@ import (
 // and to follow it would make a loop (RFC 5905 §11.2.1). Only who serves can be in one.
 type loopTest struct {
 	served [4]reference // newest first: what we have served lately
+	peer   bool         // the other end may always follow us
 	local  netip.Addr   // our address in the last client exchange, of a broadcast client
 }
 
@@ -44,8 +45,7 @@ func (l *loopTest) onSystem(s *model.Snapshot) {
 // those that we serve ourselves. An address of ours on another link may well be
 // somebody else's on his.
 func (a *Association) loops(p *wire.Packet, local netip.Addr) bool {
-	symmetric := a.cfg.Kind == KindActive || a.cfg.Kind == KindPassive // a peer may always follow us
-	if !a.system.Serves && !symmetric || p.Stratum < wire.StratumPrimary || p.Stratum >= wire.MaxStratum {
+	if !a.system.Serves && !a.loop.peer || p.Stratum < wire.StratumPrimary || p.Stratum >= wire.MaxStratum {
 		return false
 	}
 	if p.Mode == wire.ModeBroadcast {

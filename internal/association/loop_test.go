@@ -130,7 +130,7 @@ func TestRFC5905_9_2_PeerThatBeginsAnew(t *testing.T) {
 	if reply.Mode != wire.ModePassive || reply.Origin != h.Transmit || reply.Receive == 0 {
 		t.Fatalf("answer %+v, want mode 2 with the origin %v", reply, h.Transmit)
 	}
-	if passive.symmetric.echo != before.symmetric.echo || passive.status.Accepted != heard {
+	if passive.symmetric.confirmed != before.symmetric.confirmed || passive.status.Accepted != heard {
 		t.Error("a packet that anybody could have forged changed what is known of the peer")
 	}
 

@@ -14,7 +14,7 @@ func (a *Association) SetOnline(online bool, now ntptime.Instant, out *Output) b
 	a.status.Offline = !online
 	out.StatusChanged = true
 	if online {
-		a.poll.again(now)
+		a.poll.restart(now)
 	} else {
 		a.pending = exchange{}
 	}
@@ -26,11 +26,10 @@ func (a *Association) SetOnline(online bool, now ntptime.Instant, out *Output) b
 // will be one: only clients make bursts, not offline, and not where the server has asked
 // for a slower pace (RATE).
 func (a *Association) Burst(now ntptime.Instant) bool {
-	if a.cfg.Kind != KindClient || a.done || a.status.Offline || a.poll.floor > 0 {
+	if a.cfg.Kind != KindClient || a.done || a.status.Offline || a.poll.rateFloor > 0 {
 		return false
 	}
-	a.poll.extra = max(a.poll.extra, burstCount)
-	a.poll.bring(now.Raw)
+	a.poll.enterBurst(burstCount, now)
 	return true
 }
 

@@ -9,30 +9,55 @@ import (
 )
 
 // pollProcess decides when to poll (RFC 5905 §13): the interval asked for by the
-// system process within min_poll and max_poll, quick first polls, bursts, back-off
-// from a silent server, and the rest that a RATE demands.
+// system process within min_poll and max_poll, and what its phase makes of it.
+//
+//	            startUp, restart, a server found again
+//	     ┌───────────────────────────────────────────────────┐
+//	     │                                                   ▼
+//	┌─────────┐    polls used up, or the hint is min_poll  ┌─────────┐
+//	│ regular │ ◀──────────────────────────────────────────│ startup │
+//	└─────────┘ ◀────────────────────────┐     or RATE     └─────────┘
+//	     │   a poll, with `burst`, or    │ polls used up,
+//	     │   Burst by an operator        │ or RATE
+//	     │        ┌───────┐              │
+//	     └──────▶ │ burst │ ─────────────┘
+//	              └───────┘
+//
+// Whatever the phase, RATE sets a floor under the interval that comes down again with
+// time, and a server that is silent for long is asked less and less.
 type pollProcess struct {
 	min, max time.Duration
 	iburst   bool
 	burst    bool
 
-	hint   time.Duration // asked for by the system process; 0: nothing yet
-	remote time.Duration // the peer's own interval (symmetric modes); 0: unknown
-	mirror bool          // symmetric passive: the peer's interval is ours
-	leads  bool          // the peer follows us: our own wishes do not count
-	floor  time.Duration // raised by RATE; 0: not
-	good   int           // replies since the floor was raised or lowered
-	start  int           // polls left that may be closer together than min_poll
-	quick  int           // of these, polls that wait for no hint
-	extra  int           // polls left of a burst
-	silent int           // polls in a row without an answer
+	phase pollPhase
+	left  int // polls left of a startup or burst
+	// startupPolls are those of a startup's that wait for no hint.
+	startupPolls int
 
-	next    ntptime.Raw   // when the next poll is due
-	spacing time.Duration // between the last poll and next, before jitter
-	at      ntptime.Raw   // last poll
-	polled  bool          // at is set
-	soon    bool          // next was brought forward: no new hint puts it off
+	hint           time.Duration // asked for by the system process; 0: nothing yet
+	remote         time.Duration // the peer's own interval (symmetric modes); 0: unknown
+	followPeerPoll bool          // symmetric passive: the peer's interval is ours
+	isUpstream     bool          // the peer follows us: our own wishes do not count
+	rateFloor      time.Duration // raised by RATE; 0: not
+	sinceRate      int           // replies since the floor was raised or lowered
+	missed         int           // polls in a row without an answer
+
+	next      ntptime.Raw   // when the next poll is due
+	spacing   time.Duration // between the last poll and next, before jitter
+	at        ntptime.Raw   // last poll
+	polled    bool          // at is set
+	expedited bool          // next was brought forward: no new hint puts it off
 }
+
+// pollPhase says what the intervals between polls are.
+type pollPhase uint8
+
+const (
+	phaseRegular pollPhase = iota // the interval in force
+	phaseStartup                  // burstSpacing, or closer than min_poll as the hints say
+	phaseBurst                    // burstSpacing
+)
 
 // Quick first polls (RFC 5905 §13: iburst, BCOUNT 8 at 2 s; the estimator asks by hints
 // for its own start: 14 polls that begin 2 s apart).
@@ -48,26 +73,41 @@ const (
 func (p *pollProcess) init(cfg *Config, now ntptime.Instant) {
 	p.min, p.max = cfg.MinPoll.Duration(), cfg.MaxPoll.Duration()
 	p.next = now.Raw
-	switch cfg.Kind {
-	case KindClient:
-		p.iburst, p.burst = cfg.IBurst, cfg.Burst
-		if p.iburst {
-			p.start, p.quick = startCount, quickCount
-		}
-	case KindActive: // quick only up to the first mode 1
-		p.start = openingExchanges(cfg) + 1
-		p.quick = p.start
-	case KindPassive: // the packet that mobilizes it is on its way
-		p.mirror = true
-		p.next = now.Raw.Add(burstSpacing)
+}
+
+// startUp is a client's beginning.
+func (p *pollProcess) startUp(iburst, burst bool) {
+	p.iburst, p.burst = iburst, burst
+	if iburst {
+		p.enterStartup(startCount, quickCount)
 	}
 }
+
+// openWith is an active peer's: quick up to the first mode 1.
+func (p *pollProcess) openWith(exchanges int) { p.enterStartup(exchanges+1, exchanges+1) }
+
+// follow is a passive peer's: the packet that mobilizes it is on its way.
+func (p *pollProcess) follow(now ntptime.Instant) {
+	p.followPeerPoll = true
+	p.next = now.Raw.Add(burstSpacing)
+}
+
+// enterStartup begins a startup, or makes the one under way longer.
+func (p *pollProcess) enterStartup(polls, unhinted int) {
+	if p.phase != phaseStartup {
+		p.phase, p.left, p.startupPolls = phaseStartup, 0, 0
+	}
+	p.left, p.startupPolls = max(p.left, polls), max(p.startupPolls, unhinted)
+}
+
+// endStartup goes on at the regular pace.
+func (p *pollProcess) endStartup() { p.phase, p.left, p.startupPolls = phaseRegular, 0, 0 }
 
 // own is the interval that we want ourselves: what the system process asks for,
 // within min_poll and max_poll. Of a peer that follows us we want nothing: it shall
 // poll as often as it likes.
 func (p *pollProcess) own() time.Duration {
-	if p.mirror || p.leads {
+	if p.followPeerPoll || p.isUpstream {
 		return p.min
 	}
 	return min(max(p.hint, p.min), p.max)
@@ -80,28 +120,23 @@ func (p *pollProcess) wanted() time.Duration {
 
 // interval is the poll interval in force outside a burst.
 func (p *pollProcess) interval() time.Duration {
-	interval := max(p.wanted(), p.floor)
-	for i := unreachPolls; i < p.silent && interval < p.max; i++ {
+	interval := max(p.wanted(), p.rateFloor)
+	for i := unreachPolls; i < p.missed && interval < p.max; i++ {
 		interval = min(2*interval, p.max)
 	}
 	return interval
 }
-
-// hurried says whether the poll under way is one of a start or a burst.
-func (p *pollProcess) hurried() bool { return p.start > 0 || p.extra > 0 }
 
 // pause is the time from a poll to the next, before jitter.
 func (p *pollProcess) pause() time.Duration {
 	interval := p.interval()
 	quick := min(burstSpacing, p.min)
 	switch {
-	case p.extra > 0:
+	case p.phase == phaseBurst:
 		return min(quick, interval)
-	case p.start == 0 || p.floor > 0:
+	case p.phase == phaseRegular, p.rateFloor > 0, p.missed >= burstCount:
 		return interval
-	case p.silent >= burstCount:
-		return interval
-	case p.quick == 0 && p.hint > 0:
+	case p.startupPolls == 0 && p.hint > 0:
 		return min(max(p.hint, quick), interval)
 	}
 	return min(quick, interval)
@@ -110,23 +145,29 @@ func (p *pollProcess) pause() time.Duration {
 // exponent is the poll field of a packet: our own interval as a rounded log2. Only a
 // passive side repeats the peer's: two that repeat the slower one never get quicker.
 func (p *pollProcess) exponent() ntptime.Log2 {
-	if p.mirror {
+	if p.followPeerPoll {
 		return roundedLog2(p.wanted())
 	}
-	return roundedLog2(max(p.own(), p.floor))
+	return roundedLog2(max(p.own(), p.rateFloor))
 }
 
 // sent counts a poll at now and sets the time of the next.
 func (p *pollProcess) sent(now ntptime.Instant, random Random) {
-	regular := !p.hurried()
-	p.at, p.polled, p.soon = now.Raw, true, false
-	p.start = max(p.start-1, 0)
-	if p.quick == 0 && p.hint >= p.min {
-		p.start = 0 // the system process has seen enough
-	}
-	p.extra = max(p.extra-1, 0)
-	if regular && p.burst && p.silent == 0 {
-		p.extra = p.burstLength()
+	p.at, p.polled, p.expedited = now.Raw, true, false
+	switch p.phase {
+	case phaseRegular:
+		if length := p.burstLength(); p.burst && p.missed == 0 && length > 0 {
+			p.phase, p.left = phaseBurst, length
+		}
+	case phaseStartup:
+		enough := p.startupPolls == 0 && p.hint >= p.min // the system process has seen enough
+		if p.left--; p.left <= 0 || enough {
+			p.endStartup()
+		}
+	case phaseBurst:
+		if p.left--; p.left <= 0 {
+			p.phase = phaseRegular
+		}
 	}
 	p.plan(p.pause(), random)
 }
@@ -151,20 +192,20 @@ func (p *pollProcess) plan(spacing time.Duration, random Random) {
 
 // answered notes a reply; a server that was silent for long is asked again quickly.
 func (p *pollProcess) answered() {
-	if p.silent >= burstCount && p.iburst && p.floor == 0 {
-		p.start, p.quick = max(p.start, againCount), max(p.quick, againCount)
+	if p.missed >= burstCount && p.iburst && p.rateFloor == 0 {
+		p.enterStartup(againCount, againCount)
 	}
-	p.silent = 0
-	p.quick = max(p.quick-1, 0)
+	p.missed = 0
+	p.startupPolls = max(p.startupPolls-1, 0)
 	p.recover()
 }
 
 // unanswered notes a poll without a reply.
-func (p *pollProcess) unanswered() { p.silent++ }
+func (p *pollProcess) unanswered() { p.missed++ }
 
 // reschedule moves the next poll when the interval has changed since it was set.
 func (p *pollProcess) reschedule(now ntptime.Instant, random Random) {
-	if spacing := p.pause(); p.polled && !p.soon && spacing != p.spacing {
+	if spacing := p.pause(); p.polled && !p.expedited && spacing != p.spacing {
 		p.plan(spacing, random)
 		p.next = max(p.next, now.Raw)
 	}
@@ -176,7 +217,7 @@ func (p *pollProcess) onHint(h model.Hint, now ntptime.Instant, random Random) {
 		p.hint = h.Interval
 		p.reschedule(now, random)
 	}
-	if h.Soon > 0 && p.floor == 0 {
+	if h.Soon > 0 && p.rateFloor == 0 {
 		p.bring(now.Raw.Add(h.Soon))
 	}
 }
@@ -188,18 +229,28 @@ func (p *pollProcess) bring(at ntptime.Raw) {
 		at = max(at, p.at.Add(min(burstSpacing, p.min)))
 	}
 	if at < p.next {
-		p.next, p.soon = at, true
+		p.next, p.expedited = at, true
 	}
 }
 
-// again makes a poll soon, and a few quick ones after it where iburst allows.
-func (p *pollProcess) again(now ntptime.Instant) {
-	if p.floor > 0 {
+// restart makes a poll soon, and a few quick ones after it where iburst allows.
+func (p *pollProcess) restart(now ntptime.Instant) {
+	if p.rateFloor > 0 {
 		return
 	}
 	if p.iburst {
-		p.start, p.quick = max(p.start, againCount), max(p.quick, againCount)
+		p.enterStartup(againCount, againCount)
 	}
+	p.bring(now.Raw)
+}
+
+// enterBurst makes so many polls burstSpacing apart, the first at once.
+func (p *pollProcess) enterBurst(polls int, now ntptime.Instant) {
+	if p.phase != phaseBurst {
+		p.endStartup()
+		p.phase = phaseBurst
+	}
+	p.left = max(p.left, polls)
 	p.bring(now.Raw)
 }
 
@@ -209,8 +260,11 @@ const retrySpacing = 8 * time.Second
 
 // retry puts the poll that failed locally where the next one soon is.
 func (p *pollProcess) retry(now ntptime.Instant) {
-	if p.iburst && p.silent <= burstCount {
-		p.start = min(p.start+1, startCount) // it did not cost the server anything
+	switch { // it did not cost the server anything
+	case p.phase == phaseBurst:
+		p.left = min(p.left+1, burstCount)
+	case p.iburst && p.missed <= burstCount:
+		p.enterStartup(min(p.left+1, startCount), 0)
 	}
 	p.next = min(p.next, now.Raw.Add(max(retrySpacing, min(p.min, burstSpacing))))
 }

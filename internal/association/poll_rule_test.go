@@ -13,7 +13,7 @@ func TestRFC5905_13_UnreachIsTwelve(t *testing.T) {
 		0: 64 * time.Second, 11: 64 * time.Second, 12: 64 * time.Second, 13: 128 * time.Second, 14: 256 * time.Second,
 		16: 1024 * time.Second, 17: 1024 * time.Second, 1000: 1024 * time.Second,
 	} {
-		p.silent = silent
+		p.missed = silent
 		if got := p.interval(); got != want {
 			t.Errorf("after %d unanswered polls: got %v, want %v", silent, got, want)
 		}

@@ -27,20 +27,16 @@ func (a *Association) onReply(rx *model.Received, p *wire.Packet, out *Output) {
 	server := a.serverState(p, rx)
 	a.heard(p, server, rx.At)
 	reason := testServer(p)
-	a.concluded(reason == model.RejectNone, rx.At, out)
+	a.poll.answered()
+	a.role.answered(a, reason == model.RejectNone, rx.At, out)
 	if reason != model.RejectNone && !a.cfg.Unsynchronized {
 		a.reject(reason)
 		a.last.valid = false
-		a.afterReply()
 		return
 	}
-	a.noteInterleaved(x.state == interleaved, answeredInterleaved)
+	a.client.noteInterleaved(x.state == interleaved, answeredInterleaved)
 	a.status.Accepted++
 	a.measure(&x, rx, p, server, answeredInterleaved, out)
-	if a.cfg.Kind == KindActive {
-		a.dropLoop(&server, rx.At, out)
-	}
-	a.afterReply()
 }
 
 // testReply makes the packet tests 1 to 5 (RFC 5905 Figure 22) on a reply. They
@@ -63,7 +59,7 @@ func (a *Association) testReply(rx *model.Received, p *wire.Packet) model.Reject
 		return model.RejectAuth
 	}
 	if _, ok := kissOf(p); ok {
-		return model.RejectNone // its stamps are never used as time (RFC 5905 §7.4)
+		return model.RejectNone // its timestamps are never used as time (RFC 5905 §7.4)
 	}
 	if p.Receive.IsZero() || p.Transmit.IsZero() { // TEST3; origin is ours
 		return model.RejectInvalid
@@ -71,9 +67,9 @@ func (a *Association) testReply(rx *model.Received, p *wire.Packet) model.Reject
 	return model.RejectNone
 }
 
-// duplicate is TEST1 (RFC 5905 Figure 22). The transmit stamp of an interleaved reply
-// may well be that of the basic one before, where the server has no better stamps
-// than it struck itself; only both stamps together tell a copy then.
+// duplicate is TEST1 (RFC 5905 Figure 22). The transmit timestamp of an interleaved reply
+// may well be that of the basic one before, where the server has no better timestamps
+// than it took itself; only both timestamps together tell a copy then.
 func (a *Association) duplicate(p *wire.Packet, isBasic bool) bool {
 	if !a.last.valid || p.Transmit != a.last.sent {
 		return false
@@ -97,8 +93,8 @@ func testServer(p *wire.Packet) model.RejectReason {
 	if p.Leap == wire.LeapUnknown || p.Stratum == wire.StratumKiss || p.Stratum >= wire.MaxStratum { // TEST6
 		return model.RejectUnsync
 	}
-	// TEST7. An interleaved packet's transmit stamp is that of the packet before, so
-	// its receive stamp bounds the reference time too. Zero means unknown: orphans.
+	// TEST7. An interleaved packet's transmit timestamp is that of the packet before, so
+	// its receive timestamp bounds the reference time too. Zero means unknown: orphans.
 	newest := p.Transmit
 	if p.Receive != 0 && p.Receive.Sub(newest) > 0 {
 		newest = p.Receive
@@ -131,7 +127,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	isInterleaved bool, out *Output) {
 	pivot := a.pivot(rx.At.Wall)
 	before := a.last
-	a.last = finished{departure: x.departure, valid: true, arrival: arrived{rx.At, rx.Stamp},
+	a.last = lastExchange{sentPacket: x.sentPacket, valid: true, arrival: arrived{rx.At, rx.Stamp},
 		received: p.Receive, sent: p.Transmit, t2: p.Receive.Wall(pivot)}
 	s := model.Sample{Source: a.cfg.ID, Kind: model.SampleExchange, T1: x.at, T2: a.last.t2, T3: p.Transmit.Wall(pivot), T4: rx.At,
 		Server: server, Authenticated: a.cfg.Key != nil, Interleaved: isInterleaved, Dispersion: a.dispersion(server.Precision)}
@@ -148,10 +144,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	a.last.sampled = !isInterleaved
 	out.Sample, out.HasSample = s, true
 	a.status.Refusals = model.Refusals{}
-	if a.cfg.Kind == KindBroadcastClient {
-		a.listener.calibrated(&s, a.precision(&s))
-		a.status.Calibrated = true
-	}
+	a.role.measured(a, rx.At, out)
 }
 
 // sameEnd reports whether two addresses are the same end; an IPv4 address mapped

@@ -20,7 +20,7 @@ var statusModes = [kinds]wire.Mode{KindActive: wire.ModeActive, KindPassive: wir
 
 func (a *Association) initStatus() {
 	a.status = model.SourceStatus{Source: a.cfg.ID, Name: a.cfg.Name, Address: a.cfg.Remote, Mode: statusModes[a.cfg.Kind],
-		Dynamic: a.cfg.Dynamic, Broadcast: a.cfg.Kind == KindBroadcastClient, Version: a.cfg.Version, Interface: a.cfg.Interface}
+		Dynamic: a.cfg.Dynamic, Version: a.cfg.Version, Interface: a.cfg.Interface}
 	a.status.Server = model.ServerState{Leap: wire.LeapUnknown, Stratum: wire.MaxStratum}
 	if a.cfg.Key != nil {
 		a.status.KeyID, a.status.LastTransmit = a.cfg.Key.ID(), a.cfg.LastTransmit
@@ -51,7 +51,7 @@ func (a *Association) announce(now ntptime.Instant, out *Output) {
 // demobilize ends the association.
 func (a *Association) demobilize(now ntptime.Instant, why string, out *Output) {
 	a.done = true
-	a.pending, a.last = exchange{}, finished{}
+	a.pending, a.last = exchange{}, lastExchange{}
 	a.status.Gone = true
 	a.event(model.EventDemobilized, now, why, out)
 	out.Done, out.Reason, out.StatusChanged = true, why, true
@@ -76,26 +76,11 @@ func (a *Association) heard(p *wire.Packet, server model.ServerState, at ntptime
 	a.status.LastPacket = at
 }
 
-// missed ends a poll to which nobody answered.
+// missed ends a client exchange to which nobody answered.
 func (a *Association) missed(now ntptime.Instant, out *Output) {
 	a.pending = exchange{}
 	a.poll.unanswered()
-	if a.cfg.Kind == KindBroadcastClient {
-		return // its reach counts broadcasts
-	}
-	a.status.Unanswered++
-	a.shiftReach(false, now, out)
-	a.afterMiss()
-}
-
-// concluded ends a poll with a packet that is surely the other end's; good is whether
-// it had time to give. Only then the other end counts as reached (RFC 5905 §9.2).
-func (a *Association) concluded(good bool, now ntptime.Instant, out *Output) {
-	a.poll.answered()
-	if a.cfg.Kind != KindBroadcastClient {
-		a.status.Unanswered = 0
-		a.shiftReach(good, now, out)
-	}
+	a.role.missed(a, now, out)
 }
 
 // shiftReach enters a poll's outcome into the reach register (RFC 5905 §13) and
@@ -144,24 +129,9 @@ func (a *Association) whyUnreachable() string {
 	return "answers, but has no time to give"
 }
 
-// afterMiss and afterReply let the kinds that only begin with client exchanges go on.
-func (a *Association) afterMiss() {
-	if a.cfg.Kind == KindActive {
-		a.symmetric.openingMissed()
-	}
-}
-
-func (a *Association) afterReply() {
-	if a.cfg.Kind == KindActive && a.symmetric.opening > 0 {
-		a.symmetric.opening--
-	}
-}
-
 // notePoll copies the poll process's decision into the status.
 func (a *Association) notePoll() {
-	if a.cfg.Kind == KindBroadcastServer || a.cfg.Kind == KindBroadcastClient {
-		return // theirs is the broadcasts' interval
+	if a.showsPoll {
+		a.status.Interval, a.status.Poll = a.poll.interval(), a.poll.exponent()
 	}
-	a.status.Interval = a.poll.interval()
-	a.status.Poll = a.poll.exponent()
 }

@@ -254,7 +254,7 @@ func TestSecondAnswerToOneTransmission(t *testing.T) {
 	if got := len(y.samples) - samples; got != 1 {
 		t.Errorf("%d samples of two answers to one transmission, want 1", got)
 	}
-	if got := a.symmetric.echo.transmit; got != second.Transmit {
+	if got := a.symmetric.confirmed.transmit; got != second.Transmit {
 		t.Error("the next packet must refer to the newest of the peer")
 	}
 	for i, replay := range []struct {
@@ -272,7 +272,7 @@ func TestSecondAnswerToOneTransmission(t *testing.T) {
 }
 
 // TestForgedPacketsChangeNothing: while the peers hear each other, not even what would
-// begin an exchange is remembered of a packet that answers nothing.
+// begin an exchange is peerPacket of a packet that answers nothing.
 func TestForgedPacketsChangeNothing(t *testing.T) {
 	w, x, y := pair(t, 2, 3, true)
 	w.run(5 * time.Minute)
