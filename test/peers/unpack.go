@@ -165,6 +165,7 @@ var candidate = func() func(pkg string) (string, error) {
 
 // libraryPackages says which package has a library that a program may lack here.
 var libraryPackages = map[string]string{
+	"libbluetooth.so.3":        "libbluetooth3",
 	"libbsd.so.0":              "libbsd0",
 	"libcap.so.2":              "libcap2",
 	"libcrypto.so.3":           "libssl3",
@@ -182,6 +183,8 @@ var libraryPackages = map[string]string{
 	"libsystemd-shared-252.so": "libsystemd-shared",
 	"libtasn1.so.6":            "libtasn1-6",
 	"libtinfo.so.6":            "libtinfo6",
+	"libudev.so.1":             "libudev1",
+	"libusb-1.0.so.0":          "libusb-1.0-0",
 	"libunistring.so.2":        "libunistring2",
 	"libsystemd.so.0":          "libsystemd0",
 	"liblz4.so.1":              "liblz4-1",
