@@ -61,8 +61,9 @@ var Rooms = map[string]Room{
 	"internal/lab":      {Layer: 3, Beside: []string{"daemon", "simulate"}, Goroutines: "one for each host's daemon"},
 
 	// L4: the faces
-	"internal/cli": {Layer: 4, Goroutines: "several hosts asked at once"},
-	"cmd/timeball": {Layer: 4, Beside: []string{"cli"}},
+	"internal/convert": {Layer: 4},
+	"internal/cli":     {Layer: 4, Beside: []string{"convert"}, Goroutines: "several hosts asked at once"},
+	"cmd/timeball":     {Layer: 4, Beside: []string{"cli"}},
 
 	// no room of the program
 	"internal/archtest": {Layer: 0},
@@ -73,6 +74,7 @@ var Rooms = map[string]Room{
 var OutsideModules = map[string][]string{
 	"github.com/ajstarks/svgo":     {"simulate"},
 	"github.com/coreos/go-systemd": {"daemon", "cli", "netio"},
+	"github.com/pelletier/go-toml": {"convert"},
 	"github.com/prometheus":        {"metrics"},
 	"github.com/spf13/cobra":       {"cli"},
 	"github.com/spf13/pflag":       {"cli"},

@@ -75,7 +75,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "report", Title: "Reports of a running daemon:"},
 		&cobra.Group{ID: "try", Title: "Trying things out:"},
 	)
-	addGroup(root, "daemon", newRun(), newCheck(), newKeygen())
+	addGroup(root, "daemon", newRun(), newCheck(), newConvert(), newKeygen())
 	addGroup(root, "change", newReload(), newOffline(), newOnline(), newBurst(), newStep())
 	addGroup(root, "report", newStatus(), newSources(), newExplain(), newTracking(), newAssociations(),
 		newTrace(), newClients(), newServerStats(), newNow(), newWait())

@@ -1,0 +1,241 @@
+package convert
+
+import (
+	"bytes"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"timeball/internal/config"
+)
+
+// ntpConf is the state of a conversion of ntp.conf.
+type ntpConf struct {
+	*builder
+	sec       bool // ntpsec's: peer is server, reference clocks have names
+	depth     int
+	lineCount int
+	access    accessTable
+	limited   bool // somewhere restrict limited
+	average   int  // discard average, log2 s
+	names     map[string]bool
+	fudges    map[string]map[string]string // by driver and unit
+	signed    []string                     // trustedkey
+	noAuth    bool                         // disable auth
+	statsOff  bool
+	ignore    []string // interfaces
+	listen    []string // addresses
+	orphan    mapping
+	nts       mapping
+	ntsOn     bool
+}
+
+// convertNTP converts ntp.conf as ntpsec 1.2 and ntp.org's ntpd 4.2.8 read it: lower-case
+// words, # begins a comment anywhere, quotes.
+func convertNTP(b *builder, path string, data []byte) {
+	n := &ntpConf{builder: b, sec: b.o.Format == NTPsec, access: accessTable{}, names: map[string]bool{}, average: 3,
+		fudges: map[string]map[string]string{}}
+	all := n.lines(path, data)
+	if n.sec { // drop-ins are read after the file (ntp.conf(5), FILES)
+		for _, file := range b.o.Files.Glob(filepath.Join(filepath.Dir(path), "ntp.d", "*.conf")) {
+			if more, err := b.o.Files.Read(file); err == nil {
+				all = append(all, n.lines(file, more)...)
+			}
+		}
+	}
+	for _, l := range all {
+		n.prepare(l)
+	}
+	for _, l := range all {
+		n.directive(l)
+	}
+	n.finish()
+}
+
+// lines gives the directives of a file, with those of the files that it names.
+func (n *ntpConf) lines(path string, data []byte) (all []line) {
+	nr := 0
+	for row := range bytes.Lines(data) {
+		nr++
+		text, _, _ := strings.Cut(string(row), "#")
+		if text = strings.Join(strings.Fields(text), " "); text == "" {
+			continue
+		}
+		if n.lineCount++; n.lineCount > maxLines {
+			break
+		}
+		l := line{path, nr, text}
+		all = append(all, l)
+		words := ntpFields(text)
+		if len(words) != 2 || words[0] != "includefile" || n.depth >= maxDepth {
+			continue
+		}
+		file := words[1]
+		if !filepath.IsAbs(file) {
+			file = filepath.Join(filepath.Dir(path), file)
+		}
+		more, err := n.o.Files.Read(file)
+		if err != nil || file == path {
+			continue
+		}
+		n.depth++
+		all = append(all, n.lines(file, more)...)
+		n.depth--
+	}
+	return all
+}
+
+// ntpFields cuts a line into words; quotes keep blanks together.
+func ntpFields(text string) (words []string) {
+	for text = strings.TrimSpace(text); text != ""; text = strings.TrimSpace(text) {
+		if text[0] == '"' {
+			word, rest, _ := strings.Cut(text[1:], `"`)
+			words, text = append(words, word), rest
+			continue
+		}
+		end := strings.IndexAny(text, " \t")
+		if end < 0 {
+			end = len(text)
+		}
+		words, text = append(words, text[:end]), text[end:]
+	}
+	return words
+}
+
+// prepare notes what other lines rest on.
+func (n *ntpConf) prepare(l line) {
+	words := ntpFields(l.text)
+	if len(words) == 0 {
+		return
+	}
+	switch words[0] {
+	case "keys":
+		if len(words) == 2 {
+			n.readNTPKeys(l, words[1])
+		}
+	case "trustedkey":
+		n.signed = append(n.signed, words[1:]...)
+	case "disable":
+		n.noAuth = n.noAuth || slices.Contains(words[1:], "auth")
+		n.statsOff = n.statsOff || slices.Contains(words[1:], "stats")
+	case "fudge":
+		if len(words) > 2 {
+			n.fudges[words[1]] = pairs(words[2:])
+		}
+	case "nts":
+		n.ntsOn = n.ntsOn || slices.Contains(words[1:], "enable") || slices.Contains(words[1:], "cert")
+	}
+}
+
+// pairs reads words as NAME VALUE NAME VALUE.
+func pairs(words []string) map[string]string {
+	m := map[string]string{}
+	for i := 0; i+1 < len(words); i += 2 {
+		m[words[i]] = words[i+1]
+	}
+	return m
+}
+
+// ntpNothing need nothing, ntpNoEqual have no equal.
+var (
+	ntpNothing = map[string]string{
+		"driftfile": "timeball keeps its own, /var/lib/timeball/drift", "pidfile": "systemd knows its process",
+		"logfile": "timeball logs to stderr, which systemd keeps", "logconfig": "every change of state is logged",
+		"fudge": "taken over with its clock", "trustedkey": "a key is trusted for the sources that name it",
+		"rlimit": "the program is small", "filegen": "files are kept for a day each; see statistics", "broadcastdelay": "the delay is measured",
+		"statsdir": "see statistics", "dscp": "packets are not marked", "leapsmearinterval": "", "clockvar": "of a clock's driver",
+	}
+	ntpNoEqual = map[string]string{
+		"crypto": "autokey was broken long ago; use NTS", "manycastclient": "no manycast", "manycastserver": "no manycast",
+		"requestkey": "nothing is changed from afar", "controlkey": "nothing is changed from afar", "trap": "no traps", "setvar": "no variables of one's own",
+		"ttl": "give ttl to each of server.multicast", "phone": "no modems", "saveconfigdir": "nothing is changed from afar",
+		"ntpsigndsocket": "no signing for Windows domains", "simulate": "see timeball simulate", "unpeer": "leave the source out", "unconfig": "leave the source out",
+		"reset": "counters begin with the process", "device": "see refclock", "extra": "no second port: list it in server.listen",
+		"calldelay": "no modems", "automax": "autokey", "identity": "autokey", "revoke": "autokey", "pollskewlist": learned, "end": "",
+	}
+)
+
+// directive converts one line.
+func (n *ntpConf) directive(l line) {
+	words := ntpFields(l.text)
+	if len(words) == 0 {
+		return
+	}
+	word, args := words[0], words[1:]
+	if convert := ntpDirectives[word]; convert != nil {
+		convert(n, l, args)
+		return
+	}
+	if reason := ntpNothing[word]; reason != "" {
+		n.note(l, NoteNothing, "%s", reason)
+		return
+	}
+	if reason := ntpNoEqual[word]; reason != "" {
+		n.note(l, NoteNoEqual, "%s", reason)
+		return
+	}
+	if ntpDirectives[strings.ToLower(word)] != nil || ntpNothing[strings.ToLower(word)] != "" {
+		n.note(l, NoteRefused, "ntpd takes lower-case words only, so it drops this line")
+		return
+	}
+	n.note(l, NoteRefused, "ntpd has no directive %q, or timeball convert does not know it", shorten(word, 30))
+}
+
+// finish writes what all lines together say.
+func (n *ntpConf) finish() {
+	if len(n.access) > 0 {
+		access := n.access.access()
+		if access == "" {
+			access = nobody
+		}
+		n.fill("server", "access", access)
+	} else {
+		n.fill("server", "access", "{peer: [\"0.0.0.0/0\", \"::/0\"]}")
+		n.remark("ntpd without restrict lets everybody in; think about it")
+	}
+	if n.limited {
+		n.fill("server", "rate_limit", "{interval: "+seconds(float64(int(1)<<min(max(n.average, 0), 12)))+"}")
+	}
+	if len(n.listen) > 0 {
+		n.fill("server", "listen", list(n.listen))
+	}
+	if len(n.ignore) > 0 {
+		n.fill("server", "interfaces", "{ignore: "+list(n.ignore)+"}")
+	}
+	if n.ntsOn && len(n.nts) > 0 {
+		if err := try("server", "{nts: "+n.nts.String()+"}"); err == nil {
+			n.fill("server", "nts", n.nts.String())
+		} else {
+			n.remark("server.nts " + n.nts.String() + " is not complete: " + err.Error())
+		}
+	}
+	if slices.ContainsFunc(n.orphan, func(p string) bool { return strings.HasPrefix(p, "stratum") }) && n.sections["local"] == nil {
+		n.section("local").items = []item{{text: n.orphan.String()}}
+	}
+}
+
+// addNTPSource writes a source, once.
+func (n *ntpConf) addSource(l line, kind config.SourceKind, host string, m mapping) bool {
+	name := string(kind) + " " + strings.ToLower(host)
+	if n.names[name] {
+		n.note(l, NoteRefused, "it is given twice; ntpd uses it once")
+		return false
+	}
+	if !n.entry(l, "sources", append(mapping{string(kind) + ": " + quote(host)}, m...).String()) {
+		return false
+	}
+	n.names[name] = true
+	return true
+}
+
+// integer reads a whole number as ntpd does: decimal, hexadecimal with 0x, octal with 0.
+// What it cannot read is refused: ntpd drops the source then.
+func (n *ntpConf) integer(l line, option, text string, lowest, highest int64) (int, bool) {
+	v, err := strconv.ParseInt(text, 0, 64)
+	if err != nil || v < lowest || v > highest {
+		n.note(l, NoteRefused, "%s %s is not a whole number from %d to %d", option, shorten(text, 20), lowest, highest)
+		return 0, false
+	}
+	return int(v), true
+}
