@@ -194,11 +194,15 @@ func checkUnicast(addr netip.Addr) error {
 	switch {
 	case addr.IsMulticast():
 		return errors.New("is a multicast group; to listen to one write multicast_client: {group: " + addr.String() + "}")
-	case addr.IsUnspecified(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case addr.IsUnspecified(), reserved.Contains(addr.Unmap()):
 		return errors.New("is not the address of one machine; write a unicast address or a name")
 	}
 	return nil
 }
+
+// reserved holds addresses that no machine has, the limited broadcast among them
+// (RFC 1112 §4, RFC 6890 §2.2.2).
+var reserved = netip.MustParsePrefix("240.0.0.0/4")
 
 // checkScheme refuses URLs.
 func checkScheme(name string) error {

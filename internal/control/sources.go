@@ -50,6 +50,7 @@ type Source struct {
 	NTS            bool           `json:"nts"`
 	Dynamic        bool           `json:"dynamic"`
 	Offline        bool           `json:"offline"`          // not polled, as an operator wished
+	Idle           bool           `json:"idle"`             // a line of the configuration without an association; the reason says why
 	Filter         []FilterSample `json:"filter,omitempty"` // newest first
 }
 
@@ -81,7 +82,7 @@ func sourceOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Sou
 		Frequency: finite(float64(r.Frequency)), Samples: r.Samples,
 		Leap: r.Server.Leap.String(), ReferenceID: reference(r.Server.ReferenceID, r.Server.Stratum),
 		RootDelay: r.Server.RootDelay.Seconds(), RootDispersion: r.Server.RootDispersion.Seconds(),
-		Key: r.KeyID, NTS: r.NTS, Dynamic: r.Dynamic, Offline: r.Offline,
+		Key: r.KeyID, NTS: r.NTS, Dynamic: r.Dynamic, Offline: r.Offline, Idle: r.Idle,
 	}
 	out.Filter = filterOf(r, s, now)
 	return out
@@ -189,7 +190,9 @@ type Association struct {
 func AssociationsReport(s *model.Snapshot, now ntptime.Instant) Associations {
 	report := Associations{Associations: make([]Association, 0, len(s.Sources))}
 	for i := range s.Sources {
-		report.Associations = append(report.Associations, associationOf(&s.Sources[i], s, now))
+		if !s.Sources[i].Idle {
+			report.Associations = append(report.Associations, associationOf(&s.Sources[i], s, now))
+		}
 	}
 	return report
 }

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
@@ -46,6 +47,7 @@ func (d *Daemon) host() *engine.Host {
 	h := &engine.Host{
 		Precision:      d.clock.Precision(),
 		Addresses:      *d.addresses.Load(),
+		Broadcasts:     broadcastAddresses(),
 		Listening:      d.listening(),
 		Source:         d.boundAddress(),
 		Floor:          d.state.floor,
@@ -112,6 +114,24 @@ func ownAddresses(port netip.AddrPort) []netip.Addr {
 		}
 	}
 	return own
+}
+
+// broadcastAddresses are those of this machine's IPv4 networks (RFC 919 §7).
+func broadcastAddresses() (list []netip.Addr) {
+	found, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil
+	}
+	for _, a := range found {
+		prefix, err := netip.ParsePrefix(a.String())
+		if err != nil || !prefix.Addr().Is4() || prefix.Bits() > 30 || prefix.Addr().IsLoopback() {
+			continue
+		}
+		last := prefix.Masked().Addr().As4()
+		binary.BigEndian.PutUint32(last[:], binary.BigEndian.Uint32(last[:])|1<<(32-prefix.Bits())-1)
+		list = append(list, netip.AddrFrom4(last))
+	}
+	return list
 }
 
 // readLeapFile reads the list of leap seconds that a configuration names; nil, and a

@@ -175,6 +175,11 @@ func (g *registry) carryOut() {
 	for _, a := range g.changes.Start {
 		g.launch(g.newRunner(a), a)
 	}
+	for _, a := range g.changes.Options {
+		if r := g.runners[a.ID()]; r != nil {
+			g.toSystem(addSource{r.id, a.Options, r.steering})
+		}
+	}
 	for _, name := range g.changes.Resolve {
 		g.d.resolver.Resolve(name)
 	}
@@ -182,7 +187,7 @@ func (g *registry) carryOut() {
 		g.d.resolver.Forget(name)
 	}
 	if g.changes.Idle {
-		g.toSystem(idleRows{g.set.Idle(g.d.clock.Now().Raw)})
+		g.toSystem(setIdle{g.set.Idle(g.d.clock.Now().Raw)})
 	}
 	g.changes.Reset()
 }

@@ -55,7 +55,7 @@ type (
 	newSample    struct{ sample model.Sample }
 	newStatus    struct{ status model.SourceStatus }
 	reconfigure  struct{ config system.Config }
-	idleRows     struct{ rows []model.SourceReport }
+	setIdle      struct{ idle engine.Idle }
 )
 
 func (m addSource) deliver(l *systemLoop, now ntptime.Instant) {
@@ -76,7 +76,7 @@ func (m reconfigure) deliver(l *systemLoop, now ntptime.Instant) {
 	l.process.Reconfigure(m.config, now)
 }
 
-func (m idleRows) deliver(l *systemLoop, now ntptime.Instant) { l.process.SetIdle(m.rows, now) }
+func (m setIdle) deliver(l *systemLoop, now ntptime.Instant) { l.process.SetIdle(m.idle, now) }
 
 // run is the goroutine; it ends with ctx.
 func (l *systemLoop) run(ctx context.Context) error {

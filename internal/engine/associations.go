@@ -54,8 +54,9 @@ func (a *Association) keyID() uint32 {
 // Changes is what the set wants done. The driver carries it out in the order of the
 // fields: what stops makes room for what starts.
 type Changes struct {
-	Stop  []model.SourceID
-	Start []*Association
+	Stop    []model.SourceID
+	Start   []*Association
+	Options []*Association // whose Options are others now
 	// StartClock are reference clocks; each is a source, and stops as associations do.
 	StartClock []*ReferenceClock
 	Resolve    []string   // names to look up, each until there is an outcome; Resolved takes it
@@ -73,12 +74,12 @@ type Replaced struct {
 
 // Reset empties c and keeps its memory.
 func (c *Changes) Reset() {
-	*c = Changes{Stop: c.Stop[:0], Start: c.Start[:0], StartClock: c.StartClock[:0], Resolve: c.Resolve[:0], Forget: c.Forget[:0], Replaced: c.Replaced[:0]}
+	*c = Changes{Stop: c.Stop[:0], Start: c.Start[:0], Options: c.Options[:0], StartClock: c.StartClock[:0], Resolve: c.Resolve[:0], Forget: c.Forget[:0], Replaced: c.Replaced[:0]}
 }
 
 // Any reports whether there is anything to do.
 func (c *Changes) Any() bool {
-	return len(c.Stop)+len(c.Start)+len(c.Resolve)+len(c.Forget)+len(c.Replaced) > 0 || c.Idle
+	return len(c.Stop)+len(c.Start)+len(c.Options)+len(c.Resolve)+len(c.Forget)+len(c.Replaced) > 0 || c.Idle
 }
 
 // Setup is what a set of associations rests on; a reload brings another one.
@@ -104,6 +105,7 @@ type Associations struct {
 	all       map[model.SourceID]*Association
 	from      map[origin]*Association
 	lastID    model.SourceID
+	idle      bool // Idle had rows
 	packet    wire.Packet
 }
 
@@ -232,6 +234,7 @@ func (s *Associations) Ended(id model.SourceID, now ntptime.Raw, out *Changes) {
 func (s *Associations) Tend(now ntptime.Raw, snapshot *model.Snapshot, out *Changes) {
 	s.countFalsetickers(snapshot)
 	s.tendGroups(now, out)
+	out.Idle = out.Idle || s.idle // their reasons say how long until they are tried again
 }
 
 // Reload makes the set that of a new configuration; associations that have not changed

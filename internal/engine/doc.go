@@ -15,8 +15,9 @@
 //  1. stops what is in Stop: no packet of it is sent any more, and the system process has
 //     RemoveSource called;
 //  2. starts what is in Start, in this order: a PeerProcess by its Config, and, where it
-//     IsSource, AddSource before its first sample or status;
-//     A ReferenceProcess by its Config stands for a reference clock the same way;
+//     IsSource, AddSource before its first sample or status; a ReferenceProcess by its
+//     Config stands for a reference clock the same way; AddSource is called again for what
+//     is in Options;
 //  3. looks up the names in Resolve, in the background, and brings each outcome to Resolved
 //     or NotResolved; it gives up those in Forget;
 //  4. hands what Idle returns to SystemProcess.SetIdle, where Changes.Idle is set.

@@ -9,6 +9,7 @@ import (
 	"timeball/internal/config"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/system"
 )
 
 const (
@@ -230,6 +231,26 @@ func (s *Associations) tendGroups(now ntptime.Raw, out *Changes) {
 	for _, g := range s.ranked {
 		s.tendGroup(g, now, out)
 	}
+	for _, g := range s.ranked {
+		for _, a := range g.members {
+			if options := s.options(g, a.Config.Remote.Addr()); options != a.Options {
+				a.Options = options
+				out.Options = append(out.Options, a)
+			}
+		}
+	}
+}
+
+// options are those of a group's member at an address: with `require` also where a line
+// says so that has no association because this one has its address.
+func (s *Associations) options(g *sourceGroup, addr netip.Addr) system.SourceOptions {
+	o := SourceOptions(&g.source)
+	for _, h := range s.groups {
+		if h != g && len(h.members) == 0 && h.source.Kind != config.Pool && slices.Contains(h.known, addr) {
+			o.Require = o.Require || h.source.Require
+		}
+	}
+	return o
 }
 
 func (s *Associations) tendGroup(g *sourceGroup, now ntptime.Raw, out *Changes) {
@@ -263,18 +284,18 @@ func (s *Associations) tendGroup(g *sourceGroup, now ntptime.Raw, out *Changes) 
 			other.release(a)
 			s.demobilize(a, now, out)
 		}
-		g.members = append(g.members, s.mobilize(unicast(&g.source, addr, Key(s.Keys, g.source.Key)), SourceOptions(&g.source), now, out))
+		g.members = append(g.members, s.mobilize(unicast(&g.source, addr, Key(s.Keys, g.source.Key)), s.options(g, addr), now, out))
 	}
 	if g.wantsAsk(now) && g.mayAsk(now) {
 		s.ask(g, now, out)
 	}
 }
 
-// takenFor says which addresses a group may not use: our own, and those of other groups;
+// takenFor says which addresses a group may not use: our own, broadcast addresses, and those of other groups;
 // with takeOver it may have those of groups that it beats.
 func (s *Associations) takenFor(g *sourceGroup, takeOver bool) func(netip.Addr) bool {
 	return func(addr netip.Addr) bool {
-		if s.isOurs(netip.AddrPortFrom(addr, g.source.Port)) {
+		if s.isOurs(netip.AddrPortFrom(addr, g.source.Port)) || slices.Contains(s.host.Broadcasts, addr) {
 			return true
 		}
 		other := s.holder(addr)

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"timeball/internal/config"
@@ -15,8 +16,8 @@ import (
 // reason: a name that does not resolve, an address that another line has, one of our own,
 // a server that wants no requests, a broadcast that nobody sends. They are no sources of
 // the system process, but nothing that is configured may be missing from a report.
-func (s *Associations) Idle(now ntptime.Raw) []model.SourceReport {
-	var rows []model.SourceReport
+func (s *Associations) Idle(now ntptime.Raw) Idle {
+	rows := make([]model.SourceReport, 0, len(s.groups)+len(s.listening))
 	for _, g := range s.groups {
 		if len(g.members) == 0 && g.want() > 0 {
 			rows = append(rows, s.idleGroup(g, now))
@@ -29,7 +30,14 @@ func (s *Associations) Idle(now ntptime.Raw) []model.SourceReport {
 			rows = append(rows, row)
 		}
 	}
-	return rows
+	s.idle = len(rows) > 0
+	return Idle{Rows: rows, Configured: len(s.groups) + len(s.listening) + len(s.clocks)}
+}
+
+// Idle is what is configured and not in use, of so many lines of `sources:`.
+type Idle struct {
+	Rows       []model.SourceReport
+	Configured int
 }
 
 func idleRow(id model.SourceID, source *config.Source, state model.State, why string) model.SourceReport {
@@ -76,6 +84,9 @@ func (s *Associations) whyNot(g *sourceGroup, addr netip.Addr, now ntptime.Raw) 
 	remote := netip.AddrPortFrom(addr, g.source.Port)
 	if s.isOurs(remote) {
 		return fmt.Sprintf("%s is this daemon's own address: nobody sets a clock by itself", addr)
+	}
+	if slices.Contains(s.host.Broadcasts, addr) {
+		return fmt.Sprintf("%s is the broadcast address of a network of this machine, not a server's", addr)
 	}
 	if other := s.holder(addr); other != nil {
 		text := fmt.Sprintf("%s is in use by %s %s: one machine has one vote", addr, other.source.Kind, other.source.Name())

@@ -33,7 +33,7 @@ func (p *Probe) Association() association.Config {
 // configuration says, but it corrects no clock and so has no panic gate.
 func ProbeSystem(cfg *config.Config, precision ntptime.Log2) system.Config {
 	return system.Config{
-		MinSources: cfg.Selection.MinSources, MaxDistance: cfg.Selection.MaxDistance, Precision: precision,
+		MinSources: cfg.Selection.MinSources, MaxDistance: cfg.Selection.MaxDistance, Required: required(cfg), Precision: precision,
 		PanicGateOpen: true,
 	}
 }
@@ -58,5 +58,5 @@ func ProbeSources(cfg *config.Config, host *Host, lookup func(name string) ([]ne
 			set.Resolved(name, addrs, now, &out)
 		}
 	}
-	return set.sorted(), set.Idle(now), nil
+	return set.sorted(), set.Idle(now).Rows, nil
 }

@@ -35,7 +35,7 @@ type SystemProcess struct {
 	core   *system.System
 	driver ClockDriver
 	out    system.Output
-	idle   []model.SourceReport
+	idle   Idle
 }
 
 // NewSystemProcess makes one without sources and publishes its first state.
@@ -120,15 +120,16 @@ func (p *SystemProcess) StepNow(now ntptime.Instant) (time.Duration, error) {
 }
 
 // SetIdle shows, beside the sources, what is configured and not in use.
-func (p *SystemProcess) SetIdle(rows []model.SourceReport, now ntptime.Instant) {
-	p.idle = rows
+func (p *SystemProcess) SetIdle(idle Idle, now ntptime.Instant) {
+	p.idle = idle
 	p.publish(now)
 }
 
 // Snapshot is the state at now, as it would be published.
 func (p *SystemProcess) Snapshot(now ntptime.Instant) *model.Snapshot {
 	s := p.core.Snapshot(now)
-	s.Sources = append(s.Sources, p.idle...)
+	s.Sources = append(s.Sources, p.idle.Rows...)
+	s.Configured, s.InUse = p.idle.Configured, p.idle.Configured-len(p.idle.Rows)
 	return s
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"timeball/internal/association"
@@ -20,6 +21,8 @@ import (
 type Host struct {
 	Precision ntptime.Log2 // of reading its clock (RFC 5905 §7.3)
 	Addresses []netip.Addr // its own
+	// Broadcasts are the broadcast addresses of its networks: no machine has them.
+	Broadcasts []netip.Addr
 	// Listening is where its NTP port is open; an invalid address stands for all.
 	Listening []netip.AddrPort
 	// Source is the one address that all is sent from; invalid: the route's.
@@ -82,6 +85,7 @@ func System(cfg *config.Config, host *Host) system.Config {
 	c := system.Config{
 		MinSources:     cfg.Selection.MinSources,
 		MaxDistance:    cfg.Selection.MaxDistance,
+		Required:       required(cfg),
 		StepThreshold:  cfg.Clock.Step.Threshold,
 		StepUpdates:    cfg.Clock.Step.Updates,
 		MaxSlew:        ntptime.Frequency(cfg.Clock.MaxSlew),
@@ -99,6 +103,12 @@ func System(cfg *config.Config, host *Host) system.Config {
 		c.Local = &system.Local{Stratum: l.Stratum, Activate: cfg.LocalActivate(), Orphan: l.Orphan, Awaits: !cfg.Alone()}
 	}
 	return c
+}
+
+// required reports whether any line of `sources:` says `require`: one that does not resolve
+// holds the clock back as one that does not answer.
+func required(cfg *config.Config) bool {
+	return slices.ContainsFunc(cfg.Sources, func(s config.Source) bool { return s.Require })
 }
 
 // WantsLeapFile is the list of leap seconds that is to be read; "": none.

@@ -98,6 +98,8 @@ func (out sink) system(s *model.Snapshot, now ntptime.Instant) {
 	if s.LeapPending != 0 {
 		out.put(systemLeapPending, unix(s.LeapPending))
 	}
+	out.put(sourcesConfigured, float64(s.Configured))
+	out.put(sourcesInUse, float64(s.InUse))
 	out.put(systemReference, 1, peerName(s), reference(s))
 }
 
@@ -122,6 +124,12 @@ func (out sink) source(r *model.SourceReport, peer model.SourceID, now ntptime.I
 	put := func(m *metric, value float64, more ...string) {
 		out.put(m, value, append([]string{r.Name, address(r), strconv.Itoa(int(r.Source))}, more...)...)
 	}
+	for state := range model.State(model.States) {
+		put(sourceState, truth(r.State == state), state.String())
+	}
+	if r.Idle {
+		return // nothing was ever measured
+	}
 	put(sourcePoll, r.Interval.Seconds())
 	put(sourceUnanswered, float64(bits.TrailingZeros8(r.Reach))) // 8 for an empty register
 	put(sourceOffset, r.Offset.Seconds())
@@ -129,9 +137,6 @@ func (out sink) source(r *model.SourceReport, peer model.SourceID, now ntptime.I
 	put(sourceUncertainty, r.Error.Seconds())
 	put(sourceRootDelay, r.Server.RootDelay.Seconds())
 	put(sourceRootDispersion, r.Server.RootDispersion.Seconds())
-	for state := range model.State(model.States) {
-		put(sourceState, truth(r.State == state), state.String())
-	}
 	put(sourceSelected, truth(peer != 0 && r.Source == peer))
 	put(sourceStratum, float64(r.Server.Stratum))
 	put(sourceLeap, float64(r.Server.Leap))

@@ -61,6 +61,8 @@ var (
 	systemPanic          = define(gauge, "ntp_system_panic_offset_seconds", "Correction refused because it is beyond the panic limit; 0, none is.")
 	systemTAI            = define(gauge, "ntp_system_tai_offset_seconds", "TAI minus UTC; there while it is known.")
 	systemLeapPending    = define(gauge, "ntp_system_leap_pending_timestamp_seconds", "When the armed leap second happens; there while one is armed.")
+	sourcesConfigured    = define(gauge, "ntp_sources_configured", "Lines of `sources:` in the configuration.")
+	sourcesInUse         = define(gauge, "ntp_sources_in_use", "Lines of `sources:` with an association at least: not those whose name does not resolve, whose address another line has, or that have heard no broadcast.")
 	systemReference      = define(gauge, "ntp_system_reference_info", "The system peer and the reference id shown to clients; always 1.", "source", "refid")
 )
 

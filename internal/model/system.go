@@ -174,6 +174,8 @@ type Snapshot struct {
 	Smear          smear.Smear  // what is smeared now for those who are served smeared time; its Leap 0: nothing
 	SmearAfter     bool         // Smear's leap second has happened by At
 	Serves         bool         // others may set their clocks by ours: we answer, have peers, or send broadcasts
+	Configured     int          // lines of `sources:`
+	InUse          int          // of these, with an association at least
 	Sources        []SourceReport
 }
 

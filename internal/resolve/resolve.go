@@ -223,7 +223,7 @@ func (r *Resolver) usable(name string, found []netip.Addr) ([]netip.Addr, error)
 	var kept []netip.Addr
 	for _, a := range found {
 		a = a.Unmap()
-		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || !r.wants(a) || slices.Contains(kept, a) {
+		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || reserved.Contains(a) || !r.wants(a) || slices.Contains(kept, a) {
 			continue
 		}
 		if kept = append(kept, a); len(kept) == maxAddresses {
@@ -236,6 +236,10 @@ func (r *Resolver) usable(name string, found []netip.Addr) ([]netip.Addr, error)
 	slices.SortStableFunc(kept, func(a, b netip.Addr) int { return r.rank(a) - r.rank(b) })
 	return kept, nil
 }
+
+// reserved holds addresses that no machine has, the limited broadcast among them
+// (RFC 1112 §4, RFC 6890 §2.2.2).
+var reserved = netip.MustParsePrefix("240.0.0.0/4")
 
 func (r *Resolver) wants(a netip.Addr) bool {
 	return !(r.family == OnlyIPv4 && a.Is6() || r.family == OnlyIPv6 && a.Is4())

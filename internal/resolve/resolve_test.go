@@ -182,6 +182,7 @@ func TestAnswersAreCleanedAndOrdered(t *testing.T) {
 		{"only IPv6", OnlyIPv6, both, addresses("2001:db8::1", "2001:db8::2")},
 		{"doubles go, also mapped ones", AnyFamily, addresses("192.0.2.1", "192.0.2.1", "::ffff:192.0.2.1"), addresses("192.0.2.1")},
 		{"no groups, no nowhere", AnyFamily, addresses("0.0.0.0", "::", "224.0.1.1", "ff05::101", "192.0.2.1"), addresses("192.0.2.1")},
+		{"nobody's addresses (RFC 1112 §4)", AnyFamily, addresses("240.0.0.1", "255.255.255.255", "192.0.2.1", "250.1.2.3"), addresses("192.0.2.1")},
 		{"nothing wanted", OnlyIPv6, addresses("192.0.2.1"), nil},
 		{"nothing at all", AnyFamily, nil, nil},
 		{"many are bounded", AnyFamily, fifty, fifty[:maxAddresses]},

@@ -83,6 +83,8 @@ type Verdict struct {
 type Policy struct {
 	MinSources  int
 	MaxDistance float64 // s
+	// Required: no update without a source with `require`, also while there is none.
+	Required bool
 }
 
 // Summary is the outcome for the system.
@@ -275,7 +277,7 @@ func (s *Selector) truechimers(cs []Candidate, sum *Summary) {
 
 // policy applies min_sources and require.
 func (s *Selector) policy(cs []Candidate, p Policy, sum *Summary) {
-	required, met := false, false
+	required, met := p.Required, false
 	for i := range cs {
 		required = required || cs[i].Require
 		met = met || (cs[i].Require && cs[i].Verdict.State == model.StateSurvivor)

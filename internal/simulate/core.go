@@ -96,6 +96,9 @@ func (c *core) carryOut(now ntptime.Instant) {
 		for _, a := range changes.Start {
 			c.add(now, a)
 		}
+		for _, a := range changes.Options {
+			c.system.AddSource(now, a.ID(), a.Options)
+		}
 		for _, name := range changes.Resolve {
 			c.set.Resolved(name, []netip.Addr{c.m.addressOf(name)}, now.Raw, &c.changes)
 		}

@@ -78,7 +78,7 @@ func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
 
 // policy is the configuration of the selection.
 func (s *System) policy() selection.Policy {
-	return selection.Policy{MinSources: s.cfg.MinSources, MaxDistance: s.cfg.MaxDistance.Seconds()}
+	return selection.Policy{MinSources: s.cfg.MinSources, MaxDistance: s.cfg.MaxDistance.Seconds(), Required: s.cfg.Required}
 }
 
 // stillListening says whether to wait for the other sources' first answers.

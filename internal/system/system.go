@@ -25,6 +25,7 @@ import (
 type Config struct {
 	MinSources                int
 	MaxDistance               time.Duration
+	Required                  bool // no update unless a source with `require` is selected, also while none is there
 	StepThreshold             time.Duration
 	StepUpdates               int               // steps only in the first so many updates; < 0: always
 	MaxSlew                   ntptime.Frequency // 0: 83333 ppm
@@ -194,9 +195,12 @@ func (s *System) Reconfigure(cfg Config, now ntptime.Instant) {
 	s.next = now.Raw
 }
 
-// AddSource makes room for an association's samples.
+// AddSource makes room for an association's samples; of one that is known it takes over
+// the options.
 func (s *System) AddSource(now ntptime.Instant, id model.SourceID, o SourceOptions) {
-	if s.find(id) != nil {
+	if known := s.find(id); known != nil {
+		known.opt = o
+		s.next = now.Raw
 		return
 	}
 	n := &source{id: id, opt: o}
