@@ -13,6 +13,7 @@ func (d *draft) warn() Warnings {
 	d.warnNumber()
 	d.warnOperator()
 	d.warnReceiver()
+	d.warnSameAddress()
 	d.warnSmear()
 	for i := range d.config.Sources {
 		d.warnSource(sourcePath(i), &d.config.Sources[i])
@@ -91,6 +92,24 @@ func (d *draft) warnOperator() {
 	}
 	if names > 1 || names == 1 && d.config.Sources[0].Kind == Pool {
 		d.warning("sources", "all sources are of %s: its mistakes are not outvoted; add sources of others", operator)
+	}
+}
+
+// warnSameAddress warns of two lines with one address: one machine has one vote, also
+// where its ports differ.
+func (d *draft) warnSameAddress() {
+	first := map[netip.Addr]int{}
+	for i := range d.config.Sources {
+		addr, err := netip.ParseAddr(d.config.Sources[i].Host)
+		if err != nil {
+			continue
+		}
+		addr = addr.Unmap()
+		if j, again := first[addr]; again {
+			d.warning(sourcePath(i), "has the address of %s, %s: one machine has one vote, so only one of the two is asked (see docs/configuration.md); leave one out", sourcePath(j), addr)
+			continue
+		}
+		first[addr] = i
 	}
 }
 

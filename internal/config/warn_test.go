@@ -53,6 +53,8 @@ func TestWarnings(t *testing.T) {
 		{"the pool of one operator", "sources: [{pool: time.x.example}]",
 			[]string{"1:10: sources: all sources are of x.example: its mistakes are not outvoted; add sources of others"}},
 		{"addresses have no operator", "sources: [{server: 192.0.2.1}, {server: 192.0.2.2}, {server: 192.0.2.3}, {server: 2001:db8::1}]", nil},
+		{"one machine twice, at two ports", "sources: [{server: 192.0.2.1}, {server: 192.0.2.2}, {server: 192.0.2.3}, {server: \"192.0.2.1:124\"}]",
+			[]string{"1:74: sources[3]: has the address of sources[0], 192.0.2.1: one machine has one vote, so only one of the two is asked (see docs/configuration.md); leave one out"}},
 		{"smeared and unsmeared", "sources:\n  - pool: pool.ntp.org\n  - server: TIME.google.com.\n",
 			[]string{"3:5: sources[1]: TIME.google.com. smears leap seconds, and pool.ntp.org is not known to: they disagree by up to half a second round one; use one sort only"}},
 		{"smeared only", "sources: [{server: time.google.com}, {server: time.aws.com}, {server: time.facebook.com}, {server: 169.254.169.123}]", nil},
