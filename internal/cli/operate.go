@@ -106,9 +106,6 @@ func newStep() *cobra.Command {
 		long: "Set the clock at once by what is left to correct, in place of making it run faster or\n" +
 			"slower. Refused while no usable source tells the time, and beyond clock.panic.",
 		request: control.Request{Command: control.CommandStep},
-		print: func(w io.Writer, s *control.Stepped) error {
-			_, err := fmt.Fprintf(w, "the clock was set by %s\n", formatOffset(s.Offset))
-			return err
-		},
+		print:   printStepped,
 	}.command()
 }

@@ -76,7 +76,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "try", Title: "Trying things out:"},
 	)
 	addGroup(root, "daemon", newRun(), newCheck(), newConvert(), newKeygen())
-	addGroup(root, "change", newReload(), newOffline(), newOnline(), newBurst(), newStep())
+	addGroup(root, "change", newReload(), newOffline(), newOnline(), newBurst(), newStep(), newAcceptCorrection())
 	addGroup(root, "report", newStatus(), newSources(), newExplain(), newTracking(), newAssociations(),
 		newTrace(), newClients(), newServerStats(), newNow(), newWait())
 	addGroup(root, "try", newQuery(), newLab(), newSimulate())

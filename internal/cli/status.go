@@ -91,7 +91,8 @@ func printNotListening(w io.Writer, list []control.NotListening) {
 
 // panicWords say what was refused.
 func panicWords(t *control.Tracking) string {
-	return fmt.Sprintf("a correction of %s is beyond clock.panic and was refused", formatOffset(t.PanicOffset))
+	return fmt.Sprintf("a correction of %s is beyond clock.panic and was refused; if the sources are right: timeball accept-correction %s",
+		formatOffset(t.PanicOffset), strings.ReplaceAll(formatOffset(t.PanicOffset), " ", ""))
 }
 
 // expiresSoon is when the end of a certificate is worth capitals.

@@ -52,7 +52,7 @@ func printTracking(w io.Writer, t *control.Tracking) error {
 		out.row("Leap second", "at "+civil(t.LeapPending))
 	}
 	if t.PanicOffset != 0 {
-		out.row("REFUSED", "a correction of "+formatOffset(t.PanicOffset)+" is beyond clock.panic; check the sources, then restart after setting the clock by hand")
+		out.row("REFUSED", "a correction of "+formatOffset(t.PanicOffset)+" is beyond clock.panic; check the sources, then `timeball accept-correction` lets it through")
 	}
 	return out.print(w)
 }

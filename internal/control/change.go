@@ -10,10 +10,12 @@ const (
 	CommandOnline  = "online"
 	CommandBurst   = "burst"
 	CommandStep    = "step"
+	CommandAccept  = "accept-correction" // args size: of the correction refused, as time.Duration prints it
 )
 
 var changing = map[string]bool{
 	CommandReload: true, CommandOffline: true, CommandOnline: true, CommandBurst: true, CommandStep: true,
+	CommandAccept: true,
 }
 
 // Changes reports whether a command changes the daemon, so that not everybody may ask it.
@@ -91,7 +93,7 @@ type Changed struct {
 	Sources []string `json:"sources"` // name, with its address
 }
 
-// Stepped is the answer to step.
+// Stepped is the answer to step and accept-correction.
 type Stepped struct {
 	Offset float64 `json:"offset"` // s, what the clock was set by; positive: forward
 }

@@ -46,7 +46,15 @@ func (d *Daemon) obey(ctx context.Context, r control.Request) (answer any, err e
 	case control.CommandBurst:
 		return d.changeSources(ctx, r, func(g *registry, t engine.Target) bool { return g.burst(t) })
 	case control.CommandStep:
-		return d.stepNow(ctx)
+		return d.setNow(ctx, func(p *engine.SystemProcess, now ntptime.Instant) (time.Duration, error) { return p.StepNow(now) })
+	case control.CommandAccept:
+		size, err := time.ParseDuration(r.Args["size"])
+		if err != nil {
+			return nil, errors.New("accept-correction wants the size of the correction that is refused")
+		}
+		return d.setNow(ctx, func(p *engine.SystemProcess, now ntptime.Instant) (time.Duration, error) {
+			return p.AcceptCorrection(now, size)
+		})
 	}
 	return nil, fmt.Errorf("the daemon knows no request %q; is it older than this command?", r.Command)
 }
@@ -112,11 +120,11 @@ func (g *registry) order(a *engine.Association, o order) bool {
 	return r != nil && offer(r.orders, o)
 }
 
-// stepNow sets the clock at once by what is left to correct.
-func (d *Daemon) stepNow(ctx context.Context) (any, error) {
+// setNow has the clock set at once, and says by how much it was.
+func (d *Daemon) setNow(ctx context.Context, set func(*engine.SystemProcess, ntptime.Instant) (time.Duration, error)) (any, error) {
 	reply := make(chan stepReply, 1)
 	select {
-	case d.system.inbox <- stepRequest{reply}:
+	case d.system.inbox <- stepRequest{set, reply}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-d.group.ctx.Done():
@@ -137,7 +145,10 @@ func (d *Daemon) stepNow(ctx context.Context) (any, error) {
 
 // stepRequest is an operator's wish that the clock be set; the answer goes into reply,
 // which has room for it.
-type stepRequest struct{ reply chan<- stepReply }
+type stepRequest struct {
+	set   func(*engine.SystemProcess, ntptime.Instant) (time.Duration, error)
+	reply chan<- stepReply
+}
 
 type stepReply struct {
 	by  time.Duration
@@ -145,6 +156,6 @@ type stepReply struct {
 }
 
 func (m stepRequest) deliver(l *systemLoop, now ntptime.Instant) {
-	by, err := l.process.StepNow(now)
+	by, err := m.set(l.process, now)
 	m.reply <- stepReply{by, err}
 }

@@ -119,6 +119,18 @@ func (p *SystemProcess) StepNow(now ntptime.Instant) (time.Duration, error) {
 	return by, err
 }
 
+// AcceptCorrection lets the correction through that the panic gate refuses, if it has that
+// size, and gives what the clock was set by, positive forward. An error says why it did not.
+func (p *SystemProcess) AcceptCorrection(now ntptime.Instant, size time.Duration) (time.Duration, error) {
+	p.out.Reset()
+	by, err := p.core.AcceptCorrection(now, size, &p.out)
+	p.carryOut(now)
+	if err == nil && p.core.ClockRefusal() != "" {
+		err = errors.New("the clock refused: " + p.core.ClockRefusal())
+	}
+	return by, err
+}
+
 // SetIdle shows, beside the sources, what is configured and not in use.
 func (p *SystemProcess) SetIdle(idle Idle, now ntptime.Instant) {
 	p.idle = idle

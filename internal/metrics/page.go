@@ -76,7 +76,7 @@ func headline(s *model.Snapshot) (class, words string) {
 	peer := peerName(s)
 	switch {
 	case s.State == model.DisciplinePanic:
-		return "bad", fmt.Sprintf("not corrected: the clock is %s off, beyond the panic limit", offset(s.PanicOffset))
+		return "bad", fmt.Sprintf("not corrected: the clock is %s off, beyond the panic limit; if the sources are right, timeball accept-correction lets it through", offset(s.PanicOffset))
 	case !s.Synchronized:
 		return "bad", "not synchronized"
 	case s.State == model.DisciplineHoldover:

@@ -109,18 +109,18 @@ func (s *System) endSlew(now ntptime.Instant, out *Output) {
 
 // AcceptCorrection lets the correction through that the panic gate refuses, and only
 // that: size is what the operator has seen. The error says why not, in words for them.
-func (s *System) AcceptCorrection(now ntptime.Instant, size time.Duration, out *Output) error {
+func (s *System) AcceptCorrection(now ntptime.Instant, size time.Duration, out *Output) (time.Duration, error) {
 	if !s.joint.Started() {
-		return errors.New("no correction is being refused")
+		return 0, errors.New("no correction is being refused")
 	}
 	r, e := s.residualFor(now)
 	d, err := s.discipline.Accept(now, r, size)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	s.carryOut(now, d, e, out)
 	s.setState(now, out)
-	return nil
+	return d.Correction.Step, nil
 }
 
 // OnApplied takes what the clock really did.
