@@ -52,7 +52,7 @@ func runDaemon(ctx context.Context, path string) error {
 	}
 	defer func() { _ = log.Sync() }()
 	for _, warning := range warnings {
-		log.Warn("configuration", zap.String("text", warning.String()))
+		log.Warn("configuration: " + warning.String())
 	}
 	watchdog, err := sd.SdWatchdogEnabled(false)
 	if err != nil {

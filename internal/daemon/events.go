@@ -64,26 +64,24 @@ func (d *Daemon) logSystemEvent(e model.Event) {
 	}
 }
 
-// logEvent writes one line for a change of state, in the words of the metrics. source
-// names the one that it is about, "" if it is about none.
+// logEvent writes one sentence for a change of state; the fields have the same for
+// programs, in the words of the metrics. source names the one that it is about, "" if it is
+// about none.
 func (d *Daemon) logEvent(e model.Event, source string) {
 	level, alarm := alarms[e.Kind]
 	if !alarm {
 		level = zapcore.InfoLevel
 	}
-	line := d.log.Check(level, e.Kind.String())
+	line := d.log.Check(level, sentence(&e, source))
 	if line == nil {
 		return
 	}
-	var fields []zap.Field
+	fields := []zap.Field{zap.String("event", e.Kind.String())}
 	if source != "" {
 		fields = append(fields, zap.String("source", source))
 	}
 	if e.Value != 0 {
-		fields = append(fields, zap.Duration("value", e.Value))
-	}
-	if e.Text != "" {
-		fields = append(fields, zap.String("text", e.Text))
+		fields = append(fields, zap.Float64("seconds", e.Value.Seconds()))
 	}
 	line.Write(fields...)
 }

@@ -28,7 +28,7 @@ func (d *Daemon) obey(ctx context.Context, r control.Request) (answer any, err e
 		d.log.Info("asked for by an operator", zap.String("request", strings.TrimSpace(r.Command+" "+r.Source)), zap.Stringer("by", r.Asker))
 		defer func() {
 			if err != nil && r.Command != control.CommandReload { // which logs its own refusal
-				d.log.Warn("refused", zap.String("request", r.Command), zap.Stringer("by", r.Asker), zap.Error(err))
+				d.log.Warn("an operator's request was refused", zap.String("request", r.Command), zap.Stringer("by", r.Asker), zap.Error(err))
 			}
 		}()
 	}

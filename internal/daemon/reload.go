@@ -81,7 +81,7 @@ func (d *Daemon) reload(ctx context.Context) (*control.ReloadPlan, error) {
 		return nil, err
 	}
 	for _, warning := range report.Warnings {
-		d.log.Warn("configuration", zap.String("text", warning))
+		d.log.Warn("configuration: " + warning)
 	}
 	report.Applied = true
 	d.nts.reload()

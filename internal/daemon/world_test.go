@@ -161,7 +161,9 @@ func (w *world) lines(text string) int {
 }
 
 // said counts the log's lines with a message.
-func (w *world) said(message string) int { return w.log.FilterMessage(message).Len() }
+func (w *world) said(message string) int {
+	return w.log.FilterMessage(message).Len() + w.log.FilterField(zap.String("event", message)).Len()
+}
 
 // look runs a function on the registry's goroutine.
 func (w *world) look(f func(*registry)) {

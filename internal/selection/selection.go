@@ -108,6 +108,9 @@ const (
 	// keepPeer: another system peer must be nearer by this factor (RFC 5905's
 	// anti-clockhop).
 	keepPeer = 0.8
+	// peerPatience is in how many selections in a row some other source must be nearer
+	// before it becomes the system peer.
+	peerPatience = 32
 )
 
 // Selector runs the selection; it keeps its working space between runs.
@@ -116,6 +119,8 @@ type Selector struct {
 	saved []Verdict
 	order []int
 	peer  model.SourceID
+	// challenges counts the selections in a row in which another one was nearer than peer.
+	challenges int
 }
 
 // edge is one end of an interval: +1 opens, −1 closes.
@@ -316,6 +321,7 @@ func (s *Selector) combine(cs []Candidate, sum *Summary) {
 		}
 	}
 	slices.SortFunc(s.order, func(a, b int) int { return s.nearer(&cs[a], &cs[b]) })
+	s.keep(cs)
 	total := 0.0
 	for _, i := range s.order {
 		c := &cs[i]
@@ -342,6 +348,28 @@ func (s *Selector) combine(cs []Candidate, sum *Summary) {
 	}
 	s.peer = sum.SystemPeer
 	sum.Usable = sum.Joint > 0
+}
+
+// keep leaves the system peer first unless another one, of the same preference, is nearer
+// by more than twice the jitter of both, or has been nearer for long: among equals, whose
+// distances come and go, the peer does not change.
+func (s *Selector) keep(cs []Candidate) {
+	at := slices.IndexFunc(s.order, func(i int) bool { return cs[i].ID == s.peer && !(cs[i].Runaway && len(s.order) > 2) })
+	if at <= 0 {
+		s.challenges = 0
+		return
+	}
+	other, present := &cs[s.order[0]], &cs[s.order[at]]
+	if other.Prefer != present.Prefer || other.Distance+2*(other.Jitter+present.Jitter) < present.Distance {
+		s.challenges = 0
+		return
+	}
+	if s.challenges++; s.challenges > peerPatience {
+		s.challenges = 0
+		return
+	}
+	peer := s.order[at]
+	s.order = slices.Insert(slices.Delete(s.order, at, at+1), 0, peer)
 }
 
 // nearer orders truechimers: preferred first, then by distance, the present

@@ -105,10 +105,10 @@ func TestAKilledDaemonHasNoSecondFreeStep(t *testing.T) {
 	at, state := freePort(t), t.TempDir()
 	start(t, serverConfig(at, "-2000s"))
 	first := start(t, clientConfig(at, state, ""))
-	first.until("the free step", func() bool { return first.Said("\tstep\t") == 1 && first.synchronized() })
+	first.until("the free step", func() bool { return first.Said(`"event": "step"`) == 1 && first.synchronized() })
 	first.kill()
 	second := start(t, clientConfig(at, state, ""))
-	second.until("refused", func() bool { return second.Said("\tpanic\t") == 1 })
+	second.until("refused", func() bool { return second.Said(`"event": "panic"`) == 1 })
 	answer, err := second.report("tracking")
 	if err != nil || answer["synchronized"] != false || answer["panic_offset"] == 0.0 || answer["steps"] != 0.0 {
 		t.Errorf("got %v, %v; want not synchronized, no step, and what was refused", answer, err)
@@ -262,7 +262,7 @@ func TestAnOutage(t *testing.T) {
 	p := start(t, clientConfig(at, t.TempDir(), ""))
 	p.until("synchronized", p.synchronized)
 	server.kill()
-	p.until("unreachable", func() bool { return p.Said("\tunreachable\t") == 1 })
+	p.until("unreachable", func() bool { return p.Said(`"event": "unreachable"`) == 1 })
 	one, _ := p.report("tracking")
 	p.until("its error bound grows", func() bool {
 		two, err := p.report("tracking")
@@ -274,7 +274,7 @@ func TestAnOutage(t *testing.T) {
 		return after > before
 	})
 	start(t, serverConfig(at, "0s"))
-	p.until("reachable again", func() bool { return p.Said("\treachable\t") == 2 })
+	p.until("reachable again", func() bool { return p.Said(`"event": "reachable"`) == 2 })
 	p.until("synchronized", p.synchronized)
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"net"
 	"net/netip"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -12,11 +13,13 @@ import (
 // honest reply it is given. nil: nothing is sent.
 type reply func(request, reply []byte) []byte
 
-// falseServer answers at a free port of loopback until the test ends; the honest reply is
-// that of a stratum 1 with this machine's clock.
+var falseServers atomic.Int32
+
+// falseServer answers at a free port of an address of loopback of its own until the test
+// ends; the honest reply is that of a stratum 1 with this machine's clock.
 func falseServer(t *testing.T, change reply) netip.AddrPort {
 	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 8, 0, byte(falseServers.Add(1)))})
 	if err != nil {
 		t.Fatal(err)
 	}
