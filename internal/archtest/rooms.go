@@ -56,7 +56,8 @@ var Rooms = map[string]Room{
 	"internal/metrics":    {Layer: 2, Goroutines: "the HTTP server's own"},
 
 	// L3: the drivers. The lab runs a simulator's scenario through the daemon.
-	"internal/daemon":   {Layer: 3, Goroutines: "starts all that run for the daemon's life"},
+	"internal/serve":    {Layer: 3},
+	"internal/daemon":   {Layer: 3, Beside: []string{"serve"}, Goroutines: "starts all that run for the daemon's life"},
 	"internal/simulate": {Layer: 3, Goroutines: "several runs of a scenario in parallel"},
 	"internal/lab":      {Layer: 3, Beside: []string{"daemon", "simulate"}, Goroutines: "one for each host's daemon"},
 
@@ -78,7 +79,7 @@ var OutsideModules = map[string][]string{
 	"github.com/prometheus":        {"metrics"},
 	"github.com/spf13/cobra":       {"cli"},
 	"github.com/spf13/pflag":       {"cli"},
-	"go.uber.org/zap":              {"daemon", "simulate", "lab", "cli"},
+	"go.uber.org/zap":              {"serve", "daemon", "simulate", "lab", "cli"},
 	"golang.org/x/net":             {"netio"},
 	"golang.org/x/sys":             {"netio", "clock", "clockbound", "refclock", "control", "daemon", "cli"},
 	"gopkg.in/yaml.v3":             {"config", "simulate", "daemon", "cli"},

@@ -22,6 +22,7 @@ import (
 	"timeball/internal/ntptime"
 	"timeball/internal/resolve"
 	"timeball/internal/responder"
+	"timeball/internal/serve"
 )
 
 // stopIn bounds an orderly stop.
@@ -67,7 +68,7 @@ type Daemon struct {
 	resolver  *resolve.Resolver
 	system    *systemLoop
 	registry  *registry
-	ports     *portSet
+	ports     *serve.Set
 	nts       *ntsServer
 	control   *controlService
 	metrics   atomic.Pointer[metricsService]
@@ -199,8 +200,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 // startParts starts every goroutine; each ends when the group's context does.
 func (d *Daemon) startParts() {
 	d.group.Go("system", d.system.run)
+	d.ports.Start(d.group.Go)
+	d.group.Go("interfaces", d.watchInterfaces)
 	d.group.Go("associations", d.registry.run)
-	d.ports.start(d.group)
 	d.nts.start(d.group)
 	d.group.Go("NTS", d.nts.look)
 	d.control.start(d.group)
@@ -226,7 +228,7 @@ func waitAtMost(g *group, limit time.Duration) error {
 // Close gives back what New took. It may be called more than once.
 func (d *Daemon) Close() {
 	if d.ports != nil {
-		d.ports.close()
+		_ = d.ports.Close()
 	}
 	d.nts.close()
 	d.control.close()
@@ -243,7 +245,7 @@ func (d *Daemon) Close() {
 func (d *Daemon) Snapshot() *model.Snapshot { return d.snapshot.Load() }
 
 // Addresses are those at which the port listens, with the ports really taken.
-func (d *Daemon) Addresses() []netip.AddrPort { return d.ports.addresses() }
+func (d *Daemon) Addresses() []netip.AddrPort { return d.ports.Addresses() }
 
 func (d *Daemon) notify(state string) {
 	if d.opts.Notify != nil {

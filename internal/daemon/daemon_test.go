@@ -20,7 +20,7 @@ import (
 )
 
 func TestAClientFollowsItsServer(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, sourceText(s.addr)+"clock: {virtual: {offset: 250ms, frequency: 12ppm}, step: {threshold: 100ms, updates: 3}}")
 	until(t, "synchronized", w.synchronized)
 	until(t, "the offset worked off", func() bool { return w.d.Snapshot().Offset.Abs() < time.Millisecond && w.d.Snapshot().Updates > 5 })
@@ -104,7 +104,7 @@ func TestAControlSocketInUseEndsTheStart(t *testing.T) {
 
 // Nothing is left of a daemon that has stopped: goroutines, sockets, the control socket.
 func TestStopLeavesNothing(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	before := runtime.NumGoroutine()
 	descriptors := openFiles(t)
 	for range 5 {

@@ -66,7 +66,7 @@ func TestWhoMayMobilizeAPassiveAssociation(t *testing.T) {
 			_, _ = conn.Write(packet)
 			_, _ = conn.Write(request(wire.ModeActive))
 			until(t, "both packets looked at", func() bool {
-				return w.d.ports.list()[0].Counters().Received >= 2 && len(w.d.registry.arrived) == 0
+				return w.d.ports.Listeners()[0].SocketCounters().Received >= 2 && len(w.d.registry.arrived) == 0
 			})
 			w.look(func(*registry) {})
 			if got := w.dynamics(association.KindPassive); got != test.want {
@@ -221,7 +221,7 @@ func TestAMissingInterfaceIsSaidOnce(t *testing.T) {
 		turns := 0
 		w.look(func(g *registry) {
 			for range 5 {
-				g.joinGroups()
+				g.lookAtAddresses()
 			}
 			turns++
 		})
@@ -239,7 +239,7 @@ func TestAMissingInterfaceIsSaidOnce(t *testing.T) {
 func TestASenderWaitsForItsInterface(t *testing.T) {
 	w := start(t, "local: {stratum: 1}\nserver: {listen: [\"127.0.0.1:0\"], workers: 1, broadcast: [{address: 192.0.2.255, interface: nowhere0, interval: 1s, unauthenticated: true}]}\n")
 	until(t, "synchronized", w.synchronized)
-	_, err := w.d.ports.Send(w.senderRunner(), &association.Transmit{To: netip.MustParseAddrPort("127.0.0.1:9"), Data: request(wire.ModeBroadcast)})
+	_, err := w.senderRunner().sendFromPort(&association.Transmit{To: netip.MustParseAddrPort("127.0.0.1:9"), Data: request(wire.ModeBroadcast)})
 	if err == nil {
 		t.Error("got nil, want that the interface is not there")
 	}

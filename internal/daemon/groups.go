@@ -1,62 +1,47 @@
 package daemon
 
 import (
-	"reflect"
+	"net/netip"
 	"slices"
 
-	"go.uber.org/zap"
-
 	"timeball/internal/config"
+	"timeball/internal/serve"
 )
 
-// groupListener makes the port receive what one broadcast_client or multicast_client line
-// listens for. The registry owns it.
-type groupListener struct {
-	source config.Source
-	joined bool
-	missed bool // it could not be joined, and the log says so
+// listenToGroups makes the port hear what the broadcast_client and multicast_client lines of
+// a configuration listen for, and no longer what only those of the one before did.
+func (g *registry) listenToGroups(old, next *config.Config) {
+	wanted := g.groupsOf(next)
+	for _, group := range g.groupsOf(old) {
+		if !slices.Contains(wanted, group) {
+			g.d.ports.Leave(group)
+		}
+	}
+	for _, group := range wanted {
+		g.d.ports.Join(group)
+	}
 }
 
-// groupListeners are those of a configuration.
-func groupListeners(cfg *config.Config) (list []*groupListener) {
-	for _, source := range cfg.Sources {
-		if source.Kind == config.BroadcastClient || source.Kind == config.MulticastClient {
-			list = append(list, &groupListener{source: source})
+// groupsOf are what the listening sources of a configuration hear: their groups, or the
+// loopback's broadcast address where each host of a lab has an address of its own.
+func (g *registry) groupsOf(cfg *config.Config) (list []serve.Group) {
+	if cfg == nil {
+		return nil
+	}
+	for i := range cfg.Sources {
+		s := &cfg.Sources[i]
+		group := serve.Group{Addr: s.Group, Port: s.Port, Interface: s.Interface}
+		switch s.Kind {
+		case config.MulticastClient:
+		case config.BroadcastClient:
+			group.Addr = netip.AddrFrom4([4]byte{127, 255, 255, 255})
+		default:
+			continue
 		}
+		if g.d.opts.Groups {
+			group.Port = g.d.opts.Port.Port()
+		}
+		list = append(list, group)
 	}
 	return list
-}
-
-// adoptGroups leaves the groups that a new configuration does not name; those that stay
-// are not joined anew.
-func (g *registry) adoptGroups(next *config.Config) {
-	list := groupListeners(next)
-	for _, old := range g.groups {
-		same := func(l *groupListener) bool { return reflect.DeepEqual(l.source, old.source) }
-		if at := slices.IndexFunc(list, same); at >= 0 {
-			list[at] = old
-			continue
-		}
-		g.d.ports.stopListening(&old.source)
-	}
-	g.groups = list
-}
-
-// joinGroups joins the groups that are not joined yet, and says once what is in the way; it
-// is tried again at every turn.
-func (g *registry) joinGroups() {
-	for _, l := range g.groups {
-		if l.joined {
-			continue
-		}
-		err := g.d.ports.listenTo(&l.source)
-		if l.joined = err == nil; l.joined {
-			l.missed = false
-			continue
-		}
-		if !l.missed {
-			l.missed = true
-			g.d.log.Warn("not listening to a group yet; will go on trying", zap.Stringer("group", groupOf(&l.source)), zap.Error(err))
-		}
-	}
 }

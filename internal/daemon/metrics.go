@@ -97,7 +97,7 @@ func (s metricsSource) Process() metrics.Process {
 	at, good := d.reloads.succeeded()
 	return metrics.Process{
 		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started),
-		LastReload: ntptime.WallOf(at), ReloadFailed: !good, AssociationDrops: d.ports.dropped.Load(),
+		LastReload: ntptime.WallOf(at), ReloadFailed: !good, AssociationDrops: d.ports.Dropped(),
 	}
 }
 
@@ -107,19 +107,19 @@ func (s metricsSource) Server() *metrics.Server {
 		return nil
 	}
 	server := &metrics.Server{Broadcast: s.d.broadcastsSent()}
-	for _, l := range p.notListening() {
-		server.NotListening = append(server.NotListening, l.Address)
+	for _, l := range p.NotListening() {
+		server.NotListening = append(server.NotListening, l.Address.String())
 	}
-	for _, l := range p.list() {
-		sockets := l.Counters()
+	for _, l := range p.Listeners() {
+		sockets := l.SocketCounters()
 		server.Listeners = append(server.Listeners, metrics.Listener{
-			Address: l.LocalAddr().String(), Counters: l.counters(),
+			Address: l.LocalAddr().String(), Counters: l.Counters(),
 			SendErrors: sockets.SendErrors, Overflow: sockets.Overflow, Stale: sockets.Stale, Truncated: sockets.Truncated,
 			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong,
 		})
 	}
 	server.NTS = ntsMetrics(s.d.nts.report(s.d.clock.Now().Wall))
-	if clients := p.clients(); clients != nil {
+	if clients := p.Clients(); clients != nil {
 		server.Clients = clients.Totals(time.Hour, s.d.clock.Now().Raw)
 	}
 	return server

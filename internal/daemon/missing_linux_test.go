@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -147,7 +148,10 @@ func TestALinkLocalAddressFollowsItsInterface(t *testing.T) {
 // answersAt6 is answersAt with a zone.
 func answersAt6(t *testing.T, address string) bool {
 	t.Helper()
-	conn, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(numbered(netip.MustParseAddrPort(address))))
+	at := netip.MustParseAddrPort(address)
+	// By its number, since the standard library remembers for a minute which one a name had.
+	at = netip.AddrPortFrom(at.Addr().WithZone(strconv.Itoa(interfaceIndex(at.Addr().Zone()))), at.Port())
+	conn, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(at))
 	if err != nil {
 		return false
 	}

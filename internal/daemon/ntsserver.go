@@ -20,6 +20,7 @@ import (
 	"timeball/internal/ntptime"
 	"timeball/internal/nts"
 	"timeball/internal/ntske"
+	"timeball/internal/serve"
 	"timeball/internal/siv"
 	"timeball/internal/state"
 )
@@ -84,7 +85,7 @@ func (n *ntsServer) prepare(cfg *config.Config) (*ntsChange, error) {
 		l, err := net.Listen("tcp", address.String())
 		if err != nil {
 			c.discard()
-			return nil, fmt.Errorf("server.nts.listen: %w", explainListen(err))
+			return nil, fmt.Errorf("server.nts.listen: %w", serve.Explain(err))
 		}
 		c.opened = append(c.opened, &keListener{Listener: l, address: address})
 	}
@@ -178,7 +179,7 @@ func (n *ntsServer) keConfig() ntske.ServerConfig {
 		MaxSessions: min(n.config.MaxConnections, descriptors()/4), AcceptFailed: n.acceptFailed,
 	}
 	if c.NTPPort == 0 && c.NTPServer == "" && n.d.ports != nil {
-		if list := n.d.ports.list(); len(list) > 0 {
+		if list := n.d.ports.Listeners(); len(list) > 0 {
 			c.NTPPort = list[0].LocalAddr().Port()
 		}
 	}

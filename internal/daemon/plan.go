@@ -29,7 +29,7 @@ func (d *Daemon) planReload(old *config.Config) (*config.Config, config.Plan, *c
 		File: d.opts.Path, Same: plan.Empty(), Sources: sourceChanges(&plan, old, next),
 		Sections: []string{}, Restart: []control.NeedsRestart{}, Warnings: []string{},
 	}
-	late := d.ports.late(&plan, old)
+	late := d.late(&plan, old)
 	for _, section := range plan.Changed {
 		if !slices.Contains(late, section) {
 			report.Sections = append(report.Sections, section)

@@ -64,7 +64,7 @@ func (d *Daemon) listening() []netip.AddrPort {
 	if d.ports == nil {
 		return nil // not yet
 	}
-	return d.ports.addresses()
+	return d.ports.Addresses()
 }
 
 // loopbackIndex is the index of the loopback interface, 0 if there is none.

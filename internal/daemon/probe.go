@@ -227,7 +227,7 @@ type probe struct {
 // questionsOf makes a question for each address that a daemon of this configuration would
 // begin with, and gives the rows of the lines that would have none.
 func questionsOf(ctx context.Context, cfg *config.Config, lookup func(context.Context, string) ([]netip.Addr, error)) (list []probe, idle []model.SourceReport, faults []error) {
-	host := &engine.Host{Addresses: ownAddresses(netip.AddrPort{}), Broadcasts: broadcastAddresses(), Listening: listenAddresses(cfg, netip.AddrPort{})}
+	host := &engine.Host{Addresses: ownAddresses(netip.AddrPort{}), Broadcasts: broadcastAddresses(), Listening: listenSettings(cfg, netip.AddrPort{}).Listen}
 	sources, idle, err := engine.ProbeSources(cfg, host, func(name string) ([]netip.Addr, error) {
 		addrs, err := lookup(ctx, name)
 		if err != nil {

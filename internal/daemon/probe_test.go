@@ -16,7 +16,7 @@ import (
 )
 
 func TestAServerIsAsked(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	s.offset.Store(int64(250 * time.Millisecond))
 	observed := clock.NewObserve()
 	answer, err := Ask(t.Context(), Question{Name: "a", Remote: s.addr}, observed)
@@ -51,7 +51,7 @@ func TestRFC5905_8_ADelayIsNoLessThanThePrecision(t *testing.T) {
 }
 
 func TestSeveralExchanges(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	answer, err := Ask(t.Context(), Question{Remote: s.addr, Count: 2}, clock.NewObserve())
 	if err != nil || len(answer.Samples) != 2 {
 		t.Errorf("got %d samples, %v, want 2", len(answer.Samples), err)
@@ -70,7 +70,7 @@ func TestWhyThereIsNoAnswer(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, "127.0.0.1", 0)
+			s := serveTime(t, "127.0.0.1", 0)
 			test.prepare(s)
 			q := Question{Name: "time.example", Remote: s.addr}
 			if strings.Contains(test.name, "key") {
@@ -92,7 +92,7 @@ func TestWhyThereIsNoAnswer(t *testing.T) {
 }
 
 func TestAskingEndsWithItsContext(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	s.silent.Store(true)
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()

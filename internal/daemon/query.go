@@ -2,13 +2,9 @@ package daemon
 
 import (
 	"crypto/rand"
-	"net/netip"
 	"time"
 
-	"go.uber.org/zap"
-
-	"timeball/internal/association"
-	"timeball/internal/netio"
+	"timeball/internal/model"
 	"timeball/internal/responder"
 )
 
@@ -22,24 +18,22 @@ func newMonitor() *responder.Monitor {
 // answerQuery answers a control query (mode 6, RFC 9327) that the access rights have
 // let in. The replies leave from the address that was asked. It runs on the registry's
 // goroutine.
-func (d *Daemon) answerQuery(a *arrival) {
-	t := association.Transmit{To: a.received.Remote, Local: a.received.Local, Interface: a.received.Interface}
-	l := d.ports.portFor(&t)
-	if l == nil {
+func (d *Daemon) answerQuery(rx *model.Received) {
+	local, ok := d.ports.LocalOf(rx)
+	if !ok {
 		return
 	}
 	view := &responder.ControlView{
 		Snapshot: d.snapshot.Load(),
 		Now:      d.clock.Now(),
-		Local:    netip.AddrPortFrom(a.received.Local, l.LocalAddr().Port()),
+		Local:    local,
 		Version:  "timeball",
-		Clients:  d.ports.clients(),
+		Clients:  d.ports.Clients(),
 		Counts:   d.counts,
 	}
-	datagrams, _ := d.monitor.Answer(a.data, a.received.Remote.Addr(), view)
+	datagrams, _ := d.monitor.Answer(rx.Data, rx.Remote.Addr(), view)
 	for _, datagram := range datagrams {
-		if _, err := l.Send(datagram, t.To, t.Local, t.Interface, netio.StampRequest{}); err != nil {
-			d.log.Debug("control reply not sent", zap.Error(err))
+		if !d.ports.SendBack(datagram, rx) {
 			return
 		}
 	}
@@ -47,9 +41,9 @@ func (d *Daemon) answerQuery(a *arrival) {
 
 // counts are the numbers of this process that control queries ask for.
 func (d *Daemon) counts() responder.Counts {
-	c := responder.Counts{Counters: d.ports.counters(), Uptime: time.Since(d.started), Keys: len(d.config.Load().Keys)}
-	for _, l := range d.ports.list() {
-		sockets := l.Counters()
+	c := responder.Counts{Counters: d.ports.Counters(), Uptime: time.Since(d.started), Keys: len(d.config.Load().Keys)}
+	for _, l := range d.ports.Listeners() {
+		sockets := l.SocketCounters()
 		c.Lost += sockets.Overflow + sockets.Stale
 		c.Shut += sockets.Ignored
 		c.SendErrors += sockets.SendErrors

@@ -30,10 +30,9 @@ type registry struct {
 	set       *engine.Associations
 	runners   map[model.SourceID]*runner
 	receivers map[model.SourceID]*receiver // reference clocks
-	groups    []*groupListener
 	changes   engine.Changes
 	inbox     chan func(*registry) // senders wait, until their context or the daemon ends
-	arrived   chan arrival         // from port 123, modes 1, 2, 4 and 5; full: dropped and counted
+	arrived   chan model.Received  // from port 123, modes 1, 2, 4 and 5; full: dropped and counted
 }
 
 func newRegistry(d *Daemon, cfg *config.Config) *registry {
@@ -44,7 +43,7 @@ func newRegistry(d *Daemon, cfg *config.Config) *registry {
 		runners:   map[model.SourceID]*runner{},
 		receivers: map[model.SourceID]*receiver{},
 		inbox:     make(chan func(*registry), 64),
-		arrived:   make(chan arrival, 256),
+		arrived:   make(chan model.Received, 256),
 	}
 }
 
@@ -60,8 +59,8 @@ func (g *registry) run(ctx context.Context) error {
 			return nil
 		case task := <-g.inbox:
 			task(g)
-		case a := <-g.arrived:
-			g.route(a)
+		case rx := <-g.arrived:
+			g.route(&rx)
 		case result := <-g.d.resolver.Results():
 			g.resolved(result)
 		case <-ticker.C:
@@ -110,8 +109,7 @@ func (g *registry) setup(cfg *config.Config, keys *mac.KeyRing) engine.Setup {
 // start mobilizes everything that the configuration names.
 func (g *registry) start() {
 	g.set = engine.NewAssociations(g.setup(g.config, g.d.keys.Load()), g.d.host(), g.timing, g.statusOf)
-	g.groups = groupListeners(g.config)
-	g.joinGroups()
+	g.listenToGroups(nil, g.config)
 	g.setTTLs()
 	now := g.d.clock.Now().Raw
 	g.set.Start(now, &g.changes)
@@ -132,7 +130,6 @@ func (g *registry) statusOf(id model.SourceID) *model.SourceStatus {
 func (g *registry) tendAll() {
 	g.d.endSilence(g.config)
 	g.lookAtAddresses()
-	g.joinGroups()
 	g.set.SetHost(g.d.host())
 	g.set.Tend(g.d.clock.Now().Raw, g.d.snapshot.Load(), &g.changes)
 	g.carryOut()
@@ -207,25 +204,24 @@ func (g *registry) resolved(result resolve.Result) {
 
 // route gives a packet of mode 1, 2, 4 or 5 to its association, or to the responder; a
 // query of mode 6 that the access rights have let in is answered.
-func (g *registry) route(a arrival) {
-	a.received.Data = a.data
-	if a.data[0]&7 == byte(wire.ModeControl) {
-		g.d.answerQuery(&a)
+func (g *registry) route(rx *model.Received) {
+	if rx.Data[0]&7 == byte(wire.ModeControl) {
+		g.d.answerQuery(rx)
 		return
 	}
-	decision := g.set.Route(&a.received, g.d.clock.Now().Raw, &g.changes)
+	decision := g.set.Route(rx, g.d.clock.Now().Raw, &g.changes)
 	g.carryOut()
 	if decision.Action == engine.Deliver {
 		if r := g.runners[decision.Association.ID()]; r != nil {
-			r.take(a)
+			r.take(arrival{data: rx.Data, received: *rx})
 		}
 		return
 	}
 	if line := g.d.log.Check(zap.DebugLevel, "no association for a packet"); line != nil {
-		line.Write(zap.Stringer("address", a.received.Remote), zap.String("reason", decision.Why))
+		line.Write(zap.Stringer("address", rx.Remote), zap.String("reason", decision.Why))
 	}
 	if decision.Action == engine.Answer {
-		g.d.ports.stranger.answer(g.d.ports, &a)
+		g.d.ports.Answer(rx)
 	}
 }
 
@@ -294,8 +290,8 @@ func (g *registry) ended(r *runner) {
 
 // reload makes the set of associations that of a new configuration.
 func (g *registry) reload(plan *config.Plan, next *config.Config, keys *mac.KeyRing) {
+	g.listenToGroups(g.config, next)
 	g.config = next
-	g.adoptGroups(next)
 	g.setTTLs()
 	g.set.SetHost(g.d.host())
 	g.set.Reload(plan, g.setup(next, keys), g.d.clock.Now().Raw, &g.changes)

@@ -2,10 +2,7 @@ package daemon
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -14,7 +11,6 @@ import (
 	"timeball/internal/config"
 	"timeball/internal/control"
 	"timeball/internal/engine"
-	"timeball/internal/netio"
 )
 
 // reloadState is how the last reload went.
@@ -101,37 +97,24 @@ func (d *Daemon) reload(ctx context.Context) (*control.ReloadPlan, error) {
 	return report, nil
 }
 
-// late names what changed of the server that sockets already open cannot take over.
-func (p *portSet) late(plan *config.Plan, old *config.Config) (sections []string) {
-	if old.Server == nil {
-		return nil
-	}
-	for _, section := range []string{"server.workers", "server.interfaces", "server.client_log"} {
-		if plan.Has(section) && p.d.serves.Load() {
-			sections = append(sections, section)
-		}
-	}
-	return sections
-}
-
 // prepare does everything that can fail and returns what cannot.
 func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func(*registry), err error) {
 	keys, err := engine.Keys(next)
 	if err != nil {
 		return nil, err
 	}
-	ports, err := d.preparePorts(next)
+	ports, err := d.ports.Prepare(listenSettings(next, d.opts.Port))
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("server.listen: %w", err)
 	}
 	metrics, err := d.prepareMetrics(plan, next)
 	if err != nil {
-		ports.discard()
+		ports.Discard()
 		return nil, err
 	}
 	network, err := d.nts.prepare(next)
 	if err != nil {
-		ports.discard()
+		ports.Discard()
 		metrics.discard()
 		return nil, err
 	}
@@ -142,7 +125,7 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 		d.serves.Store(next.Server != nil)
 		d.leaps = leapList(next, d.log)
 		d.setLevel(next)
-		ports.commit(d.group)
+		ports.Commit()
 		metrics.commit(d.group)
 		network.commit()
 		d.nts.start(d.group)
@@ -155,82 +138,5 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 func (d *Daemon) setLevel(cfg *config.Config) {
 	if d.opts.Level != nil {
 		_ = d.opts.Level.UnmarshalText([]byte(cfg.Log.Level)) // checked with the configuration
-	}
-}
-
-// portChange is the addresses that are wanted after a reload, and the sockets opened for it.
-type portChange struct {
-	set    *portSet
-	wanted []netip.AddrPort
-	opened []*listener
-}
-
-// preparePorts opens what is new; an address that stays keeps its sockets, or is waited
-// for as it was. One that is new must be there: a reload takes all or nothing.
-func (d *Daemon) preparePorts(next *config.Config) (*portChange, error) {
-	change := &portChange{set: d.ports, wanted: listenAddresses(next, d.opts.Port)}
-	d.ports.makeTables(next.Server)
-	for _, address := range change.wanted {
-		if d.ports.listens(address) || d.ports.awaits(address) {
-			continue
-		}
-		l, err := d.ports.open(next, address)
-		if err != nil {
-			change.discard()
-			if errors.Is(err, netio.ErrInUse) && change.closes(address.Port()) {
-				return nil, fmt.Errorf("server.listen: %s overlaps an address listened at now; that change takes a restart", address)
-			}
-			return nil, fmt.Errorf("server.listen: %w", err)
-		}
-		change.opened = append(change.opened, l)
-	}
-	return change, nil
-}
-
-// listens reports whether there are sockets of an address.
-func (p *portSet) listens(address netip.AddrPort) bool {
-	return slices.ContainsFunc(p.list(), func(l *listener) bool { return l.address == address })
-}
-
-// closes reports whether a socket with this port is to be closed.
-func (c *portChange) closes(port uint16) bool {
-	return slices.ContainsFunc(c.set.list(), func(l *listener) bool {
-		return !slices.Contains(c.wanted, l.address) && l.LocalAddr().Port() == port
-	})
-}
-
-// discard closes what was opened for a reload that does not happen.
-func (c *portChange) discard() {
-	for _, l := range c.opened {
-		_ = l.Close()
-	}
-}
-
-// commit serves what was opened and closes what is no longer wanted. Addresses may have
-// come and gone since it was prepared; both changes are made by the registry's goroutine.
-func (c *portChange) commit(g *group) {
-	var kept, closed []*listener
-	for _, l := range c.set.list() {
-		if slices.Contains(c.wanted, l.address) {
-			kept = append(kept, l)
-		} else {
-			closed = append(closed, l)
-		}
-	}
-	c.set.setList(slices.Concat(kept, c.opened))
-	c.set.awaitOnly(c.wanted)
-	for _, l := range kept {
-		if l.bare && c.set.tables.Load() != nil {
-			l.renew(c.set)
-			c.set.stranger.renew(c.set)
-		}
-	}
-	for _, l := range c.opened {
-		c.set.serve(g, l)
-	}
-	for _, l := range closed {
-		if err := l.Close(); err != nil {
-			c.set.d.log.Warn("socket not closed in order", zap.Error(err))
-		}
 	}
 }

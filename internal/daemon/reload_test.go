@@ -57,7 +57,7 @@ const quiet = "clock: {drift_file: \"\", state_dir: \"\"}\n"
 
 // R32: a bad file changes nothing, is named in log and status; a good one then works.
 func TestABadReloadChangesNothing(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	f := startFile(t, localServer+quiet+sourceText(s.addr))
 	until(t, "samples", func() bool { r := f.report(s.addr); return r != nil && r.Samples > 2 })
 	id := f.report(s.addr).Source
@@ -162,7 +162,7 @@ func TestAServerComesAndGoesByReload(t *testing.T) {
 	f.reload(quiet + localServer)
 	until(t, "served", func() bool { return len(f.d.Addresses()) == 1 && f.served() })
 	was := f.d.Addresses()[0]
-	stats := f.d.ports.serverStats()
+	stats := f.d.serverStats()
 	if len(stats.Listeners) != 1 || stats.Listeners[0].Accepted == 0 {
 		t.Errorf("got %+v, want one listener that has answered", stats.Listeners)
 	}
@@ -173,7 +173,7 @@ func TestAServerComesAndGoesByReload(t *testing.T) {
 	if reply := exchange(t, was, request(wire.ModeClient)); reply != nil {
 		t.Error("still served")
 	}
-	if c, err := f.d.ports.clientsReport(nil, f.clock.Now().Raw); err != nil || c.Unavailable == "" {
+	if c, err := f.d.clientsReport(nil, f.clock.Now().Raw); err != nil || c.Unavailable == "" {
 		t.Errorf("clients: got %+v, %v, want that they are not available", c, err)
 	}
 }
@@ -282,7 +282,7 @@ func TestSendersFollowTheConfiguration(t *testing.T) {
 
 // R33: a hundred reloads leave nothing behind.
 func TestAHundredReloads(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	texts := []string{
 		quiet + localServer + sourceText(s.addr),
 		quiet + localServer + sourceText(s.addr) + "metrics: {listen: \"127.0.0.1:0\"}\nselection: {max_distance: 1s}\n",

@@ -18,6 +18,7 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
+	"timeball/internal/serve"
 	"timeball/internal/wire"
 )
 
@@ -79,9 +80,9 @@ func (d *Daemon) answer(ctx context.Context, r control.Request) (any, error) {
 	case control.CommandAssociations:
 		return d.associations(ctx, snapshot)
 	case control.CommandServerStats:
-		return d.ports.serverStats(), nil
+		return d.serverStats(), nil
 	case control.CommandClients:
-		return d.ports.clientsReport(r.Args, now.Raw)
+		return d.clientsReport(r.Args, now.Raw)
 	case control.CommandNow:
 		return bound.At(snapshot, d.clock.Now()), nil
 	case control.CommandTrace:
@@ -114,7 +115,7 @@ func (d *Daemon) about() control.Daemon {
 	return control.Daemon{
 		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started).Seconds(),
 		Configuration: d.opts.Path, ReloadError: d.reloads.problem(), Clock: string(d.driver),
-		NotListening: d.ports.notListening(),
+		NotListening: d.notListening(),
 		NTS:          ntsReport(d.nts.report(d.clock.Now().Wall)),
 	}
 }
@@ -134,23 +135,12 @@ func (d *Daemon) associations(ctx context.Context, snapshot *model.Snapshot) (an
 	return control.AssociationsReport(&all, d.clock.Now()), nil
 }
 
-// counters sums what all shards have counted.
-func (p *portSet) counters() (sum responder.Counters) {
-	for _, l := range p.list() {
-		for i := range l.shards {
-			l.shards[i].Load().AddCounters(&sum)
-		}
-	}
-	p.stranger.shard.Load().AddCounters(&sum)
-	return sum
-}
-
 // serverStats reports what has been done with requests.
-func (p *portSet) serverStats() control.ServerStats {
-	stats := control.ServerStats{AssociationDrops: p.dropped.Load(), NotListening: p.notListening()}
-	counted := p.counters()
-	for _, l := range p.list() {
-		stats.Listeners = append(stats.Listeners, l.report())
+func (d *Daemon) serverStats() control.ServerStats {
+	stats := control.ServerStats{AssociationDrops: d.ports.Dropped(), NotListening: d.notListening()}
+	counted := d.ports.Counters()
+	for _, l := range d.ports.Listeners() {
+		stats.Listeners = append(stats.Listeners, listenerReport(l))
 	}
 	for what := range responder.What(responder.Whats) {
 		for version := range counted.Packets[what] {
@@ -167,8 +157,8 @@ func (p *portSet) serverStats() control.ServerStats {
 }
 
 // clientsReport reports who asks us: args "count" and "order" (rate, recent, drops).
-func (p *portSet) clientsReport(args map[string]string, now ntptime.Raw) (control.Clients, error) {
-	server, clients := p.d.config.Load().Server, p.clients()
+func (d *Daemon) clientsReport(args map[string]string, now ntptime.Raw) (control.Clients, error) {
+	server, clients := d.config.Load().Server, d.ports.Clients()
 	if clients == nil || server == nil {
 		return control.Clients{Clients: []control.Client{}, Unavailable: "there is no server section, or server.client_log.size is 0"}, nil
 	}
@@ -186,18 +176,10 @@ func (p *portSet) clientsReport(args map[string]string, now ntptime.Raw) (contro
 	return control.ClientsReport(clients.Top(count, order, now), clients.Totals(time.Hour, now), server.ClientLog.Privacy), nil
 }
 
-// counters sums what the shards of one address have counted.
-func (l *listener) counters() (sum responder.Counters) {
-	for i := range l.shards {
-		l.shards[i].Load().AddCounters(&sum)
-	}
-	return sum
-}
-
-// report is what the shards of one address have counted.
-func (l *listener) report() control.Listener {
-	counted := l.counters()
-	sockets := l.Counters()
+// listenerReport is what has been counted at one address.
+func listenerReport(l *serve.Listener) control.Listener {
+	counted := l.Counters()
+	sockets := l.SocketCounters()
 	granted, asked := l.ReceiveBuffer()
 	return control.Listener{
 		ReceiveBuffer: granted, ReceiveBufferAsked: asked,

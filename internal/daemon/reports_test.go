@@ -34,7 +34,7 @@ func call[T any](w *world, r control.Request) T {
 }
 
 func TestEveryReportIsAnswered(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, sourceText(s.addr)+serverText)
 	until(t, "synchronized", w.synchronized)
 	w.served()
@@ -125,7 +125,7 @@ func TestTheControlSocketUnderAbuse(t *testing.T) {
 
 // R43: slow clients of the metrics keep nobody out.
 func TestTheMetricsUnderSlowClients(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, sourceText(s.addr)+serverText+"metrics: {listen: \"127.0.0.1:0\"}\n")
 	until(t, "synchronized", w.synchronized)
 	address := w.d.metrics.Load().listener.Addr().String()
@@ -188,7 +188,7 @@ func TestDropsAreReported(t *testing.T) {
 }
 
 func TestTheMetricsShowWhatTheDaemonDoes(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, sourceText(s.addr)+serverText)
 	until(t, "synchronized", w.synchronized)
 	w.served()

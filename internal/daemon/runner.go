@@ -16,6 +16,7 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/netio"
 	"timeball/internal/ntptime"
+	"timeball/internal/serve"
 )
 
 // packetQueue is how many datagrams wait for one association; more are dropped,
@@ -40,7 +41,7 @@ type runner struct {
 	stamps      chan transmitted     // full: dropped; the daemon's own stamp then stays
 	orders      chan order           // an operator's; full: refused
 	system      chan<- systemMessage // nil: this one is no source (a broadcast sender)
-	port        *portSet             // sends from the NTP port; nil: there is none
+	port        *serve.Set           // sends from the NTP port; nil: there is none
 	client      netio.ClientConfig
 	socket      *netio.Client // open between a request and the next one
 	group       *group
@@ -168,7 +169,7 @@ func (r *runner) send(ctx context.Context, t *association.Transmit) (ntptime.Ins
 		if r.port == nil {
 			return ntptime.Instant{}, errors.New("there is no NTP port to send from")
 		}
-		return r.port.Send(r, t)
+		return r.sendFromPort(t)
 	}
 	if err := r.openSocket(ctx, t.ID); err != nil {
 		return ntptime.Instant{}, err
@@ -235,7 +236,7 @@ func (r *runner) readReplies(ctx context.Context, socket *netio.Client, id uint3
 // take queues a datagram for the association, or counts that there was no room.
 func (r *runner) take(a arrival) {
 	if !offer(r.packets, a) && r.port != nil {
-		r.port.dropped.Add(1)
+		r.port.CountDropped()
 	}
 }
 

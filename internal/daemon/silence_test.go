@@ -22,13 +22,13 @@ func (w *world) leapOf() (wire.Leap, bool) {
 
 // openntpd turns away for an hour from a server that says leap 3.
 func TestAServerWithoutATimeIsSilentAtItsStart(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	s.silent.Store(true)
 	w := start(t, sourceText(s.addr)+"server: {listen: [\"127.0.0.1:0\"], silent_start: 1h}\n")
 	if leap, answered := w.leapOf(); answered {
 		t.Errorf("before the first synchronization: got an answer with leap %v, want silence", leap)
 	}
-	starting := w.d.ports.counters()
+	starting := w.d.ports.Counters()
 	if got := starting.Whys[responder.WhyStarting]; got != 1 {
 		t.Errorf("got %d requests counted as starting, want 1", got)
 	}
@@ -41,7 +41,7 @@ func TestAServerWithoutATimeIsSilentAtItsStart(t *testing.T) {
 }
 
 func TestTheSilenceOfAStartEnds(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	s.silent.Store(true)
 	for _, test := range []struct{ name, text string }{
 		{"after its time", sourceText(s.addr) + "server: {listen: [\"127.0.0.1:0\"], silent_start: 100ms}\n"},
@@ -60,7 +60,7 @@ func TestTheSilenceOfAStartEnds(t *testing.T) {
 }
 
 func TestAReloadTakesTheSilenceOver(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	s.silent.Store(true)
 	path := filepath.Join(t.TempDir(), "timeball.yaml")
 	w := start(t, sourceText(s.addr)+"server: {listen: [\"127.0.0.1:0\"], silent_start: 1h}\n", func(o *Options) { o.Path = path })

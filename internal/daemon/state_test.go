@@ -35,7 +35,7 @@ func writeDrift(t *testing.T, dir string, ppm float64) {
 // R28: one free step a boot. A second process of the same boot refuses.
 func TestThePanicGateOutlastsTheProcess(t *testing.T) {
 	dir := t.TempDir()
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	s.offset.Store(int64(2000 * time.Second))
 	first := start(t, stateText(dir)+sourceText(s.addr))
 	until(t, "the free step made", func() bool { return first.said("step") == 1 && first.synchronized() })
@@ -59,7 +59,7 @@ func TestThePanicGateOutlastsTheProcess(t *testing.T) {
 
 // R28: at run, an offset beyond the limit is refused, and a reload does not help.
 func TestAnOffsetBeyondThePanicLimitAtRun(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, stateText(t.TempDir())+sourceText(s.addr))
 	until(t, "synchronized", func() bool { return w.synchronized() && w.d.Snapshot().Updates > 4 })
 	s.offset.Store(int64(2000 * time.Second))
@@ -75,7 +75,7 @@ func TestAnOffsetBeyondThePanicLimitAtRun(t *testing.T) {
 func TestDriftIsUsedAndKept(t *testing.T) {
 	dir := t.TempDir()
 	writeDrift(t, dir, -12.5)
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, stateText(dir)+sourceText(s.addr), func(o *Options) {
 		o.Clock = clock.NewVirtual(clock.VirtualConfig{Frequency: 12.5 * ntptime.PPM})
 	})
@@ -118,7 +118,7 @@ func TestADriftFileThatIsADirectory(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(dir, "drift"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, stateText(dir)+sourceText(s.addr))
 	until(t, "synchronized", w.synchronized)
 	w.stop()
@@ -129,7 +129,7 @@ func TestADriftFileThatIsADirectory(t *testing.T) {
 
 // R35: a state directory that is missing costs one warning, not the time.
 func TestAMissingStateDirectory(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, stateText("/nonexistent/timeball")+sourceText(s.addr))
 	until(t, "synchronized", func() bool { return w.synchronized() && w.d.Snapshot().Updates > 2 })
 	for range 5 {

@@ -95,7 +95,7 @@ func (m *moody) LeapDone() (model.Applied, bool) {
 func TestAClockSetBySomebodyElse(t *testing.T) {
 	for _, by := range []time.Duration{10 * time.Second, -10 * time.Second, time.Hour, -time.Hour} {
 		t.Run(by.String(), func(t *testing.T) {
-			s := serve(t, "127.0.0.1", 0)
+			s := serveTime(t, "127.0.0.1", 0)
 			m := newMoody()
 			w := start(t, sourceText(s.addr), func(o *Options) { o.Clock = m })
 			until(t, "synchronized", func() bool { return w.synchronized() && w.d.Snapshot().Updates > 3 })
@@ -119,7 +119,7 @@ func TestTheMachineSleeps(t *testing.T) {
 }
 
 func testSleep(t *testing.T, slept time.Duration) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	m := newMoody()
 	w := start(t, sourceText(s.addr), func(o *Options) { o.Clock = m })
 	until(t, "synchronized", func() bool { return w.synchronized() && w.d.Snapshot().Updates > 3 })
@@ -135,7 +135,7 @@ func testSleep(t *testing.T, slept time.Duration) {
 
 // A clock that refuses corrections is an error in the log, once, and no end.
 func TestAClockThatRefuses(t *testing.T) {
-	s := serve(t, "127.0.0.1", 0)
+	s := serveTime(t, "127.0.0.1", 0)
 	s.offset.Store(int64(3 * time.Millisecond))
 	m := newMoody()
 	m.refuse = "operation not permitted"

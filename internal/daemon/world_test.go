@@ -196,8 +196,8 @@ type server struct {
 	asked  atomic.Int64
 }
 
-// serve starts a server; port 0 takes a free one.
-func serve(t testing.TB, addr string, port uint16) *server {
+// serveTime starts a server; port 0 takes a free one.
+func serveTime(t testing.TB, addr string, port uint16) *server {
 	t.Helper()
 	conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(addr), port)))
 	if err != nil {
@@ -261,7 +261,7 @@ func putTime(b []byte, t time.Time) {
 func farm(t testing.TB, addrs ...string) []*server {
 	t.Helper()
 	for range 20 {
-		first := serve(t, addrs[0], 0)
+		first := serveTime(t, addrs[0], 0)
 		servers := []*server{first}
 		for _, a := range addrs[1:] {
 			conn, err := net.ListenUDP("udp4", net.UDPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(a), first.addr.Port())))
@@ -269,7 +269,7 @@ func farm(t testing.TB, addrs ...string) []*server {
 				break
 			}
 			conn.Close()
-			servers = append(servers, serve(t, a, first.addr.Port()))
+			servers = append(servers, serveTime(t, a, first.addr.Port()))
 		}
 		if len(servers) == len(addrs) {
 			return servers

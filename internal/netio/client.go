@@ -35,8 +35,6 @@ type ClientConfig struct {
 	Hardware  *Hardware
 	// NoTransmitStamps leaves out the kernel's transmit stamps.
 	NoTransmitStamps bool
-	// Portable takes the portable driver where a faster one exists.
-	Portable bool
 }
 
 // Event is what Client.Read returns: a datagram, in the Received it was given, or the
@@ -61,19 +59,12 @@ func (e *UnreachableError) Error() string { return fmt.Sprintf("%s: %v", e.Remot
 
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// clientSocket is the socket of a Client in one of the drivers. read returns errors of
-// the system as they are.
-type clientSocket interface {
-	send(b []byte, sequence uint32) (ntptime.Instant, error)
-	read(buf []byte, rx *model.Received) (Event, error)
-}
-
 // Client is a socket for exchanges with one server. Send and Read may be called from
 // different goroutines; Read from one at a time.
 type Client struct {
 	cfg    ClientConfig
 	conn   *net.UDPConn
-	socket clientSocket
+	socket *stampedClient
 	sent   atomic.Uint32
 }
 

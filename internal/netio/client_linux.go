@@ -17,16 +17,13 @@ type stampedClient struct {
 	cfg     *ClientConfig
 	raw     syscall.RawConn
 	v6      bool
-	pending pendingStamps
+	pending pendingTimestamps
 	control [controlSpace]byte
 	errData []byte // a datagram of ours that comes back with its stamp
 	mapping control
 }
 
-func dialClient(cfg *ClientConfig, port uint16) (*net.UDPConn, clientSocket, error) {
-	if cfg.Portable {
-		return dialPortable(cfg, port)
-	}
+func dialClient(cfg *ClientConfig, port uint16) (*net.UDPConn, *stampedClient, error) {
 	keepStamping()
 	c := &stampedClient{cfg: cfg, v6: cfg.Remote.Addr().Is6()}
 	conn, err := dialUDP(cfg, port, c.configure)
@@ -58,7 +55,7 @@ func bindToInterface(fd int, cfg *ClientConfig) error {
 func (c *stampedClient) send(b []byte, sequence uint32) (ntptime.Instant, error) {
 	var room [controlSpace]byte
 	controls := room[:0]
-	want := !c.cfg.NoTransmitStamps && c.pending.add(b, sequence)
+	want := !c.cfg.NoTransmitStamps && c.pending.add(b, Token{ID: sequence})
 	if want {
 		ask := uint32(askSoftware)
 		if c.cfg.Hardware != nil {
@@ -75,7 +72,7 @@ func (c *stampedClient) send(b []byte, sequence uint32) (ntptime.Instant, error)
 		err = e
 	}
 	if err != nil && want {
-		c.pending.forget(sequence)
+		c.pending.forget(Token{ID: sequence})
 	}
 	return at, err
 }
@@ -160,11 +157,11 @@ func (c *stampedClient) readStamp(fd int, rx *model.Received, event *Event) (got
 	if !ok {
 		return false, nil
 	}
-	sequence, ok := c.pending.match(c.errData[:n], c.cfg.Hardware != nil && kind == model.StampKernel)
+	token, ok := c.pending.match(c.errData[:n], c.cfg.Hardware != nil && kind == model.StampKernel)
 	if !ok {
 		return false, nil
 	}
 	*rx = model.Received{At: at, Stamp: kind}
-	*event = Event{Transmitted: true, Sequence: sequence}
+	*event = Event{Transmitted: true, Sequence: token.ID}
 	return true, nil
 }

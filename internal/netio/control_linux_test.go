@@ -171,23 +171,23 @@ func FuzzControl(f *testing.F) {
 	})
 }
 
-func TestPendingStampsFindTheirDatagram(t *testing.T) {
+func TestPendingTimestampsFindTheirDatagram(t *testing.T) {
 	// on puts link, IP and UDP headers before a datagram.
 	on := func(lower int, b []byte) []byte {
 		udp := []byte{0, 123, 0, 123, 0, byte(8 + len(b)), 0xff, 0xff}
 		return concat(make([]byte, lower), udp, b)
 	}
-	var p pendingStamps
-	if p.add(make([]byte, 47), 1) {
+	var p pendingTimestamps
+	if p.add(make([]byte, 47), Token{ID: 1}) {
 		t.Error("a datagram too short to be known again was added")
 	}
 	for id := range uint32(5) {
-		if !p.add(message(uint64(id)), id) {
+		if !p.add(message(uint64(id)), Token{ID: id}) {
 			t.Fatal("not added")
 		}
 	}
 	longer := append(message(3), make([]byte, 20)...)
-	p.add(longer, 30)
+	p.add(longer, Token{ID: 30})
 	for _, tt := range []struct {
 		name string
 		sent []byte
@@ -203,25 +203,25 @@ func TestPendingStampsFindTheirDatagram(t *testing.T) {
 		{"never sent", on(34, message(1000)), false, 0, false},
 		{"shorter than any", make([]byte, 42), false, 0, false},
 	} {
-		if id, ok := p.match(tt.sent, tt.keep); id != tt.id || ok != tt.ok {
-			t.Errorf("%s: got %d, %v; want %d, %v", tt.name, id, ok, tt.id, tt.ok)
+		if token, ok := p.match(tt.sent, tt.keep); token.ID != tt.id || ok != tt.ok {
+			t.Errorf("%s: got %d, %v; want %d, %v", tt.name, token.ID, ok, tt.id, tt.ok)
 		}
 	}
 	if got := p.waiting.Load(); got != 3 {
 		t.Errorf("waiting for %d, want 3", got)
 	}
-	p.forget(2)
+	p.forget(Token{ID: 2})
 	if id, ok := p.match(on(34, message(2)), false); ok {
-		t.Errorf("found %d, which was forgotten", id)
+		t.Errorf("found %d, which was forgotten", id.ID)
 	}
 	for id := range uint32(3 * pendingSize) {
-		p.add(message(uint64(1000+id)), id)
+		p.add(message(uint64(1000+id)), Token{ID: id})
 	}
 	if got := p.waiting.Load(); got != pendingSize {
 		t.Errorf("waiting for %d, want no more than %d", got, pendingSize)
 	}
 	p.clear()
 	if id, ok := p.match(on(34, message(1000)), false); ok || p.waiting.Load() != 0 {
-		t.Errorf("found %d after all were given up, %d waiting", id, p.waiting.Load())
+		t.Errorf("found %d after all were given up, %d waiting", id.ID, p.waiting.Load())
 	}
 }

@@ -31,7 +31,7 @@ var (
 // it last for IPv6; so with a guard at each end nobody joins. No datagram is lost to the
 // guards: see deafen. Where that cannot be done (before Linux 5.1) the claim alone keeps
 // other daemons out.
-func openGroup(cfg *ListenConfig) ([]socket, error) {
+func openGroup(cfg *ListenConfig) ([]*shard, error) {
 	apart := guardOptions(cfg.Address)
 	claim, err := listen(cfg.Address, func(fd int) error { return setOptions(fd, apart) })
 	if err != nil {
@@ -42,7 +42,7 @@ func openGroup(cfg *ListenConfig) ([]socket, error) {
 	if err := setOn(claim, reusePort); err != nil {
 		return nil, errors.Join(err, claim.Close())
 	}
-	var sockets []socket
+	var sockets []*shard
 	for i := range cfg.Workers {
 		s, err := newShard(cfg, address, []option{reusePort})
 		if err != nil {
@@ -54,7 +54,7 @@ func openGroup(cfg *ListenConfig) ([]socket, error) {
 	if !sealed {
 		return sockets, claim.Close()
 	}
-	first := sockets[0].(*shard)
+	first := sockets[0]
 	first.guards = append(first.guards, claim)
 	if err := first.seal(address, claim); err != nil {
 		return nil, errors.Join(err, closeAll(sockets))

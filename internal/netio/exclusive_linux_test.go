@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 // stampingBegins waits until the kernel stamps what arrives.
 func stampingBegins() {
 	keepStamping()
-	p, err := Listen(loopback(false))
+	p, err := Listen(loopback())
 	if err != nil {
 		panic(err)
 	}
@@ -48,7 +48,7 @@ func stampingBegins() {
 		}))
 	}()
 	for stamp := model.StampDaemon; stamp == model.StampDaemon; stamp = <-stamps {
-		if _, err := p.Send(message(1), p.LocalAddr(), netip.Addr{}, 0, StampRequest{}); err != nil {
+		if _, err := p.Send(message(1), p.LocalAddr(), netip.Addr{}, 0, Token{}); err != nil {
 			panic(err)
 		}
 	}
@@ -176,19 +176,17 @@ func TestAnotherProcessDoesNotGetOneAddress(t *testing.T) {
 }
 
 func TestASecondPortOfThisProcessIsRefusedToo(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		cfg := loopback(portable)
-		cfg.Workers = 2
-		p := listenAt(t, cfg, echo)
-		cfg.Address = p.LocalAddr()
-		if second, err := Listen(cfg); !errors.Is(err, ErrInUse) {
-			t.Errorf("second listen: %v, %v; want ErrInUse", second, err)
-		}
-	})
+	cfg := loopback()
+	cfg.Workers = 2
+	p := listenAt(t, cfg, echo)
+	cfg.Address = p.LocalAddr()
+	if second, err := Listen(cfg); !errors.Is(err, ErrInUse) {
+		t.Errorf("second listen: %v, %v; want ErrInUse", second, err)
+	}
 }
 
 func TestOnlyOneOfProcessesThatStartTogetherGetsThePort(t *testing.T) {
-	free, err := Listen(loopback(false))
+	free, err := Listen(loopback())
 	if err != nil {
 		t.Fatal(err)
 	}

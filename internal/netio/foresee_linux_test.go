@@ -11,7 +11,7 @@ import (
 	"timeball/internal/model"
 )
 
-// foreseeing is a Foreseer that checks that every sender was announced.
+// foreseeing is a Handler that checks that every sender was announced.
 type foreseeing struct {
 	handlerFunc
 	announced []netip.AddrPort
@@ -24,18 +24,18 @@ func (f *foreseeing) Expect(remotes []netip.AddrPort) {
 	f.largest.Store(max(f.largest.Load(), int64(len(remotes))))
 }
 
-func (f *foreseeing) Handle(rx *model.Received, reply []byte) int {
+func (f *foreseeing) Handle(rx *model.Received, _ time.Duration, reply []byte) (int, Token) {
 	if i := slices.Index(f.announced, rx.Remote); i >= 0 {
 		f.announced = slices.Delete(f.announced, i, i+1)
 	} else if len(f.announced) > 0 {
 		f.strangers.Add(1) // of a batch, but not announced with it
 	}
-	return f.handlerFunc(rx, reply)
+	return f.handlerFunc(rx, reply), Token{}
 }
 
 func TestHandlerIsToldWhoWaitsBeforeItAnswersTheFirst(t *testing.T) {
 	h := &foreseeing{handlerFunc: echo}
-	p, err := Listen(loopback(false))
+	p, err := Listen(loopback())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func ListenGroup(cfg ListenConfig, ifname string) (*Port, error) {
 			return nil, errors.Join(fmt.Errorf("join %s on %s: %w", cfg.Address, ifname, err), s.close())
 		}
 	}
-	return newPort(cfg, []socket{s}), nil
+	return newPort(cfg, []*shard{s}), nil
 }
 
 // bindGroup binds a socket to the group itself. Package net would bind it to every

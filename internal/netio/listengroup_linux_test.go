@@ -4,16 +4,20 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"timeball/internal/model"
 )
 
 // heard passes on what a handler receives.
-type heard struct{ data chan string }
+type heard struct {
+	handlerFunc
+	data chan string
+}
 
-func (h heard) Handle(rx *model.Received, _ []byte) int {
+func (h heard) Handle(rx *model.Received, _ time.Duration, _ []byte) (int, Token) {
 	h.data <- string(rx.Data)
-	return 0
+	return 0, Token{}
 }
 
 func TestListenGroupSharesOneGroupAmongSeveralSockets(t *testing.T) {
@@ -35,7 +39,7 @@ func TestListenGroupSharesOneGroupAmongSeveralSockets(t *testing.T) {
 				handlers[i].data = make(chan string, 1)
 				go func() { _ = port.Serve(0, handlers[i]) }()
 			}
-			if _, err := sender.Send([]byte("the time"), to, netip.MustParseAddr("127.0.0.1"), 1, StampRequest{}); err != nil {
+			if _, err := sender.Send([]byte("the time"), to, netip.MustParseAddr("127.0.0.1"), 1, Token{}); err != nil {
 				t.Fatal(err)
 			}
 			for i := range handlers {
@@ -60,7 +64,7 @@ func TestListenGroupHearsALinkLocalGroup(t *testing.T) {
 	got := make(collector, 1)
 	var serving sync.WaitGroup
 	serving.Go(func() { _ = port.Serve(0, got) })
-	if _, err := sender.Send(message(6), to, netip.MustParseAddr("fe80::7"), near, StampRequest{}); err != nil {
+	if _, err := sender.Send(message(6), to, netip.MustParseAddr("fe80::7"), near, Token{}); err != nil {
 		t.Fatal(err)
 	}
 	if rx := got.next(t); rx.Data[47] != 6 || rx.Local != to.Addr() {

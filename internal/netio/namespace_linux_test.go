@@ -58,11 +58,15 @@ func ip(t *testing.T, command string) {
 // collector hands on what a port receives.
 type collector chan model.Received
 
-func (c collector) Handle(rx *model.Received, reply []byte) int {
+func (c collector) Expect([]netip.AddrPort) {}
+
+func (c collector) Sent(Token, ntptime.Instant, model.StampKind) {}
+
+func (c collector) Handle(rx *model.Received, _ time.Duration, _ []byte) (int, Token) {
 	copied := *rx
 	copied.Data = append([]byte(nil), rx.Data...)
 	c <- copied
-	return 0
+	return 0, Token{}
 }
 
 func (c collector) next(t *testing.T) model.Received {
@@ -77,104 +81,98 @@ func (c collector) next(t *testing.T) model.Received {
 }
 
 func TestGroupIsReceivedOnTheInterfaceThatJoinedIt(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		inNamespace(t)
-		near, peer := newPeer(t)
-		group := netip.MustParseAddr("224.0.1.1")
-		got := make(collector, 100)
-		p := listenAt(t, ListenConfig{Portable: portable, Workers: 3}, got)
-		to := netip.AddrPortFrom(group, p.LocalAddr().Port())
-		if err := p.JoinGroup(group, "lo"); err != nil {
-			t.Fatal(err)
-		}
-		peer.send(t, "192.0.2.2", to, message(1)) // not joined there
-		if err := p.JoinGroup(group, "near"); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.JoinGroup(group, "near"); err == nil {
-			t.Error("joined twice")
-		}
-		peer.send(t, "192.0.2.2", to, message(2))
-		if rx := got.next(t); rx.Local != group || rx.Interface != near || rx.Data[47] != 2 {
-			t.Errorf("received %d for %s by %d; want 2 for %s by %d", rx.Data[47], rx.Local, rx.Interface, group, near)
-		}
-		if err := p.LeaveGroup(group, "near"); err != nil {
-			t.Fatal(err)
-		}
-		if err := p.LeaveGroup(group, "near"); err == nil {
-			t.Error("left twice")
-		}
-		peer.send(t, "192.0.2.2", to, message(3))
-		peer.send(t, "192.0.2.2", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), to.Port()), message(4))
-		if rx := got.next(t); rx.Data[47] != 4 {
-			t.Errorf("received %d after leaving, want 4", rx.Data[47])
-		}
-	})
+	inNamespace(t)
+	near, peer := newPeer(t)
+	group := netip.MustParseAddr("224.0.1.1")
+	got := make(collector, 100)
+	p := listenAt(t, ListenConfig{Workers: 3}, got)
+	to := netip.AddrPortFrom(group, p.LocalAddr().Port())
+	if err := p.JoinGroup(group, "lo"); err != nil {
+		t.Fatal(err)
+	}
+	peer.send(t, "192.0.2.2", to, message(1)) // not joined there
+	if err := p.JoinGroup(group, "near"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.JoinGroup(group, "near"); err == nil {
+		t.Error("joined twice")
+	}
+	peer.send(t, "192.0.2.2", to, message(2))
+	if rx := got.next(t); rx.Local != group || rx.Interface != near || rx.Data[47] != 2 {
+		t.Errorf("received %d for %s by %d; want 2 for %s by %d", rx.Data[47], rx.Local, rx.Interface, group, near)
+	}
+	if err := p.LeaveGroup(group, "near"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.LeaveGroup(group, "near"); err == nil {
+		t.Error("left twice")
+	}
+	peer.send(t, "192.0.2.2", to, message(3))
+	peer.send(t, "192.0.2.2", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), to.Port()), message(4))
+	if rx := got.next(t); rx.Data[47] != 4 {
+		t.Errorf("received %d after leaving, want 4", rx.Data[47])
+	}
 }
 
 // Linux may give a datagram for a group to any socket of the port, by a hash of the
 // addresses, once the one member has been found (inet_steal_sock).
 func TestGroupIsReceivedOnceWhicheverSocketItComesBy(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		inNamespace(t)
-		_, peer := newPeer(t)
-		group := netip.MustParseAddr("224.0.1.1")
-		got := make(collector, 100)
-		p := listenAt(t, ListenConfig{Portable: portable, Workers: 2}, got)
-		if err := p.JoinGroup(group, "near"); err != nil {
-			t.Fatal(err)
+	inNamespace(t)
+	_, peer := newPeer(t)
+	group := netip.MustParseAddr("224.0.1.1")
+	got := make(collector, 100)
+	p := listenAt(t, ListenConfig{Workers: 2}, got)
+	if err := p.JoinGroup(group, "near"); err != nil {
+		t.Fatal(err)
+	}
+	for n := byte(2); n < 40; n++ {
+		from := netip.AddrFrom4([4]byte{192, 0, 2, n})
+		peer.send(t, from.String(), netip.AddrPortFrom(group, p.LocalAddr().Port()), message(uint64(n)))
+		if rx := got.next(t); rx.Data[47] != n || rx.Remote.Addr() != from {
+			t.Fatalf("received %d from %s, want %d from %s", rx.Data[47], rx.Remote, n, from)
 		}
-		for n := byte(2); n < 40; n++ {
-			from := netip.AddrFrom4([4]byte{192, 0, 2, n})
-			peer.send(t, from.String(), netip.AddrPortFrom(group, p.LocalAddr().Port()), message(uint64(n)))
-			if rx := got.next(t); rx.Data[47] != n || rx.Remote.Addr() != from {
-				t.Fatalf("received %d from %s, want %d from %s", rx.Data[47], rx.Remote, n, from)
-			}
-		}
-	})
+	}
 }
 
 func TestWhatIsSentToAGroupGoesByTheInterfaceWithItsHopLimit(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		inNamespace(t)
-		near, peer := newPeer(t)
-		ip(t, "addr add 2001:db8::1/64 dev near nodad")
-		for _, tt := range []struct {
-			group  string
-			ttl    int
-			offset int // of the hop limit in the frame
-		}{{"224.0.1.1", 0, 22}, {"ff05::101", 0, 21}, {"224.0.1.2", 3, 22}, {"ff05::102", 4, 21}} {
-			group, want := netip.MustParseAddr(tt.group), DefaultMulticastTTL
-			got := make(collector, 10)
-			p := listenAt(t, ListenConfig{Portable: portable}, got)
-			if err := p.JoinGroup(group, "near"); err != nil { // to hear our own: multicast loop
+	inNamespace(t)
+	near, peer := newPeer(t)
+	ip(t, "addr add 2001:db8::1/64 dev near nodad")
+	for _, tt := range []struct {
+		group  string
+		ttl    int
+		offset int // of the hop limit in the frame
+	}{{"224.0.1.1", 0, 22}, {"ff05::101", 0, 21}, {"224.0.1.2", 3, 22}, {"ff05::102", 4, 21}} {
+		group, want := netip.MustParseAddr(tt.group), DefaultMulticastTTL
+		got := make(collector, 10)
+		p := listenAt(t, ListenConfig{}, got)
+		if err := p.JoinGroup(group, "near"); err != nil { // to hear our own: multicast loop
+			t.Fatal(err)
+		}
+		if tt.ttl != 0 {
+			want = tt.ttl
+			if err := p.SetMulticastTTL(group, tt.ttl); err != nil {
 				t.Fatal(err)
 			}
-			if tt.ttl != 0 {
-				want = tt.ttl
-				if err := p.SetMulticastTTL(group, tt.ttl); err != nil {
-					t.Fatal(err)
-				}
-			}
-			m := message(0x1122334455667788)
-			if _, err := p.Send(m, netip.AddrPortFrom(group, p.LocalAddr().Port()), netip.Addr{}, near, StampRequest{}); err != nil {
-				t.Fatal(err)
-			}
-			if rx := got.next(t); rx.Local != group {
-				t.Errorf("%s: our own datagram came for %s", group, rx.Local)
-			}
-			frame := peer.read(t, m)
-			if got := int(frame[tt.offset]); got != want {
-				t.Errorf("%s: hop limit %d, want %d", group, got, want)
-			}
 		}
-		p := listenAt(t, ListenConfig{Portable: portable}, echo)
-		for _, ttl := range []int{0, 256, -1} {
-			if p.SetMulticastTTL(netip.MustParseAddr("224.0.1.1"), ttl) == nil {
-				t.Errorf("ttl %d was taken", ttl)
-			}
+		m := message(0x1122334455667788)
+		if _, err := p.Send(m, netip.AddrPortFrom(group, p.LocalAddr().Port()), netip.Addr{}, near, Token{}); err != nil {
+			t.Fatal(err)
 		}
-	})
+		if rx := got.next(t); rx.Local != group {
+			t.Errorf("%s: our own datagram came for %s", group, rx.Local)
+		}
+		frame := peer.read(t, m)
+		if got := int(frame[tt.offset]); got != want {
+			t.Errorf("%s: hop limit %d, want %d", group, got, want)
+		}
+	}
+	p := listenAt(t, ListenConfig{}, echo)
+	for _, ttl := range []int{0, 256, -1} {
+		if p.SetMulticastTTL(netip.MustParseAddr("224.0.1.1"), ttl) == nil {
+			t.Errorf("ttl %d was taken", ttl)
+		}
+	}
 }
 
 func TestDatagramsAreNotFragmentedAndBearTheirCodePoint(t *testing.T) {
@@ -187,7 +185,7 @@ func TestDatagramsAreNotFragmentedAndBearTheirCodePoint(t *testing.T) {
 	peer.send(t, "192.0.2.2", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), p.LocalAddr().Port()), request)
 	reply := peer.read(t, request)
 	own := message(0x1112131415161718)
-	if _, err := p.Send(own, to, netip.Addr{}, 0, StampRequest{}); err != nil {
+	if _, err := p.Send(own, to, netip.Addr{}, 0, Token{}); err != nil {
 		t.Fatal(err)
 	}
 	sent := peer.read(t, own)
@@ -204,32 +202,30 @@ func TestDatagramsAreNotFragmentedAndBearTheirCodePoint(t *testing.T) {
 			t.Errorf("%s: code point %d, want 46", name, got)
 		}
 	}
-	if _, err := p.Send(make([]byte, 1600), to, netip.Addr{}, 0, StampRequest{}); err == nil {
+	if _, err := p.Send(make([]byte, 1600), to, netip.Addr{}, 0, Token{}); err == nil {
 		t.Error("a datagram longer than the link takes was sent in fragments")
 	}
 }
 
 func TestClientIsBoundToItsInterface(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		inNamespace(t)
-		_, peer := newPeer(t)
-		ip(t, "neigh add 127.0.0.1 lladdr 02:00:00:00:00:02 dev near")
-		ip(t, "neigh add 203.0.113.1 lladdr 02:00:00:00:00:02 dev near")
-		ip(t, "route add 203.0.113.0/24 dev lo")
-		c := clientOf(t, ClientConfig{Remote: netip.MustParseAddrPort("203.0.113.1:123"), Interface: "near",
-			Local: netip.MustParseAddr("192.0.2.1"), Portable: portable})
-		if got, want := c.LocalAddr().Addr().String(), "192.0.2.1"; got != want {
-			t.Errorf("source address %s, want %s", got, want)
-		}
-		m := message(77)
-		if _, err := c.Send(m); err != nil {
-			t.Fatal(err)
-		}
-		peer.read(t, m)
-		if c, err := OpenClient(ClientConfig{Remote: netip.MustParseAddrPort("203.0.113.1:123"), Interface: "absent", Portable: portable}); err == nil {
-			t.Errorf("opened %s on an interface that is not there", c.LocalAddr())
-		}
-	})
+	inNamespace(t)
+	_, peer := newPeer(t)
+	ip(t, "neigh add 127.0.0.1 lladdr 02:00:00:00:00:02 dev near")
+	ip(t, "neigh add 203.0.113.1 lladdr 02:00:00:00:00:02 dev near")
+	ip(t, "route add 203.0.113.0/24 dev lo")
+	c := clientOf(t, ClientConfig{Remote: netip.MustParseAddrPort("203.0.113.1:123"), Interface: "near",
+		Local: netip.MustParseAddr("192.0.2.1")})
+	if got, want := c.LocalAddr().Addr().String(), "192.0.2.1"; got != want {
+		t.Errorf("source address %s, want %s", got, want)
+	}
+	m := message(77)
+	if _, err := c.Send(m); err != nil {
+		t.Fatal(err)
+	}
+	peer.read(t, m)
+	if c, err := OpenClient(ClientConfig{Remote: netip.MustParseAddrPort("203.0.113.1:123"), Interface: "absent"}); err == nil {
+		t.Errorf("opened %s on an interface that is not there", c.LocalAddr())
+	}
 }
 
 func TestBroadcastIsHandledOnceAndBySubnet(t *testing.T) {
@@ -261,13 +257,16 @@ func TestAFullSendBufferDoesNotEndServing(t *testing.T) {
 	_, peer := newPeer(t)
 	ip(t, "neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 nud permanent dev near")
 	got, stamped := make(collector, 100), make(chan uint32, 100)
-	p := listenAt(t, ListenConfig{Workers: 1, OnTransmitted: func(id uint32, _ ntptime.Instant, _ model.StampKind) { stamped <- id }}, got)
+	p := listenAt(t, ListenConfig{Workers: 1}, telling{
+		func(rx *model.Received, _ []byte) int { got.Handle(rx, 0, nil); return 0 },
+		func(token Token, _ ntptime.Instant, _ model.StampKind) { stamped <- token.ID },
+	})
 	port := p.LocalAddr().Port()
 	for range 200 { // over half of the buffer: epoll then says no more that it can be written
-		_, _ = p.Send(message(0), netip.MustParseAddrPort("192.0.2.77:123"), netip.Addr{}, 0, StampRequest{})
+		_, _ = p.Send(message(0), netip.MustParseAddrPort("192.0.2.77:123"), netip.Addr{}, 0, Token{})
 	}
 	for n := byte(1); n <= 20; n++ {
-		if _, err := p.Send(message(uint64(n)), netip.MustParseAddrPort("192.0.2.2:123"), netip.Addr{}, 0, StampRequest{Want: true, ID: uint32(n)}); err != nil {
+		if _, err := p.Send(message(uint64(n)), netip.MustParseAddrPort("192.0.2.2:123"), netip.Addr{}, 0, Token{ID: uint32(n)}); err != nil {
 			t.Fatal(err)
 		}
 		peer.send(t, "192.0.2.2", netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), port), message(uint64(n)))
@@ -286,60 +285,56 @@ func TestAFullSendBufferDoesNotEndServing(t *testing.T) {
 }
 
 func TestNothingIsReceivedOnAnIgnoredInterface(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		inNamespace(t)
-		_, peer := newPeer(t)
-		got := make(collector, 100)
-		p := listenAt(t, ListenConfig{Portable: portable, Ignore: []string{"near", "absent"}}, got)
-		to := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), p.LocalAddr().Port())
-		peer.send(t, "192.0.2.2", to, message(1))
-		for p.Counters().Ignored == 0 {
-			runtime.Gosched()
-		}
-		if len(got) != 0 {
-			t.Error("a datagram of the ignored interface was handled")
-		}
-		// What is renamed is not the interface that was named.
-		ip(t, "link set near down")
-		ip(t, "link set near name other")
-		ip(t, "link set other up")
-		if err := p.Refresh(); err != nil {
-			t.Fatal(err)
-		}
-		peer.resolve(t, "other")
-		peer.sendUntilReceived(t, to, 2, got)
-	})
+	inNamespace(t)
+	_, peer := newPeer(t)
+	got := make(collector, 100)
+	p := listenAt(t, ListenConfig{Ignore: []string{"near", "absent"}}, got)
+	to := netip.AddrPortFrom(netip.MustParseAddr("192.0.2.1"), p.LocalAddr().Port())
+	peer.send(t, "192.0.2.2", to, message(1))
+	for p.Counters().Ignored == 0 {
+		runtime.Gosched()
+	}
+	if len(got) != 0 {
+		t.Error("a datagram of the ignored interface was handled")
+	}
+	// What is renamed is not the interface that was named.
+	ip(t, "link set near down")
+	ip(t, "link set near name other")
+	ip(t, "link set other up")
+	if err := p.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	peer.resolve(t, "other")
+	peer.sendUntilReceived(t, to, 2, got)
 }
 
 func TestGroupIsJoinedAgainWhenItsInterfaceComesBack(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		inNamespace(t)
-		group := netip.MustParseAddr("224.0.1.1")
-		got := make(collector, 100)
-		p := listenAt(t, ListenConfig{Portable: portable}, got)
-		if err := p.JoinGroup(group, "near"); err != nil {
-			t.Fatalf("join on an interface that is not there yet: %v", err)
+	inNamespace(t)
+	group := netip.MustParseAddr("224.0.1.1")
+	got := make(collector, 100)
+	p := listenAt(t, ListenConfig{}, got)
+	if err := p.JoinGroup(group, "near"); err != nil {
+		t.Fatalf("join on an interface that is not there yet: %v", err)
+	}
+	// The kernel keeps 20 groups a socket: memberships must not pile up.
+	for round := range 22 {
+		_, peer := newPeer(t)
+		if err := p.Refresh(); err != nil {
+			t.Fatalf("round %d: %v", round, err)
 		}
-		// The kernel keeps 20 groups a socket: memberships must not pile up.
-		for round := range 22 {
-			_, peer := newPeer(t)
-			if err := p.Refresh(); err != nil {
-				t.Fatalf("round %d: %v", round, err)
-			}
-			ip(t, "link set near down")
-			ip(t, "link set near up")
-			if err := p.Refresh(); err != nil {
-				t.Fatalf("round %d: %v", round, err)
-			}
-			to := netip.AddrPortFrom(group, p.LocalAddr().Port())
-			peer.sendUntilReceived(t, to, byte(round), got)
-			peer.close()
-			ip(t, "link del near")
-			if err := p.Refresh(); err != nil {
-				t.Fatalf("round %d: %v", round, err)
-			}
+		ip(t, "link set near down")
+		ip(t, "link set near up")
+		if err := p.Refresh(); err != nil {
+			t.Fatalf("round %d: %v", round, err)
 		}
-	})
+		to := netip.AddrPortFrom(group, p.LocalAddr().Port())
+		peer.sendUntilReceived(t, to, byte(round), got)
+		peer.close()
+		ip(t, "link del near")
+		if err := p.Refresh(); err != nil {
+			t.Fatalf("round %d: %v", round, err)
+		}
+	}
 }
 
 func TestMonitorTellsOfInterfacesAndAddresses(t *testing.T) {
@@ -382,7 +377,7 @@ func TestLinkLocalExchangeNeedsNoMoreThanTheZone(t *testing.T) {
 	}{{"near", netip.AddrPort{}}, {index, netip.AddrPort{}}, {"near", alone}} {
 		requests := make(collector, 10)
 		p := listenAt(t, ListenConfig{Address: tt.listen}, handlerFunc(func(rx *model.Received, reply []byte) int {
-			requests.Handle(rx, nil)
+			requests.Handle(rx, 0, nil)
 			return copy(reply, rx.Data)
 		}))
 		remote := netip.AddrPortFrom(netip.MustParseAddr("fe80::7%"+tt.zone), p.LocalAddr().Port())
@@ -398,7 +393,7 @@ func TestLinkLocalExchangeNeedsNoMoreThanTheZone(t *testing.T) {
 		if got, want := rx.Local.String(), "fe80::7"; got != want {
 			t.Errorf("request to %s, want %s", got, want)
 		}
-		if _, err := p.Send(message(2), rx.Remote, rx.Local, rx.Interface, StampRequest{}); err != nil {
+		if _, err := p.Send(message(2), rx.Remote, rx.Local, rx.Interface, Token{}); err != nil {
 			t.Fatal(err)
 		}
 		if got := readPacket(t, c).Data[47]; got != 2 {

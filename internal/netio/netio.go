@@ -1,11 +1,9 @@
 // Package netio holds the sockets of the daemon: the port that servers, peers and
 // broadcast share (UDP 123), and one client socket for each exchange in mode 3.
 //
-// On Linux datagrams move in batches with recvmmsg and sendmmsg on arrays that are
-// allocated once, carry the kernel's receive stamps, and leave from the address that
-// was asked; elsewhere (and on request) a portable driver over net.UDPConn does the
-// same one datagram at a time. The path from request to reply meets no channel, no
-// lock and no allocation.
+// Datagrams move in batches with recvmmsg and sendmmsg on arrays that are allocated once,
+// carry the kernel's receive timestamps, and leave from the address that was asked. The
+// path from request to reply meets no channel, no lock and no allocation. It is for Linux.
 package netio
 
 import (
@@ -49,51 +47,30 @@ var (
 	ErrTooLong = fmt.Errorf("datagram longer than %d octets", bufferSize)
 )
 
-// Handler answers datagrams. Handle is called on the goroutine of one socket, for
-// each datagram in turn. It writes a reply into reply and returns its length, or 0
-// for none; a reply longer than the request is refused and counted. rx, rx.Data and
-// reply are valid only until Handle returns.
+// Handler answers the datagrams of one socket, on that socket's goroutine.
 type Handler interface {
-	Handle(rx *model.Received, reply []byte) (n int)
-}
-
-// Stamper is a Handler that wants to know when some of its replies really left.
-// Stamp is called after each Handle that made a reply. The stamps come back through
-// ListenConfig.OnTransmitted, on the same goroutine.
-type Stamper interface {
-	Handler
-	Stamp() StampRequest
-}
-
-// StampTaker is a Stamper that takes the stamps of its own socket itself: it is given
-// every stamp before ListenConfig.OnTransmitted is, also those of Port.Send, and tells
-// its own by their ids.
-type StampTaker interface {
-	Stamper
-	Transmitted(id uint32, at ntptime.Instant, kind model.StampKind)
-}
-
-// Leader is a Handler that predicts its transmit stamps. Lead is called before each
-// Handle with the time that will pass, by recent measurement, between the call and
-// the moment the reply is given to the network: the replies of one batch leave one
-// after the other.
-type Leader interface {
-	Handler
-	Lead(d time.Duration)
-}
-
-// Foreseer is a Handler that prepares for several requests at once. Expect is called with
-// the senders of a batch, without zones, before the first of its Handle calls; some of
-// the datagrams may turn out not to be for the handler.
-type Foreseer interface {
-	Handler
+	// Expect is told who sent the datagrams of a batch, without zones, before the first of
+	// its Handle calls, so that what is known of them can be fetched together. It is not
+	// called for a batch of one, and some of the datagrams may turn out not to be handed on.
 	Expect(remotes []netip.AddrPort)
+	// Handle is called for each datagram in turn. It writes a reply into reply and returns
+	// its length, or 0 for none; a reply longer than the request is refused and counted. lead
+	// is the time that will pass, by recent measurement, between this call and the moment
+	// the reply leaves: those of a batch leave one after the other. A token other than the
+	// zero Token asks when the reply really left. rx, rx.Data and reply are valid only until
+	// Handle returns.
+	Handle(rx *model.Received, lead time.Duration, reply []byte) (n int, token Token)
+	// Sent tells when a datagram of this socket really left, a reply or one of Port.Send,
+	// by the token that was given for it. It must not block. With hardware timestamps there
+	// may be two for a datagram: the kernel's, then the card's.
+	Sent(token Token, at ntptime.Instant, kind model.StampKind)
 }
 
-// StampRequest asks for the transmit stamp of one datagram. The zero value asks for none.
-type StampRequest struct {
-	Want bool
-	ID   uint32 // given back with the stamp
+// Token stands for a datagram whose transmit timestamp is wanted: whatever its sender
+// knows it by again. This package only keeps it. The zero Token asks for no timestamp.
+type Token struct {
+	Owner any
+	ID    uint32
 }
 
 // Clock maps readings of the system's clock to instants.
@@ -118,10 +95,6 @@ type ListenConfig struct {
 	// Ignore names interfaces on which no message is received.
 	Ignore []string
 	Clock  Clock
-	// OnTransmitted is given the transmit stamps that Send or a Stamper asked for. It
-	// is called on a socket's goroutine and must not block. With hardware stamps there
-	// may be two for a datagram: the kernel's, then the card's.
-	OnTransmitted func(id uint32, at ntptime.Instant, kind model.StampKind)
 	// ReceiveBuffer in octets, DefaultReceiveBuffer if 0. A process that may not exceed the
 	// system's limit (net.core.rmem_max) gets what that allows: see Port.ReceiveBuffer.
 	ReceiveBuffer int
@@ -134,8 +107,6 @@ type ListenConfig struct {
 	NoMulticastLoop bool
 	// Hardware maps stamps of network cards; nil: they are not asked for.
 	Hardware *Hardware
-	// Portable takes the portable driver where a faster one exists.
-	Portable bool
 }
 
 func (c ListenConfig) withDefaults() ListenConfig {
@@ -167,8 +138,8 @@ type Counters struct {
 	Overlong   uint64 // replies refused: longer than their request
 	SendErrors uint64 // replies the kernel would not send
 	Overflow   uint64 // dropped by the kernel: receive buffer full
-	Stamped    uint64 // transmit stamps delivered
-	Unmatched  uint64 // transmit stamps that nobody waits for
+	Stamped    uint64 // transmit timestamps delivered
+	Unmatched  uint64 // transmit timestamps that nobody waits for
 }
 
 func (c *Counters) add(o Counters) {

@@ -17,17 +17,24 @@ import (
 // patience bounds what must happen soon; nothing waits for it when all is well.
 const patience = 20 * time.Second
 
-// drivers runs a test with each driver of the port.
-func drivers(t *testing.T, test func(t *testing.T, portable bool)) {
-	t.Helper()
-	t.Run("fast", func(t *testing.T) { test(t, false) })
-	t.Run("portable", func(t *testing.T) { test(t, true) })
-}
-
-// handlerFunc is a Handler.
+// handlerFunc is a Handler that wants nothing but datagrams.
 type handlerFunc func(rx *model.Received, reply []byte) int
 
-func (f handlerFunc) Handle(rx *model.Received, reply []byte) int { return f(rx, reply) }
+func (f handlerFunc) Expect([]netip.AddrPort) {}
+
+func (f handlerFunc) Handle(rx *model.Received, _ time.Duration, reply []byte) (int, Token) {
+	return f(rx, reply), Token{}
+}
+
+func (f handlerFunc) Sent(Token, ntptime.Instant, model.StampKind) {}
+
+// telling is a Handler that passes on when what was sent has left.
+type telling struct {
+	handlerFunc
+	sent func(Token, ntptime.Instant, model.StampKind)
+}
+
+func (h telling) Sent(token Token, at ntptime.Instant, kind model.StampKind) { h.sent(token, at, kind) }
 
 // echo answers every datagram with itself.
 var echo = handlerFunc(func(rx *model.Received, reply []byte) int { return copy(reply, rx.Data) })
@@ -56,8 +63,8 @@ func listenAt(t *testing.T, cfg ListenConfig, h Handler) *Port {
 	return p
 }
 
-func loopback(portable bool) ListenConfig {
-	return ListenConfig{Address: netip.MustParseAddrPort("127.0.0.1:0"), Portable: portable}
+func loopback() ListenConfig {
+	return ListenConfig{Address: netip.MustParseAddrPort("127.0.0.1:0")}
 }
 
 // clientOf opens a client socket to an address for the length of a test.
@@ -98,111 +105,99 @@ func readPacket(t *testing.T, c *Client) *model.Received {
 }
 
 func TestRequestIsAnsweredWithWhatTheHandlerWrote(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
-			before := systemNow()
-			requests := make(chan model.Received, 1)
-			p := listenAt(t, ListenConfig{Address: netip.MustParseAddrPort(address), Portable: portable},
-				handlerFunc(func(rx *model.Received, reply []byte) int {
-					requests <- *rx
-					return copy(reply, rx.Data)
-				}))
-			c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
-			if _, err := c.Send(message(7)); err != nil {
-				t.Fatal(err)
-			}
-			rx, seen := readPacket(t, c), <-requests
-			if got, want := string(rx.Data), string(message(7)); got != want {
-				t.Errorf("%s: reply %x, want %x", address, got, want)
-			}
-			if got, want := rx.Remote, p.LocalAddr(); got != want {
-				t.Errorf("%s: reply from %s, want %s", address, got, want)
-			}
-			if got, want := seen.Remote, c.LocalAddr(); got != want {
-				t.Errorf("%s: request from %s, want %s", address, got, want)
-			}
-			if got, want := seen.Local, p.LocalAddr().Addr(); got != want {
-				t.Errorf("%s: request to %s, want %s", address, got, want)
-			}
-			if seen.Interface == 0 {
-				t.Errorf("%s: interface of arrival is not known", address)
-			}
-			after := systemNow()
-			if seen.At.Raw < before.Raw || seen.At.Raw > after.Raw {
-				t.Errorf("%s: arrived at %d, want within %d and %d", address, seen.At.Raw, before.Raw, after.Raw)
-			}
-			want := model.StampKernel
-			if portable {
-				want = model.StampDaemon
-			}
-			if got := seen.Stamp; got != want {
-				t.Errorf("%s: stamp %d, want %d", address, got, want)
-			}
+	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+		before := systemNow()
+		requests := make(chan model.Received, 1)
+		p := listenAt(t, ListenConfig{Address: netip.MustParseAddrPort(address)},
+			handlerFunc(func(rx *model.Received, reply []byte) int {
+				requests <- *rx
+				return copy(reply, rx.Data)
+			}))
+		c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
+		if _, err := c.Send(message(7)); err != nil {
+			t.Fatal(err)
 		}
-	})
+		rx, seen := readPacket(t, c), <-requests
+		if got, want := string(rx.Data), string(message(7)); got != want {
+			t.Errorf("%s: reply %x, want %x", address, got, want)
+		}
+		if got, want := rx.Remote, p.LocalAddr(); got != want {
+			t.Errorf("%s: reply from %s, want %s", address, got, want)
+		}
+		if got, want := seen.Remote, c.LocalAddr(); got != want {
+			t.Errorf("%s: request from %s, want %s", address, got, want)
+		}
+		if got, want := seen.Local, p.LocalAddr().Addr(); got != want {
+			t.Errorf("%s: request to %s, want %s", address, got, want)
+		}
+		if seen.Interface == 0 {
+			t.Errorf("%s: interface of arrival is not known", address)
+		}
+		after := systemNow()
+		if seen.At.Raw < before.Raw || seen.At.Raw > after.Raw {
+			t.Errorf("%s: arrived at %d, want within %d and %d", address, seen.At.Raw, before.Raw, after.Raw)
+		}
+		if got, want := seen.Stamp, model.StampKernel; got != want {
+			t.Errorf("%s: timestamp of kind %d, want %d", address, got, want)
+		}
+	}
 }
 
 func TestReplyLeavesFromTheAddressThatWasAsked(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		p := listenAt(t, ListenConfig{Portable: portable}, echo)
-		for _, address := range []string{"127.0.0.1", "127.0.0.9", "127.77.1.2", "::1"} {
-			to := netip.AddrPortFrom(netip.MustParseAddr(address), p.LocalAddr().Port())
-			one := listenAt(t, ListenConfig{Address: netip.AddrPortFrom(to.Addr(), 0), Portable: portable}, echo)
-			for _, to := range []netip.AddrPort{to, one.LocalAddr()} {
-				c := clientOf(t, ClientConfig{Remote: to})
-				if _, err := c.Send(message(1)); err != nil {
-					t.Fatal(err)
-				}
-				readPacket(t, c) // a connected socket takes nothing from another address
+	p := listenAt(t, ListenConfig{}, echo)
+	for _, address := range []string{"127.0.0.1", "127.0.0.9", "127.77.1.2", "::1"} {
+		to := netip.AddrPortFrom(netip.MustParseAddr(address), p.LocalAddr().Port())
+		one := listenAt(t, ListenConfig{Address: netip.AddrPortFrom(to.Addr(), 0)}, echo)
+		for _, to := range []netip.AddrPort{to, one.LocalAddr()} {
+			c := clientOf(t, ClientConfig{Remote: to})
+			if _, err := c.Send(message(1)); err != nil {
+				t.Fatal(err)
 			}
+			readPacket(t, c) // a connected socket takes nothing from another address
 		}
-	})
+	}
 }
 
 func TestReplyIsNeverLongerThanItsRequest(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		p := listenAt(t, loopback(portable), handlerFunc(func(rx *model.Received, reply []byte) int {
-			if rx.Data[0] == 1 {
-				return len(rx.Data) + 1
-			}
-			return copy(reply, rx.Data)
-		}))
-		c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
-		for _, b := range [][]byte{append([]byte{1}, message(1)...), append([]byte{2}, message(2)...)} {
-			if _, err := c.Send(b); err != nil {
-				t.Fatal(err)
-			}
+	p := listenAt(t, loopback(), handlerFunc(func(rx *model.Received, reply []byte) int {
+		if rx.Data[0] == 1 {
+			return len(rx.Data) + 1
 		}
-		if got := readPacket(t, c).Data[0]; got != 2 {
-			t.Errorf("first reply is to request %d, want 2", got)
+		return copy(reply, rx.Data)
+	}))
+	c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
+	for _, b := range [][]byte{append([]byte{1}, message(1)...), append([]byte{2}, message(2)...)} {
+		if _, err := c.Send(b); err != nil {
+			t.Fatal(err)
 		}
-		if got := p.Counters().Overlong; got != 1 {
-			t.Errorf("overlong replies counted: %d, want 1", got)
-		}
-	})
+	}
+	if got := readPacket(t, c).Data[0]; got != 2 {
+		t.Errorf("first reply is to request %d, want 2", got)
+	}
+	if got := p.Counters().Overlong; got != 1 {
+		t.Errorf("overlong replies counted: %d, want 1", got)
+	}
 }
 
 func TestCloseEndsServeAndRead(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		cfg := loopback(portable)
-		cfg.Workers = 3
-		p, err := Listen(cfg)
-		if err != nil {
-			t.Fatal(err)
+	cfg := loopback()
+	cfg.Workers = 3
+	p, err := Listen(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, p.Workers())
+	for i := range p.Workers() {
+		go func() { ended <- p.Serve(i, echo) }()
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range p.Workers() {
+		if err := <-ended; err != nil {
+			t.Errorf("serve: %v, want nil after close", err)
 		}
-		ended := make(chan error, p.Workers())
-		for i := range p.Workers() {
-			go func() { ended <- p.Serve(i, echo) }()
-		}
-		if err := p.Close(); err != nil {
-			t.Fatal(err)
-		}
-		for range p.Workers() {
-			if err := <-ended; err != nil {
-				t.Errorf("serve: %v, want nil after close", err)
-			}
-		}
-	})
+	}
 	c := clientOf(t, ClientConfig{Remote: netip.MustParseAddrPort("127.0.0.1:9")})
 	reading := make(chan error, 1)
 	go func() {
@@ -219,7 +214,7 @@ func TestCloseEndsServeAndRead(t *testing.T) {
 }
 
 func TestClientTellsThatNobodyListens(t *testing.T) {
-	nobody, err := Listen(loopback(false))
+	nobody, err := Listen(loopback())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,40 +257,38 @@ func TestReadDeadlineIsKept(t *testing.T) {
 }
 
 func TestSendLeavesFromThePort(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		type stamp struct {
-			id uint32
-			at ntptime.Instant
-		}
-		stamps := make(chan stamp, 1)
-		got := make(chan model.Received, 1)
-		far := listenAt(t, loopback(portable), handlerFunc(func(rx *model.Received, _ []byte) int {
-			got <- model.Received{Remote: rx.Remote}
-			return 0
-		}))
-		near := listenAt(t, ListenConfig{Portable: portable,
-			OnTransmitted: func(id uint32, when ntptime.Instant, _ model.StampKind) {
-				stamps <- stamp{id, when}
-			}}, echo)
-		sent, err := near.Send(message(5), far.LocalAddr(), netip.MustParseAddr("127.0.0.8"), 0, StampRequest{Want: true, ID: 99})
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.8"), near.LocalAddr().Port())
-		if rx := <-got; rx.Remote != want {
-			t.Errorf("came from %s, want %s", rx.Remote, want)
-		}
-		left := <-stamps
-		if left.id != 99 {
-			t.Errorf("stamp of %d, want of 99", left.id)
-		}
-		// The stamp is the kernel's, mapped from CLOCK_REALTIME: a preemption between two
-		// readings of the clocks may put it a little before our own.
-		if d := left.at.Raw.Sub(sent.Raw); d < -10*time.Millisecond || d > time.Second {
-			t.Errorf("left %s after it was sent", d)
-		}
-		if c := near.Counters(); c.Sent != 1 {
-			t.Errorf("sent %d, want 1", c.Sent)
-		}
-	})
+	type timestamp struct {
+		token Token
+		at    ntptime.Instant
+	}
+	timestamps := make(chan timestamp, 1)
+	got := make(chan model.Received, 1)
+	far := listenAt(t, loopback(), handlerFunc(func(rx *model.Received, _ []byte) int {
+		got <- model.Received{Remote: rx.Remote}
+		return 0
+	}))
+	near := listenAt(t, ListenConfig{}, telling{echo, func(token Token, at ntptime.Instant, _ model.StampKind) {
+		timestamps <- timestamp{token, at}
+	}})
+	owner := &struct{ int }{}
+	sent, err := near.Send(message(5), far.LocalAddr(), netip.MustParseAddr("127.0.0.8"), 0, Token{Owner: owner, ID: 99})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.8"), near.LocalAddr().Port())
+	if rx := <-got; rx.Remote != want {
+		t.Errorf("came from %s, want %s", rx.Remote, want)
+	}
+	left := <-timestamps
+	if left.token != (Token{Owner: owner, ID: 99}) {
+		t.Errorf("timestamp of %v, want of 99", left.token)
+	}
+	// The timestamp is the kernel's, mapped from CLOCK_REALTIME: a preemption between two
+	// readings of the clocks may put it a little before our own.
+	if d := left.at.Raw.Sub(sent.Raw); d < -10*time.Millisecond || d > time.Second {
+		t.Errorf("left %s after it was sent", d)
+	}
+	if c := near.Counters(); c.Sent != 1 {
+		t.Errorf("sent %d, want 1", c.Sent)
+	}
 }

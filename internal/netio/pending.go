@@ -7,11 +7,11 @@ import (
 )
 
 const (
-	// pendingSize bounds the transmit stamps awaited at one socket. They come within
+	// pendingSize bounds the transmit timestamps awaited at one socket. They come within
 	// microseconds of the datagram, from a slow card within milliseconds.
 	pendingSize = 256
 	// keyOffset is where the transmit timestamp stands in an NTP header: a datagram
-	// that comes back with its stamp is known by it and by its length.
+	// that comes back with its timestamp is known by it and by its length.
 	// (Counting the datagrams instead, as SOF_TIMESTAMPING_OPT_ID does, goes wrong with
 	// the first that the kernel counts and does not send.)
 	keyOffset = 40
@@ -21,23 +21,23 @@ const (
 	udpLength = 4 // where the length of header and data stands in it
 )
 
-// pendingStamp is a datagram whose transmit stamp is awaited.
-type pendingStamp struct {
-	id     uint32
+// pendingTimestamp is a datagram whose transmit timestamp is awaited.
+type pendingTimestamp struct {
+	token  Token
 	length int // 0: an empty place
 	key    uint64
 }
 
-// pendingStamps is a ring of them. Its lock is taken only for datagrams that want a stamp.
-type pendingStamps struct {
+// pendingTimestamps is a ring of them. Its lock is taken only for datagrams that want a timestamp.
+type pendingTimestamps struct {
 	waiting atomic.Int32
 	mu      sync.Mutex
 	next    int
-	ring    [pendingSize]pendingStamp
+	ring    [pendingSize]pendingTimestamp
 }
 
-// add awaits the stamp of datagram b. It returns false for what is too short to be known again.
-func (p *pendingStamps) add(b []byte, id uint32) bool {
+// add awaits the timestamp of datagram b. It returns false for what is too short to be known again.
+func (p *pendingTimestamps) add(b []byte, token Token) bool {
 	if len(b) < keyEnd {
 		return false
 	}
@@ -47,14 +47,14 @@ func (p *pendingStamps) add(b []byte, id uint32) bool {
 	if e.length == 0 {
 		p.waiting.Add(1)
 	}
-	*e = pendingStamp{id: id, length: len(b), key: binary.BigEndian.Uint64(b[keyOffset:])}
+	*e = pendingTimestamp{token: token, length: len(b), key: binary.BigEndian.Uint64(b[keyOffset:])}
 	p.next = (p.next + 1) % pendingSize
 	return true
 }
 
 // is reports whether the octets that came back are those of e: the headers of lower
 // layers, of which UDP's with the length is the last, then all of the datagram.
-func (e *pendingStamp) is(sent []byte) bool {
+func (e *pendingTimestamp) is(sent []byte) bool {
 	start := len(sent) - e.length
 	if e.length == 0 || start < 0 || binary.BigEndian.Uint64(sent[start+keyOffset:]) != e.key {
 		return false
@@ -65,8 +65,8 @@ func (e *pendingStamp) is(sent []byte) bool {
 	return int(binary.BigEndian.Uint16(sent[start-udpHeader+udpLength:])) == e.length+udpHeader
 }
 
-// match finds the datagram that came back. keep leaves it pending, as another stamp of it may follow.
-func (p *pendingStamps) match(sent []byte, keep bool) (id uint32, ok bool) {
+// match finds the datagram that came back. keep leaves it pending, as another timestamp of it may follow.
+func (p *pendingTimestamps) match(sent []byte, keep bool) (token Token, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range pendingSize {
@@ -78,18 +78,18 @@ func (p *pendingStamps) match(sent []byte, keep bool) (id uint32, ok bool) {
 			e.length = 0
 			p.waiting.Add(-1)
 		}
-		return e.id, true
+		return e.token, true
 	}
-	return 0, false
+	return Token{}, false
 }
 
-// forget takes back the newest add of id: its datagram was not sent.
-func (p *pendingStamps) forget(id uint32) {
+// forget takes back the newest add of token: its datagram was not sent.
+func (p *pendingTimestamps) forget(token Token) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range pendingSize {
 		e := &p.ring[(p.next+pendingSize-1-i)%pendingSize]
-		if e.length != 0 && e.id == id {
+		if e.length != 0 && e.token == token {
 			e.length = 0
 			p.waiting.Add(-1)
 			return
@@ -98,7 +98,7 @@ func (p *pendingStamps) forget(id uint32) {
 }
 
 // clear gives up all.
-func (p *pendingStamps) clear() {
+func (p *pendingTimestamps) clear() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for i := range p.ring {

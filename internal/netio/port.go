@@ -13,19 +13,6 @@ import (
 	"timeball/internal/ntptime"
 )
 
-// socket is one UDP socket of a Port, in one of the drivers.
-type socket interface {
-	serve(h Handler) error
-	send(b []byte, to netip.AddrPort, from source, stamp StampRequest) (ntptime.Instant, error)
-	join(group netip.Addr, ifindex int) error
-	leave(group netip.Addr, ifindex int) error
-	localAddr() netip.AddrPort
-	ignore(ifindexes []int) // interfaces whose datagrams are dropped
-	counters() Counters
-	receiveBuffer() int // octets as asked for, 0 if unknown
-	close() error
-}
-
 // source says how a datagram leaves: from which address and by which interface. The
 // zero value leaves both to the routing table. hops is the TTL of a multicast
 // datagram, 0 for the system's default.
@@ -39,7 +26,7 @@ type source struct {
 // from any goroutine.
 type Port struct {
 	cfg     ListenConfig
-	sockets []socket
+	sockets []*shard
 
 	mu     sync.Mutex
 	groups []*group
@@ -70,13 +57,13 @@ func Listen(cfg ListenConfig) (*Port, error) {
 	return p, nil
 }
 
-func newPort(cfg ListenConfig, sockets []socket) *Port {
+func newPort(cfg ListenConfig, sockets []*shard) *Port {
 	return &Port{cfg: cfg, sockets: sockets, hops: make(map[netip.Addr]int)}
 }
 
 // openBoth opens the sockets of IPv4 and of IPv6 on the same port; where the system
 // has no IPv6, those of IPv4 alone.
-func openBoth(cfg ListenConfig) ([]socket, error) {
+func openBoth(cfg ListenConfig) ([]*shard, error) {
 	var last error
 	for range 8 { // a free port of IPv4 may be taken in IPv6
 		v4 := cfg
@@ -86,7 +73,7 @@ func openBoth(cfg ListenConfig) ([]socket, error) {
 			return nil, err
 		}
 		v6 := cfg
-		v6.Address = netip.AddrPortFrom(netip.IPv6Unspecified(), sockets[0].localAddr().Port())
+		v6.Address = netip.AddrPortFrom(netip.IPv6Unspecified(), sockets[0].local.Port())
 		more, err := openShards(v6)
 		if err == nil {
 			return append(sockets, more...), nil
@@ -103,7 +90,7 @@ func openBoth(cfg ListenConfig) ([]socket, error) {
 	return nil, last
 }
 
-func closeAll(sockets []socket) error {
+func closeAll(sockets []*shard) error {
 	var errs []error
 	for _, s := range sockets {
 		errs = append(errs, s.close())
@@ -138,9 +125,9 @@ func (p *Port) Serve(worker int, h Handler) error {
 // Send sends one datagram from the port: modes 1, 2 and 5, and mode 3 where it must
 // come from this port. local is the address to send from and ifindex the interface to
 // send by; the zero values leave them to the routing table. It returns the moment
-// right before the datagram was given to the kernel; a better stamp follows through
-// OnTransmitted if stamp asks for it and Serve runs for the sockets.
-func (p *Port) Send(b []byte, to netip.AddrPort, local netip.Addr, ifindex int, stamp StampRequest) (ntptime.Instant, error) {
+// right before the datagram was given to the kernel; a better timestamp follows through
+// Handler.Sent if token is not zero and Serve runs for the sockets.
+func (p *Port) Send(b []byte, to netip.AddrPort, local netip.Addr, ifindex int, token Token) (ntptime.Instant, error) {
 	if len(b) > bufferSize {
 		return ntptime.Instant{}, ErrTooLong
 	}
@@ -153,7 +140,7 @@ func (p *Port) Send(b []byte, to netip.AddrPort, local netip.Addr, ifindex int, 
 	if to.Addr().IsMulticast() {
 		from.hops = p.multicastTTL(to.Addr())
 	}
-	at, err := s.send(b, to, from, stamp)
+	at, err := s.send(b, to, from, token)
 	if err != nil {
 		return at, fmt.Errorf("send to %s: %w", to, err)
 	}
@@ -165,9 +152,9 @@ func (p *Port) Send(b []byte, to netip.AddrPort, local netip.Addr, ifindex int, 
 func (p *Port) CanSend(to, local netip.Addr) bool { return p.socketFor(to.Unmap(), local) != nil }
 
 // socketFor picks the first socket of the destination's family.
-func (p *Port) socketFor(to, local netip.Addr) socket {
+func (p *Port) socketFor(to, local netip.Addr) *shard {
 	for _, s := range p.sockets {
-		bound := s.localAddr().Addr()
+		bound := s.local.Addr()
 		if bound.Is4() == to.Is4() && (!local.IsValid() || bound.IsUnspecified() || bound.WithZone("") == local.Unmap().WithZone("")) {
 			return s
 		}
@@ -177,7 +164,7 @@ func (p *Port) socketFor(to, local netip.Addr) socket {
 
 // LocalAddr is the address listened at. Where both families are open it is
 // 0.0.0.0 with the port that they share.
-func (p *Port) LocalAddr() netip.AddrPort { return p.sockets[0].localAddr() }
+func (p *Port) LocalAddr() netip.AddrPort { return p.sockets[0].local }
 
 // SetMulticastTTL sets the TTL or hop limit for what is sent to a group, 1 to 255;
 // DefaultMulticastTTL is used for all others.
@@ -237,7 +224,7 @@ func (p *Port) Refresh() error {
 	for _, s := range p.sockets {
 		s.ignore(ignored)
 	}
-	return p.rejoin(ifs)
+	return p.rejoin()
 }
 
 // Close closes all sockets; every Serve returns.

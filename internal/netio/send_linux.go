@@ -12,8 +12,8 @@ import (
 )
 
 // send sends one datagram. It does not wait for room in the socket: a packet that
-// leaves late would carry a stamp that is wrong.
-func (s *shard) send(b []byte, to netip.AddrPort, from source, stamp StampRequest) (ntptime.Instant, error) {
+// leaves late would carry a timestamp that is wrong.
+func (s *shard) send(b []byte, to netip.AddrPort, from source, token Token) (ntptime.Instant, error) {
 	var room [controlSpace]byte
 	scope := scopeOf(to.Addr(), from.ifindex)
 	ifindex := from.ifindex
@@ -24,7 +24,7 @@ func (s *shard) send(b []byte, to netip.AddrPort, from source, stamp StampReques
 	if from.hops > 0 {
 		controls = appendHops(controls, s.v6, from.hops)
 	}
-	want := stamp.Want && s.pending.add(b, stamp.ID)
+	want := token != Token{} && s.pending.add(b, token)
 	if want {
 		controls = appendStamp(controls, s.askFlags())
 	}
@@ -35,7 +35,7 @@ func (s *shard) send(b []byte, to netip.AddrPort, from source, stamp StampReques
 	})
 	if err != nil {
 		if want {
-			s.pending.forget(stamp.ID)
+			s.pending.forget(token)
 		}
 		return at, err
 	}

@@ -20,10 +20,6 @@ import (
 type server struct {
 	*shard
 	handler Handler
-	stamper Stamper    // nil, or handler
-	taker   StampTaker // nil, or handler
-	leader  Leader     // nil, or handler
-	foresee Foreseer   // nil, or handler
 	in, out *batch
 	errs    *batch                    // from the error queue
 	remotes [batchSize]netip.AddrPort // of the datagrams in in, without zones
@@ -53,10 +49,6 @@ func (s *shard) serve(h Handler) error {
 	if s.v6 {
 		v.sourceLength = controlHeader + pktinfo6Size
 	}
-	v.stamper, _ = h.(Stamper)
-	v.taker, _ = h.(StampTaker)
-	v.leader, _ = h.(Leader)
-	v.foresee, _ = h.(Foreseer)
 	err := s.inbox.ready.Read(v.readable())
 	if v.failed != 0 {
 		err = v.failed
@@ -133,8 +125,8 @@ func (v *server) announce(n int) {
 	for i := range n {
 		v.remotes[i], v.scopes[i] = v.in.remote(i)
 	}
-	if v.foresee != nil && n > 1 {
-		v.foresee.Expect(v.remotes[:n])
+	if n > 1 {
+		v.handler.Expect(v.remotes[:n])
 	}
 }
 
@@ -216,11 +208,8 @@ func (v *server) zone(fd uintptr, ifindex int) string {
 // reply calls the handler for the datagram in rx, slot i of n, and puts its reply into
 // slot o of the send batch. It returns false if there is none.
 func (v *server) reply(i, o, n int) bool {
-	if v.leader != nil {
-		v.leader.Lead(v.lead.at(n-i, o+1))
-	}
 	buffer := v.out.data[o][:bufferSize]
-	size := v.handler.Handle(&v.rx, buffer)
+	size, token := v.handler.Handle(&v.rx, v.lead.at(n-i, o+1), buffer)
 	if size <= 0 {
 		return false
 	}
@@ -233,10 +222,8 @@ func (v *server) reply(i, o, n int) bool {
 	if length > 0 {
 		length = v.sourceLength // without padding: what fits the kernel's stack costs no allocation there
 	}
-	if v.stamper != nil {
-		if want := v.stamper.Stamp(); want.Want && v.pending.add(buffer[:size], want.ID) {
-			length = len(appendStamp(controls, v.askFlags()))
-		}
+	if token != (Token{}) && v.pending.add(buffer[:size], token) {
+		length = len(appendStamp(controls, v.askFlags()))
 	}
 	v.out.put(o, size, v.in, i, length)
 	return true
@@ -268,7 +255,7 @@ const timeOneIn = 16
 func (v *server) flush(fd uintptr, n int) {
 	var before ntptime.Instant
 	v.flushes++
-	timed := v.leader != nil && v.flushes%timeOneIn == 0
+	timed := v.flushes%timeOneIn == 0
 	if timed {
 		before = v.cfg.Clock.Now()
 	}
@@ -334,18 +321,13 @@ func (v *server) deliver(controls, sent []byte) {
 	if !ok {
 		return
 	}
-	id, ok := v.pending.match(sent, v.cfg.Hardware != nil && kind == model.StampKernel)
+	token, ok := v.pending.match(sent, v.cfg.Hardware != nil && kind == model.StampKernel)
 	if !ok {
 		v.count.unmatched.Add(1)
 		return
 	}
 	v.count.stamped.Add(1)
-	if v.taker != nil {
-		v.taker.Transmitted(id, at, kind)
-	}
-	if v.cfg.OnTransmitted != nil {
-		v.cfg.OnTransmitted(id, at, kind)
-	}
+	v.handler.Sent(token, at, kind)
 }
 
 // transmitStamp reads a message of the error queue; false if it is no transmit stamp.

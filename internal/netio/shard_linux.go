@@ -22,7 +22,7 @@ type shard struct {
 
 	closed  atomic.Bool
 	ignored atomic.Pointer[[]int]
-	pending pendingStamps
+	pending pendingTimestamps
 	count   shardCounters
 }
 
@@ -32,17 +32,14 @@ type shardCounters struct {
 }
 
 // openShards opens the workers' sockets of one address.
-func openShards(cfg ListenConfig) ([]socket, error) {
-	if cfg.Portable {
-		return openPortable(cfg)
-	}
+func openShards(cfg ListenConfig) ([]*shard, error) {
 	if cfg.Workers == 1 {
 		s, err := newShard(&cfg, cfg.Address, nil)
 		if err != nil {
 			return nil, err
 		}
 		s.primary = true
-		return []socket{s}, nil
+		return []*shard{s}, nil
 	}
 	return openGroup(&cfg)
 }
@@ -90,8 +87,6 @@ func onDescriptor(raw syscall.RawConn, f func(fd int) error) error {
 	}
 	return err
 }
-
-func (s *shard) localAddr() netip.AddrPort { return s.local }
 
 func (s *shard) ignore(ifindexes []int) { s.ignored.Store(&ifindexes) }
 

@@ -51,7 +51,7 @@ func TestClientGetsTheStampsOfWhatItSends(t *testing.T) {
 }
 
 func TestClientWithoutTransmitStampsGetsNone(t *testing.T) {
-	p := listenAt(t, loopback(false), echo)
+	p := listenAt(t, loopback(), echo)
 	c := clientOf(t, ClientConfig{Remote: p.LocalAddr(), NoTransmitStamps: true})
 	if _, err := c.Send(message(1)); err != nil {
 		t.Fatal(err)
@@ -62,65 +62,58 @@ func TestClientWithoutTransmitStampsGetsNone(t *testing.T) {
 	}
 }
 
-// stamping is a Stamper that asks for the stamps of odd transmit timestamps.
-type stamping struct {
-	want StampRequest
-}
+// stamping is a Handler that asks when its replies to odd transmit timestamps have left.
+type stamping struct{ telling }
 
-func (s *stamping) Handle(rx *model.Received, reply []byte) int {
-	s.want = StampRequest{Want: rx.Data[47]&1 == 1, ID: uint32(rx.Data[47])}
-	return copy(reply, rx.Data)
+func (s stamping) Handle(rx *model.Received, _ time.Duration, reply []byte) (n int, token Token) {
+	if rx.Data[47]&1 == 1 {
+		token = Token{ID: uint32(rx.Data[47])}
+	}
+	return copy(reply, rx.Data), token
 }
-
-func (s *stamping) Stamp() StampRequest { return s.want }
 
 func TestRepliesAreStampedWhereTheHandlerAsks(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		const requests = 64
-		stamps := make(chan uint32, requests)
-		cfg := loopback(portable)
-		cfg.OnTransmitted = func(id uint32, at ntptime.Instant, kind model.StampKind) {
-			if (kind == model.StampKernel) == portable {
-				t.Errorf("stamp of %d is of kind %d", id, kind)
-			}
-			stamps <- id
+	const requests = 64
+	stamps := make(chan uint32, requests)
+	p := listenAt(t, loopback(), stamping{telling{sent: func(token Token, _ ntptime.Instant, kind model.StampKind) {
+		if kind != model.StampKernel {
+			t.Errorf("timestamp of %d is of kind %d", token.ID, kind)
 		}
-		p := listenAt(t, cfg, &stamping{})
-		c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
-		for i := range uint64(requests) {
-			if _, err := c.Send(message(i)); err != nil {
-				t.Fatal(err)
-			}
+		stamps <- token.ID
+	}}})
+	c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
+	for i := range uint64(requests) {
+		if _, err := c.Send(message(i)); err != nil {
+			t.Fatal(err)
 		}
-		for range requests {
-			readPacket(t, c)
+	}
+	for range requests {
+		readPacket(t, c)
+	}
+	for want := uint32(1); want < requests; want += 2 {
+		if got := <-stamps; got != want {
+			t.Errorf("stamp of %d, want of %d", got, want)
 		}
-		for want := uint32(1); want < requests; want += 2 {
-			if got := <-stamps; got != want {
-				t.Errorf("stamp of %d, want of %d", got, want)
-			}
-		}
-		if len(stamps) > 0 {
-			t.Errorf("stamp of %d, which nobody asked for", <-stamps)
-		}
-	})
+	}
+	if len(stamps) > 0 {
+		t.Errorf("stamp of %d, which nobody asked for", <-stamps)
+	}
 }
 
-// leading is a Leader that keeps the longest prediction.
+// leading is a Handler that keeps the longest prediction.
 type leading struct {
 	handlerFunc
 	longest atomic.Int64
 }
 
-func (l *leading) Lead(d time.Duration) {
-	if int64(d) > l.longest.Load() {
-		l.longest.Store(int64(d))
-	}
+func (l *leading) Handle(rx *model.Received, lead time.Duration, reply []byte) (int, Token) {
+	l.longest.Store(max(l.longest.Load(), int64(lead)))
+	return l.handlerFunc(rx, reply), Token{}
 }
 
 func TestHandlerIsToldHowLongItsReplyWillWait(t *testing.T) {
 	h := &leading{handlerFunc: echo}
-	p := listenAt(t, loopback(false), h)
+	p := listenAt(t, loopback(), h)
 	c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
 	for i := range uint64(100) {
 		if _, err := c.Send(message(i)); err != nil {
@@ -184,7 +177,7 @@ func TestStaleRequestsAreDroppedUnderOverloadOnly(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			arrived := ntptime.Instant{Raw: 1e9}
-			cfg := loopback(false)
+			cfg := loopback()
 			cfg.StaleAfter = tt.staleAfter
 			cfg.Clock = Clock{
 				Now: func() ntptime.Instant { return ntptime.Instant{Raw: arrived.Raw.Add(tt.late)} },
@@ -218,21 +211,17 @@ func TestReceiveBufferTellsWhatWasGranted(t *testing.T) {
 		{"less than the kernel's least", 100, 100, 65536},
 		{"nothing in particular", 0, DefaultReceiveBuffer, DefaultReceiveBuffer},
 	} {
-		cfg := loopback(false)
+		cfg := loopback()
 		cfg.ReceiveBuffer = tt.configured
 		granted, asked := listenAt(t, cfg, echo).ReceiveBuffer()
 		if asked != tt.asked || granted <= 0 || granted > tt.most {
 			t.Errorf("%s: granted %d of %d, want up to %d of %d", tt.name, granted, asked, tt.most, tt.asked)
 		}
 	}
-	portable := listenAt(t, loopback(true), echo)
-	if granted, _ := portable.ReceiveBuffer(); granted != 0 {
-		t.Errorf("portable driver: granted %d, want 0 for unknown", granted)
-	}
 }
 
 func TestDatagramsBeyondTheBufferAreCounted(t *testing.T) {
-	cfg := loopback(false)
+	cfg := loopback()
 	cfg.ReceiveBuffer = 4096
 	p, err := Listen(cfg)
 	if err != nil {
@@ -251,25 +240,23 @@ func TestDatagramsBeyondTheBufferAreCounted(t *testing.T) {
 }
 
 func TestDatagramLongerThanAnyMessageIsDropped(t *testing.T) {
-	drivers(t, func(t *testing.T, portable bool) {
-		p := listenAt(t, loopback(portable), echo)
-		conn := flood(t, p.LocalAddr(), 0)
-		for _, n := range []int{bufferSize + 1, 9000, bufferSize} {
-			if _, err := conn.Write(make([]byte, n)); err != nil {
-				t.Fatal(err)
-			}
+	p := listenAt(t, loopback(), echo)
+	conn := flood(t, p.LocalAddr(), 0)
+	for _, n := range []int{bufferSize + 1, 9000, bufferSize} {
+		if _, err := conn.Write(make([]byte, n)); err != nil {
+			t.Fatal(err)
 		}
-		reply := make([]byte, 10000)
-		if n, err := conn.Read(reply); err != nil || n != bufferSize {
-			t.Errorf("reply of %d octets, %v; want %d", n, err, bufferSize)
-		}
-		if got := p.Counters().Truncated; got != 2 {
-			t.Errorf("%d dropped, want 2", got)
-		}
-		if _, err := p.Send(make([]byte, bufferSize+1), p.LocalAddr(), netip.Addr{}, 0, StampRequest{}); err != ErrTooLong {
-			t.Errorf("send: %v, want %v", err, ErrTooLong)
-		}
-	})
+	}
+	reply := make([]byte, 10000)
+	if n, err := conn.Read(reply); err != nil || n != bufferSize {
+		t.Errorf("reply of %d octets, %v; want %d", n, err, bufferSize)
+	}
+	if got := p.Counters().Truncated; got != 2 {
+		t.Errorf("%d dropped, want 2", got)
+	}
+	if _, err := p.Send(make([]byte, bufferSize+1), p.LocalAddr(), netip.Addr{}, 0, Token{}); err != ErrTooLong {
+		t.Errorf("send: %v, want %v", err, ErrTooLong)
+	}
 }
 
 func TestAReplyThatCannotBeSentDoesNotHoldUpTheOthers(t *testing.T) {
@@ -303,9 +290,8 @@ func TestAReplyThatCannotBeSentDoesNotHoldUpTheOthers(t *testing.T) {
 // thousand requests are answered; the client's side makes system calls only.
 func TestServingAllocatesNothing(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
-		cfg := ListenConfig{Address: netip.MustParseAddrPort(address), StaleAfter: -1,
-			OnTransmitted: func(uint32, ntptime.Instant, model.StampKind) {}}
-		p := listenAt(t, cfg, &stamping{})
+		cfg := ListenConfig{Address: netip.MustParseAddrPort(address), StaleAfter: -1}
+		p := listenAt(t, cfg, stamping{telling{sent: func(Token, ntptime.Instant, model.StampKind) {}}})
 		conn := flood(t, p.LocalAddr(), 0)
 		request, reply := message(0), make([]byte, 100)
 		const rounds, burst = 100, 100
@@ -342,8 +328,8 @@ func descriptors(t *testing.T) int {
 
 func TestNoDescriptorAndNoGoroutineIsLeft(t *testing.T) {
 	round := func() {
-		for _, portable := range []bool{false, true} {
-			cfg := ListenConfig{Workers: 3, Portable: portable}
+		for range 2 {
+			cfg := ListenConfig{Workers: 3}
 			p, err := Listen(cfg)
 			if err != nil {
 				t.Fatal(err)
@@ -352,7 +338,7 @@ func TestNoDescriptorAndNoGoroutineIsLeft(t *testing.T) {
 			for i := range p.Workers() {
 				serving.Go(func() { _ = p.Serve(i, echo) })
 			}
-			c, err := OpenClient(ClientConfig{Remote: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), p.LocalAddr().Port()), Portable: portable})
+			c, err := OpenClient(ClientConfig{Remote: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), p.LocalAddr().Port())})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -363,13 +349,13 @@ func TestNoDescriptorAndNoGoroutineIsLeft(t *testing.T) {
 			if err := c.Close(); err != nil {
 				t.Fatal(err)
 			}
-			busy := loopback(portable)
+			busy := loopback()
 			busy.Address = netip.AddrPortFrom(busy.Address.Addr(), p.LocalAddr().Port())
 			busy.Workers = 4
 			if _, err := Listen(busy); err == nil {
 				t.Fatal("listened twice")
 			}
-			if _, err := OpenClient(ClientConfig{Remote: p.LocalAddr(), Local: netip.MustParseAddr("192.0.2.77"), Portable: portable}); err == nil {
+			if _, err := OpenClient(ClientConfig{Remote: p.LocalAddr(), Local: netip.MustParseAddr("192.0.2.77")}); err == nil {
 				t.Fatal("sent from an address that is not ours")
 			}
 			if err := p.Close(); err != nil {
@@ -445,7 +431,7 @@ func TestUnreachableErrorsSayWhoAndWhy(t *testing.T) {
 }
 
 func TestARefusalOfTheLastDatagramDoesNotCostTheNext(t *testing.T) {
-	nobody, err := Listen(loopback(false))
+	nobody, err := Listen(loopback())
 	if err != nil {
 		t.Fatal(err)
 	}

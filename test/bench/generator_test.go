@@ -10,12 +10,19 @@ import (
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/netio"
+	"timeball/internal/ntptime"
 )
 
 // responder is a server for the generator to be tried on.
 type responder func(rx *model.Received, reply []byte) int
 
-func (r responder) Handle(rx *model.Received, reply []byte) int { return r(rx, reply) }
+func (r responder) Expect([]netip.AddrPort) {}
+
+func (r responder) Handle(rx *model.Received, _ time.Duration, reply []byte) (int, netio.Token) {
+	return r(rx, reply), netio.Token{}
+}
+
+func (r responder) Sent(netio.Token, ntptime.Instant, model.StampKind) {}
 
 // good answers as a server would, in basic mode; with the receive field as origin where
 // the request has one, as in interleaved mode.

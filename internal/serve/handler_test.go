@@ -1,4 +1,4 @@
-package daemon
+package serve
 
 import (
 	"bytes"
@@ -12,15 +12,21 @@ import (
 )
 
 // testHandler is a handler of one shard that hands on to a queue of a length.
-func testHandler(queue int) (*handler, chan arrival) {
-	arrived := make(chan arrival, queue)
-	h := &handler{
-		shard: new(atomic.Pointer[responder.Shard]), snapshot: new(atomic.Pointer[model.Snapshot]),
-		policy: new(atomic.Pointer[responder.Policy]), serve: new(atomic.Bool), ring: new(atomic.Pointer[nts.Ring]),
-		arrived: arrived, dropped: new(atomic.Uint64),
-	}
+func testHandler(queue int) (*handler, chan model.Received) {
+	arrived := make(chan model.Received, queue)
+	h := &handler{shard: new(atomic.Pointer[responder.Shard]), dropped: new(atomic.Uint64), env: &Env{
+		Snapshot: new(atomic.Pointer[model.Snapshot]), Policy: new(atomic.Pointer[responder.Policy]),
+		Serves: new(atomic.Bool), Ring: new(atomic.Pointer[nts.Ring]), Arrived: arrived,
+	}}
 	h.shard.Store(responder.NewShard(responder.ShardConfig{Random: 1}))
 	return h, arrived
+}
+
+// request is a packet of a mode, version 4.
+func request(mode wire.Mode) []byte {
+	b := make([]byte, wire.HeaderSize)
+	b[0], b[40] = 4<<3|byte(mode), 0xe9
+	return b
 }
 
 // Flat memory under any flood: what is for associations costs none once the queue is full.
@@ -28,14 +34,14 @@ func TestAFullQueueDropsWithoutAnAllocation(t *testing.T) {
 	h, arrived := testHandler(2)
 	rx := &model.Received{Data: request(wire.ModeActive)}
 	for range 2 {
-		h.Handle(rx, nil)
+		h.Handle(rx, 0, nil)
 	}
-	allocations := testing.AllocsPerRun(100, func() { h.Handle(rx, nil) })
+	allocations := testing.AllocsPerRun(100, func() { h.Handle(rx, 0, nil) })
 	if allocations != 0 || len(arrived) != 2 || h.dropped.Load() != 101 {
 		t.Errorf("got %v allocations a packet, %d queued, %d dropped; want 0, 2, 101", allocations, len(arrived), h.dropped.Load())
 	}
 	<-arrived
-	if h.Handle(rx, nil); len(arrived) != 2 || h.dropped.Load() != 101 {
+	if h.Handle(rx, 0, nil); len(arrived) != 2 || h.dropped.Load() != 101 {
 		t.Errorf("with room again: got %d queued, %d dropped; want 2, 101", len(arrived), h.dropped.Load())
 	}
 }
@@ -58,7 +64,7 @@ func TestWhatIsForAnAssociationIsCopiedAndCounted(t *testing.T) {
 			h, arrived := testHandler(4)
 			data := request(test.mode)
 			want := bytes.Clone(data)
-			if n := h.Handle(&model.Received{Data: data}, make([]byte, 48)); n != 0 {
+			if n, _ := h.Handle(&model.Received{Data: data}, 0, make([]byte, 48)); n != 0 {
 				t.Errorf("got a reply of %d octets, want none", n)
 			}
 			clear(data)
@@ -69,8 +75,8 @@ func TestWhatIsForAnAssociationIsCopiedAndCounted(t *testing.T) {
 			if test.want == 0 {
 				return
 			}
-			if a := <-arrived; !bytes.Equal(a.data, want) || a.received.Data != nil {
-				t.Errorf("got %x, want %x", a.data, want)
+			if a := <-arrived; !bytes.Equal(a.Data, want) {
+				t.Errorf("got %x, want %x", a.Data, want)
 			}
 		})
 	}
