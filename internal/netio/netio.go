@@ -103,8 +103,6 @@ type ListenConfig struct {
 	StaleAfter time.Duration
 	// DSCP is the differentiated services code point of what is sent, 0 to 63.
 	DSCP uint8
-	// NoMulticastLoop keeps our own multicast packets from this host's other listeners.
-	NoMulticastLoop bool
 	// Hardware maps stamps of network cards; nil: they are not asked for.
 	Hardware *Hardware
 }

@@ -67,19 +67,13 @@ func stampingOption(flags int) option {
 // portOptions are those of a port's socket besides. Nothing sent to a group is
 // received by sockets that have not joined it themselves.
 func portOptions(v6 bool, cfg *ListenConfig) []option {
-	loop := 1
-	if cfg.NoMulticastLoop {
-		loop = 0
-	}
 	options := commonOptions(v6, cfg.DSCP, cfg.Hardware != nil)
 	if v6 {
 		return append(options,
-			option{"IPV6_MULTICAST_ALL", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL, 0, true},
-			option{"IPV6_MULTICAST_LOOP", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_LOOP, loop, false})
+			option{"IPV6_MULTICAST_ALL", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL, 0, true})
 	}
 	return append(options,
-		option{"IP_MULTICAST_ALL", unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0, true},
-		option{"IP_MULTICAST_LOOP", unix.IPPROTO_IP, unix.IP_MULTICAST_LOOP, loop, false})
+		option{"IP_MULTICAST_ALL", unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0, true})
 }
 
 // setReceiveBuffer asks for a receive buffer, beyond the system's limit where the
