@@ -42,6 +42,7 @@ type pollProcess struct {
 	rateFloor      time.Duration // raised by RATE; 0: not
 	sinceRate      int           // replies since the floor was raised or lowered
 	missed         int           // polls in a row without an answer
+	answeredShare  float64       // of the polls up to the last answer, lately; 0: no answer yet
 
 	next      ntptime.Raw   // when the next poll is due
 	spacing   time.Duration // between the last poll and next, before jitter
@@ -68,6 +69,9 @@ const (
 	quickCount   = 4  // at a start, whatever the hints say
 	againCount   = 4  // when a silent server is back, or our clock was changed
 	unreachPolls = 12 // UNREACH of RFC 5905's code: then the interval doubles
+	lossMemory   = 32 // polls over which the share of answers is taken
+	lossDoubt    = 7  // a silence that losses bring about once in e^7 times is none of theirs
+	unreachMost  = 256
 )
 
 func (p *pollProcess) init(cfg *Config, now ntptime.Instant) {
@@ -121,7 +125,7 @@ func (p *pollProcess) wanted() time.Duration {
 // interval is the poll interval in force outside a burst.
 func (p *pollProcess) interval() time.Duration {
 	interval := max(p.wanted(), p.rateFloor)
-	for i := unreachPolls; i < p.missed && interval < p.max; i++ {
+	for i := p.unreachable(); i < p.missed && interval < p.max; i++ {
 		interval = min(2*interval, p.max)
 	}
 	return interval
@@ -190,10 +194,26 @@ func (p *pollProcess) plan(spacing time.Duration, random Random) {
 	p.next = p.at.Add(spacing + jitter)
 }
 
+// unreachable is how many polls without an answer make a server unreachable. Of a path
+// that loses packets all the time a dozen in a row means nothing: asking less often what
+// answers seldom would lose the rest.
+func (p *pollProcess) unreachable() int {
+	if p.answeredShare == 0 || p.answeredShare >= 1 {
+		return unreachPolls
+	}
+	return int(min(max(-lossDoubt/math.Log(1-p.answeredShare), unreachPolls), unreachMost))
+}
+
 // answered notes a reply; a server that was silent for long is asked again quickly.
 func (p *pollProcess) answered() {
-	if p.missed >= burstCount && p.iburst && p.rateFloor == 0 {
+	if lossy := p.unreachable() > unreachPolls; p.missed >= burstCount && !lossy && p.iburst && p.rateFloor == 0 {
 		p.enterStartup(againCount, againCount)
+	}
+	if p.answeredShare == 0 {
+		p.answeredShare = 1 / float64(p.missed+1)
+	} else {
+		p.answeredShare *= math.Pow(1-1.0/lossMemory, float64(p.missed))
+		p.answeredShare += (1 - p.answeredShare) / lossMemory
 	}
 	p.missed = 0
 	p.startupPolls = max(p.startupPolls-1, 0)

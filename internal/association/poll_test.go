@@ -310,3 +310,21 @@ func TestRFC9109_RequestsShowNothing(t *testing.T) {
 		t.Errorf("%d of 1000 cookies are larger than the one before", rising)
 	}
 }
+
+// A path that loses four exchanges of five all the time is no server that is gone.
+func TestLossDoesNotSlowThePolls(t *testing.T) {
+	b := newBench(t, clientConfig())
+	for range 40 { // one answer in five
+		gaps(b, 4, false)
+		gaps(b, 1, true)
+	}
+	for i, gap := range gaps(b, 25, false) {
+		if gap > 66*time.Second {
+			t.Fatalf("poll %d without an answer: got one %v after the last, want 64 s", i+1, gap)
+		}
+	}
+	silence := gaps(b, 60, false)
+	if last := silence[len(silence)-1]; last < 1000*time.Second {
+		t.Errorf("a long silence: got polls %v apart, want the server let alone", last)
+	}
+}

@@ -24,7 +24,7 @@ func (s *System) OnStatus(now ntptime.Instant, st *model.SourceStatus, out *Outp
 		return
 	}
 	old := src.status
-	src.status, src.heard = *st, true
+	src.status, src.heard, src.answered = *st, true, false
 	if src.status.Name == "" {
 		src.status.Name = src.opt.Name
 	}
@@ -113,7 +113,7 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 	if src.reference && c.Stratum == 0 {
 		c.Stratum = 1 // a reference clock is stratum 0 and as good as its leap says
 	}
-	if src.samples > 0 && (!src.heard || (c.Reach == 0 && src.status.Unanswered < 8)) {
+	if src.samples > 0 && (!src.heard || src.answered || (c.Reach == 0 && src.status.Unanswered < 8)) {
 		c.Reach = 1
 	}
 	if t := s.tracker(src); c.Samples > 0 && t.Started() {

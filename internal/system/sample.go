@@ -33,7 +33,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 		s.heard, s.firstHeard = true, now.Raw
 	}
 	src.samples++
-	src.last = m.T4
+	src.last, src.answered = m.T4, true
 	src.dispersion = m.Dispersion.Seconds()
 	src.fall.note(m.T4.Raw, m.Server.RootDispersion.Seconds(), src.samples)
 	x.Ticks = src.ticks()

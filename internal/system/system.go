@@ -125,6 +125,7 @@ type source struct {
 	opt        SourceOptions
 	status     model.SourceStatus
 	heard      bool // a status has come
+	answered   bool // a sample has come since the last status: reachable, whatever that said
 	filter     filter.Filter
 	own        *filter.Tracker // its exchanges alone; nil while it is the only source
 	server     model.ServerState
