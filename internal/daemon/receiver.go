@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +43,8 @@ type receiver struct {
 	system   chan<- systemMessage
 	log      *zap.Logger
 	onEvent  func(model.Event)
-	ctx      context.Context // of run
+	refused  [model.ReadingRefusals]uint64 // by the driver, as last told
+	ctx      context.Context               // of run
 	cancel   context.CancelFunc
 }
 
@@ -153,7 +155,30 @@ func (r *receiver) Record(e model.Event) { r.onEvent(e) }
 func (r *receiver) Sample(m *model.Sample) { r.tell(newSample{*m}) }
 
 // Status makes the clock's present state visible to others.
-func (r *receiver) Status(status *model.SourceStatus) { r.tell(newStatus{*status}) }
+func (r *receiver) Status(status *model.SourceStatus) {
+	before := r.refused
+	r.refused = r.device.Counters.Refused()
+	status.Readings = r.refused
+	if status.Waiting != "" && status.Unanswered > 0 {
+		status.Waiting = refusals(&before, &r.refused, status.Waiting)
+	}
+	r.tell(newStatus{*status})
+}
+
+// refusals says what the driver has refused since the last time, or what the clock says
+// itself where that is nothing.
+func refusals(before, now *[model.ReadingRefusals]uint64, otherwise string) string {
+	most, why := uint64(0), model.ReadingRefusal(0)
+	for i := range now {
+		if n := now[i] - before[i]; n > most {
+			most, why = n, model.ReadingRefusal(i)
+		}
+	}
+	if most == 0 {
+		return otherwise
+	}
+	return fmt.Sprintf("the receiver's readings are refused: %s (%d since the last poll)", why, most)
+}
 
 func (r *receiver) tell(message systemMessage) {
 	select {

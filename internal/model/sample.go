@@ -102,17 +102,18 @@ type SourceStatus struct {
 	LastPacket ntptime.Instant // last accepted packet; zero value before the first
 	Sent       uint64
 	Accepted   uint64
-	Rejected   [RejectReasons]uint64 // by RejectReason
-	Kisses     [KissCodes]uint64     // by KissCode
-	Refusals   Refusals              // since the last packet accepted
-	Denied     bool                  // a DENY or RSTR ended polling
-	Offline    bool                  // not polled, as an operator wished
-	SendError  string                // why the last packet could not be sent; "": it was
-	Network    string                // what the network said of the last request (ICMP), a hint that can be forged; "": nothing
-	Gone       bool                  // last word of an association that has ended
-	Reference  bool                  // a reference clock: no address, no packets; Accepted counts readings
-	Waiting    string                // why the last poll gave no sample; "": it did, or nothing is known
-	Idle       bool                  // a line of the configuration that has no association now
+	Rejected   [RejectReasons]uint64   // by RejectReason
+	Kisses     [KissCodes]uint64       // by KissCode
+	Refusals   Refusals                // since the last packet accepted
+	Denied     bool                    // a DENY or RSTR ended polling
+	Offline    bool                    // not polled, as an operator wished
+	SendError  string                  // why the last packet could not be sent; "": it was
+	Network    string                  // what the network said of the last request (ICMP), a hint that can be forged; "": nothing
+	Gone       bool                    // last word of an association that has ended
+	Reference  bool                    // a reference clock: no address, no packets; Accepted counts readings
+	Readings   [ReadingRefusals]uint64 // of a reference clock, refused by its driver
+	Waiting    string                  // why the last poll gave no sample; "": it did, or nothing is known
+	Idle       bool                    // a line of the configuration that has no association now
 	// LastTransmit is the newest mode 5 transmit timestamp believed on the word of a key, 0 if
 	// none: whoever makes another association with the same server gives it on, so that no
 	// older packet is believed there. Without a key anybody could have sent it.
@@ -175,3 +176,24 @@ type ReadingFlags struct {
 	Pulse bool      // only the place within the second is known
 	TAI   bool      // the reference counts TAI, not UTC
 }
+
+// ReadingRefusal says why a reading of a reference clock was dropped by its driver.
+type ReadingRefusal uint8
+
+// The reasons, as counted in ntp_refclock_refused_total{reason}.
+const (
+	ReadingMalformed ReadingRefusal = iota // not what the protocol says: size, magic number, checksum, fields
+	ReadingTorn                            // changed while it was read
+	ReadingNoFix                           // the receiver says that it has no fix, or leap 3
+	ReadingStale                           // too old when it was read
+	ReadingFuture                          // received in the future
+	ReadingOld                             // not newer than the last one
+	ReadingDate                            // a date before this program was made: GPS week rollover
+	ReadingFraction                        // microseconds that are none
+	ReadingRefusals  = iota                // how many there are
+)
+
+var readingNames = [ReadingRefusals]string{"malformed", "torn", "no fix", "stale", "from the future", "old", "impossible date", "impossible fraction"}
+
+// String returns the words used in metrics and reports.
+func (r ReadingRefusal) String() string { return readingNames[r] }

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 )
 
@@ -156,7 +157,7 @@ func (p *pps) Read(ctx context.Context) (Reading, error) {
 		}
 		wall, ok := wallOf(at.Sec, int64(at.Nsec))
 		if !ok || at.Nsec < 0 || at.Nsec >= 1e9 {
-			p.config.Counters.refuse(RefusedFormat)
+			p.config.Counters.refuse(model.ReadingMalformed)
 			continue
 		}
 		p.config.Counters.taken.Add(1)

@@ -38,41 +38,25 @@ type Reading struct {
 	Error time.Duration
 }
 
-// Refusal says why a driver dropped a reading.
-type Refusal uint8
-
-// The refusals, as counted in ntp_refclock_refused_total{reason}.
-const (
-	RefusedFormat    Refusal = iota // not what the protocol says: size, magic number, checksum, fields
-	RefusedTorn                     // changed while it was read
-	RefusedNoFix                    // the receiver says that it has no fix, or leap 3
-	RefusedStale                    // too old when it was read
-	RefusedFuture                   // received in the future
-	RefusedOld                      // not newer than the last one
-	RefusedDate                     // a date before this program was made: GPS week rollover
-	RefusedNoSeconds                // seconds and nanoseconds that do not belong together
-	Refusals         = iota
-)
-
-var refusalNames = [Refusals]string{"format", "torn", "no-fix", "stale", "future", "old", "date", "nanoseconds"}
-
-// String returns the word used in metrics and reports.
-func (r Refusal) String() string { return refusalNames[r] }
-
 // Counters says how many readings were taken and refused. They may be read while the
 // driver runs.
 type Counters struct {
 	taken   atomic.Uint64
-	refused [Refusals]atomic.Uint64
+	refused [model.ReadingRefusals]atomic.Uint64
 }
 
 // Taken returns how many readings were handed out.
 func (c *Counters) Taken() uint64 { return c.taken.Load() }
 
-// Refused returns how many readings were dropped for the reason.
-func (c *Counters) Refused(why Refusal) uint64 { return c.refused[why].Load() }
+// Refused returns how many readings were dropped, by reason.
+func (c *Counters) Refused() (counts [model.ReadingRefusals]uint64) {
+	for i := range c.refused {
+		counts[i] = c.refused[i].Load()
+	}
+	return counts
+}
 
-func (c *Counters) refuse(why Refusal) { c.refused[why].Add(1) }
+func (c *Counters) refuse(why model.ReadingRefusal) { c.refused[why].Add(1) }
 
 // Config says which device, and how it is read.
 type Config struct {

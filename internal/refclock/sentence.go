@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"time"
 
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 )
@@ -30,10 +31,10 @@ type sentences struct {
 
 // take decodes one sentence that began at a moment of CLOCK_REALTIME. more is false
 // where it has nothing to say of the time.
-func (s *sentences) take(line []byte, at ntptime.Wall) (r Reading, why Refusal, more bool) {
+func (s *sentences) take(line []byte, at ntptime.Wall) (r Reading, why model.ReadingRefusal, more bool) {
 	fields, ok := splitSentence(line)
 	if !ok {
-		return r, RefusedFormat, true
+		return r, model.ReadingMalformed, true
 	}
 	var clock time.Duration
 	var date ntptime.Wall
@@ -58,7 +59,7 @@ func (s *sentences) take(line []byte, at ntptime.Wall) (r Reading, why Refusal, 
 		return r, s.incomplete(at), true
 	}
 	if s.fixAt != 0 && at.Sub(s.fixAt) < fixMemory && !s.fix {
-		return r, RefusedNoFix, true
+		return r, model.ReadingNoFix, true
 	}
 	if hasDate {
 		s.date, s.dateAt = date, at
@@ -70,9 +71,9 @@ func (s *sentences) take(line []byte, at ntptime.Wall) (r Reading, why Refusal, 
 
 // incomplete says why a sentence without a time has none: receivers leave the fields
 // empty until they have a fix.
-func (s *sentences) incomplete(at ntptime.Wall) Refusal {
+func (s *sentences) incomplete(at ntptime.Wall) model.ReadingRefusal {
 	s.fix, s.fixAt = false, at
-	return RefusedNoFix
+	return model.ReadingNoFix
 }
 
 // recall is the date of a sentence that has only a time of day: that of the last one
@@ -92,9 +93,9 @@ func (s *sentences) recall(clock time.Duration, at ntptime.Wall) (ntptime.Wall, 
 }
 
 // read makes the reading of a complete time.
-func (s *sentences) read(reference, at ntptime.Wall) (r Reading, why Refusal, more bool) {
+func (s *sentences) read(reference, at ntptime.Wall) (r Reading, why model.ReadingRefusal, more bool) {
 	if reference < s.notBefore {
-		return r, RefusedDate, true
+		return r, model.ReadingDate, true
 	}
 	if reference == s.epoch {
 		return r, noRefusal, false // a later sentence of the same burst

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 )
 
@@ -25,23 +26,23 @@ func TestNMEASentences(t *testing.T) {
 		name  string
 		lines []string
 		want  []time.Time
-		why   []Refusal
+		why   []model.ReadingRefusal
 	}{
 		{"RMC", []string{sentence("GPRMC,120000.00,A,4807.038,N,01131.000,E,0,0,011126,,,A")}, []time.Time{noon}, nil},
 		{"RMC of several systems, with milliseconds", []string{sentence("GNRMC,120000.250,A,,,,,,,011126,,")}, []time.Time{noon.Add(250 * time.Millisecond)}, nil},
-		{"RMC without a fix", []string{sentence("GPRMC,120000,V,,,,,,,011126,,,N")}, nil, []Refusal{RefusedNoFix}},
-		{"RMC before any time", []string{sentence("GPRMC,,V,,,,,,,,,,N")}, nil, []Refusal{RefusedNoFix}},
+		{"RMC without a fix", []string{sentence("GPRMC,120000,V,,,,,,,011126,,,N")}, nil, []model.ReadingRefusal{model.ReadingNoFix}},
+		{"RMC before any time", []string{sentence("GPRMC,,V,,,,,,,,,,N")}, nil, []model.ReadingRefusal{model.ReadingNoFix}},
 		{"ZDA", []string{sentence("GPZDA,120000.00,01,11,2026,00,00")}, []time.Time{noon}, nil},
-		{"ZDA behind an RMC without fix", []string{sentence("GPRMC,120000,V,,,,,,,011126,,,N"), sentence("GPZDA,120001,01,11,2026,,")}, nil, []Refusal{RefusedNoFix, RefusedNoFix}},
+		{"ZDA behind an RMC without fix", []string{sentence("GPRMC,120000,V,,,,,,,011126,,,N"), sentence("GPZDA,120001,01,11,2026,,")}, nil, []model.ReadingRefusal{model.ReadingNoFix, model.ReadingNoFix}},
 		{"GGA alone has no date", []string{sentence("GPGGA,120000,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,")}, nil, nil},
 		{"GGA behind an RMC", []string{sentence("GPRMC,115959,A,,,,,,,011126,,"), sentence("GPGGA,120000,4807.038,N,01131.000,E,1,08,0.9,545.4,M,46.9,M,,")}, []time.Time{noon.Add(-time.Second), noon}, nil},
 		{"one reading a burst", []string{sentence("GPGGA,120000,,,,,1,08,,,,,,,"), sentence("GPRMC,120000,A,,,,,,,011126,,"), sentence("GPZDA,120000,01,11,2026,,")}, []time.Time{noon}, nil},
-		{"quality 0: no fix", []string{sentence("GPRMC,115959,A,,,,,,,011126,,"), sentence("GPGGA,120000,,,,,0,00,,,,,,,")}, []time.Time{noon.Add(-time.Second)}, []Refusal{RefusedNoFix}},
+		{"quality 0: no fix", []string{sentence("GPRMC,115959,A,,,,,,,011126,,"), sentence("GPGGA,120000,,,,,0,00,,,,,,,")}, []time.Time{noon.Add(-time.Second)}, []model.ReadingRefusal{model.ReadingNoFix}},
 		{"midnight between two sentences", []string{sentence("GPRMC,235959,A,,,,,,,011126,,"), sentence("GPGGA,000000,,,,,1,08,,,,,,,")}, []time.Time{noon.Add(12*time.Hour - time.Second), noon.Add(12 * time.Hour)}, nil},
-		{"a date 1024 weeks ago", []string{sentence("GPRMC,120000,A,,,,,,,180307,,")}, nil, []Refusal{RefusedDate}},
-		{"30 February", []string{sentence("GPRMC,120000,A,,,,,,,300226,,")}, nil, []Refusal{RefusedNoFix}},
-		{"wrong checksum", []string{"$GPRMC,120000,A,,,,,,,011126,,*00\r\n"}, nil, []Refusal{RefusedFormat}},
-		{"no checksum", []string{"$GPRMC,120000,A,,,,,,,011126,,\r\n"}, nil, []Refusal{RefusedFormat}},
+		{"a date 1024 weeks ago", []string{sentence("GPRMC,120000,A,,,,,,,180307,,")}, nil, []model.ReadingRefusal{model.ReadingDate}},
+		{"30 February", []string{sentence("GPRMC,120000,A,,,,,,,300226,,")}, nil, []model.ReadingRefusal{model.ReadingNoFix}},
+		{"wrong checksum", []string{"$GPRMC,120000,A,,,,,,,011126,,*00\r\n"}, nil, []model.ReadingRefusal{model.ReadingMalformed}},
+		{"no checksum", []string{"$GPRMC,120000,A,,,,,,,011126,,\r\n"}, nil, []model.ReadingRefusal{model.ReadingMalformed}},
 		{"satellites in view say nothing", []string{sentence("GPGSV,1,1,00")}, nil, nil},
 		{"leap second", []string{sentence("GPRMC,115960,A,,,,,,,011126,,")}, []time.Time{noon}, nil},
 		{"a broken sentence before a whole one", []string{"$GPRMC,1200" + sentence("GPRMC,120000,A,,,,,,,011126,,")}, []time.Time{noon}, nil},
@@ -70,13 +71,13 @@ func TestNMEASentences(t *testing.T) {
 			if fmt.Sprint(got) != fmt.Sprint(test.want) {
 				t.Errorf("got %v, want %v", got, test.want)
 			}
-			var refused [Refusals]uint64
+			var refused [model.ReadingRefusals]uint64
 			for _, why := range test.why {
 				refused[why]++
 			}
-			for why := range Refusals {
-				if c := counters.Refused(Refusal(why)); c != refused[why] {
-					t.Errorf("refused as %v: %d, want %d", Refusal(why), c, refused[why])
+			for why := range model.ReadingRefusals {
+				if c := counters.Refused()[model.ReadingRefusal(why)]; c != refused[why] {
+					t.Errorf("refused as %v: %d, want %d", model.ReadingRefusal(why), c, refused[why])
 				}
 			}
 		})

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 )
@@ -180,25 +181,25 @@ func (s *shm) look() (Reading, bool, error) {
 }
 
 // noRefusal stands for a good reading.
-const noRefusal Refusal = Refusals
+const noRefusal model.ReadingRefusal = model.ReadingRefusals
 
 // judge applies what needs the time of day.
-func (s *shm) judge(r *Reading) Refusal {
+func (s *shm) judge(r *Reading) model.ReadingRefusal {
 	now := s.config.Now()
 	switch {
 	case r.Realtime > now:
-		return RefusedFuture
+		return model.ReadingFuture
 	case now.Sub(r.Realtime) > shmStalePolls*s.config.Every:
-		return RefusedStale
+		return model.ReadingStale
 	case r.Realtime <= s.last && s.last <= now: // a clock set back begins anew
-		return RefusedOld
+		return model.ReadingOld
 	}
 	return noRefusal
 }
 
 // readSHM takes one reading out of the segment and clears its valid word, also for one
 // that it refuses, as ntpd does. fresh is false where there is nothing.
-func readSHM(mem []byte) (r Reading, why Refusal, fresh bool) {
+func readSHM(mem []byte) (r Reading, why model.ReadingRefusal, fresh bool) {
 	word := func(at int) uint32 { return loadWord(mem, at) }
 	if word(shmValid) == 0 {
 		return r, noRefusal, false
@@ -213,18 +214,18 @@ func readSHM(mem []byte) (r Reading, why Refusal, fresh bool) {
 
 	switch {
 	case mode != 0 && mode != 1:
-		return r, RefusedFormat, true
+		return r, model.ReadingMalformed, true
 	case mode == 1 && count != after:
-		return r, RefusedTorn, true
+		return r, model.ReadingTorn, true
 	case leap == int32(wire.LeapUnknown):
-		return r, RefusedNoFix, true
+		return r, model.ReadingNoFix, true
 	case leap < 0 || leap > 3:
-		return r, RefusedFormat, true
+		return r, model.ReadingMalformed, true
 	}
 	clock, ok1 := fraction(clockUSec, clockNSec)
 	receive, ok2 := fraction(receiveUSec, receiveNSec)
 	if !ok1 || !ok2 {
-		return r, RefusedNoSeconds, true
+		return r, model.ReadingFraction, true
 	}
 	// Nanoseconds count only where both have them: one writer fills them for both.
 	if !fits(clockUSec, clockNSec) || !fits(receiveUSec, receiveNSec) {
@@ -233,7 +234,7 @@ func readSHM(mem []byte) (r Reading, why Refusal, fresh bool) {
 	reference, ok1 := wallOf(clockSec, clock)
 	realtime, ok2 := wallOf(receiveSec, receive)
 	if !ok1 || !ok2 {
-		return r, RefusedFormat, true
+		return r, model.ReadingMalformed, true
 	}
 	r = Reading{Reference: reference, Realtime: realtime}
 	r.Leap = wire.Leap(leap)

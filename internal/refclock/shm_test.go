@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 )
@@ -39,17 +40,17 @@ func TestSHMReadings(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(w shmWriter)
-		why    Refusal
+		why    model.ReadingRefusal
 		want   time.Duration // reference − receive
 	}{
 		{"nanoseconds where both agree with the microseconds", func(shmWriter) {}, noRefusal, -300 * time.Millisecond},
 		{"microseconds where one has no nanoseconds", func(w shmWriter) { w.put(shmClockNSec, 0) }, noRefusal, -300 * time.Millisecond},
 		{"mode 0 is taken", func(w shmWriter) { w.put(shmMode, 0) }, noRefusal, -300 * time.Millisecond},
-		{"another mode is not", func(w shmWriter) { w.put(shmMode, 2) }, RefusedFormat, 0},
-		{"leap 3: no fix", func(w shmWriter) { w.put(shmLeap, 3) }, RefusedNoFix, 0},
-		{"a leap that is none", func(w shmWriter) { w.put(shmLeap, 9) }, RefusedFormat, 0},
-		{"a million microseconds", func(w shmWriter) { w.put(shmClockUSec, 1e6) }, RefusedNoSeconds, 0},
-		{"a year beyond all", func(w shmWriter) { binary.NativeEndian.PutUint64(w.mem[shmClockSec:], 1<<60) }, RefusedFormat, 0},
+		{"another mode is not", func(w shmWriter) { w.put(shmMode, 2) }, model.ReadingMalformed, 0},
+		{"leap 3: no fix", func(w shmWriter) { w.put(shmLeap, 3) }, model.ReadingNoFix, 0},
+		{"a leap that is none", func(w shmWriter) { w.put(shmLeap, 9) }, model.ReadingMalformed, 0},
+		{"a million microseconds", func(w shmWriter) { w.put(shmClockUSec, 1e6) }, model.ReadingFraction, 0},
+		{"a year beyond all", func(w shmWriter) { binary.NativeEndian.PutUint64(w.mem[shmClockSec:], 1<<60) }, model.ReadingMalformed, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -94,12 +95,12 @@ func TestSHMJudgesByTheTimeOfDay(t *testing.T) {
 		name string
 		at   ntptime.Wall
 		last ntptime.Wall
-		want Refusal
+		want model.ReadingRefusal
 	}{
 		{"now", now, 0, noRefusal},
-		{"received in the future", now.Add(time.Second), 0, RefusedFuture},
-		{"stale", now.Add(-5 * time.Second), 0, RefusedStale},
-		{"not newer than the last", now.Add(-time.Second), now.Add(-time.Second), RefusedOld},
+		{"received in the future", now.Add(time.Second), 0, model.ReadingFuture},
+		{"stale", now.Add(-5 * time.Second), 0, model.ReadingStale},
+		{"not newer than the last", now.Add(-time.Second), now.Add(-time.Second), model.ReadingOld},
 		{"the clock was set back since", now.Add(-time.Second), now.Add(time.Hour), noRefusal},
 	} {
 		s.last = test.last

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"timeball/internal/model"
 	"timeball/internal/wire"
 )
 
@@ -135,22 +136,22 @@ func (s *sock) Read(ctx context.Context) (Reading, error) {
 
 // parseSOCK decodes one message. Another size is another protocol: a 32-bit sender, or
 // a program that takes the socket for something else.
-func parseSOCK(b []byte) (Reading, Refusal) {
+func parseSOCK(b []byte) (Reading, model.ReadingRefusal) {
 	if len(b) != sockSize || binary.NativeEndian.Uint32(b[sockMagic:]) != sockNumber {
-		return Reading{}, RefusedFormat
+		return Reading{}, model.ReadingMalformed
 	}
 	seconds, usec := int64(binary.NativeEndian.Uint64(b)), int64(binary.NativeEndian.Uint64(b[8:]))
 	offset := math.Float64frombits(binary.NativeEndian.Uint64(b[sockOffset:]))
 	leap := int32(binary.NativeEndian.Uint32(b[sockLeap:]))
 	switch {
 	case usec < 0 || usec >= 1e6 || math.IsNaN(offset) || math.Abs(offset) > maxSockOffset || leap < 0 || leap > 3:
-		return Reading{}, RefusedFormat
+		return Reading{}, model.ReadingMalformed
 	case leap == int32(wire.LeapUnknown):
-		return Reading{}, RefusedNoFix
+		return Reading{}, model.ReadingNoFix
 	}
 	realtime, ok := wallOf(seconds, usec*1000)
 	if !ok {
-		return Reading{}, RefusedFormat
+		return Reading{}, model.ReadingMalformed
 	}
 	whole, part := math.Modf(offset)
 	r := Reading{Realtime: realtime, Reference: realtime.Add(time.Duration(whole)*time.Second + time.Duration(math.Round(part*1e9)))}

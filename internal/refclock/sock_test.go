@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
 )
@@ -35,18 +36,18 @@ func TestSOCKMessages(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		message []byte
-		want    Refusal
+		want    model.ReadingRefusal
 	}{
 		{"good", good, noRefusal},
 		{"leap second announced", sockMessage(shmMoment, 0, 0, 1), noRefusal},
 		{"pulse", sockMessage(shmMoment, 0.25, 1, 0), noRefusal},
-		{"too short", good[:39], RefusedFormat},
-		{"too long", append(bytes.Clone(good), 0), RefusedFormat},
-		{"another magic number", wrong, RefusedFormat},
-		{"no number", nan, RefusedFormat},
-		{"infinity", sockMessage(shmMoment, math.Inf(1), 0, 0), RefusedFormat},
-		{"no fix", sockMessage(shmMoment, 0, 0, 3), RefusedNoFix},
-		{"empty", nil, RefusedFormat},
+		{"too short", good[:39], model.ReadingMalformed},
+		{"too long", append(bytes.Clone(good), 0), model.ReadingMalformed},
+		{"another magic number", wrong, model.ReadingMalformed},
+		{"no number", nan, model.ReadingMalformed},
+		{"infinity", sockMessage(shmMoment, math.Inf(1), 0, 0), model.ReadingMalformed},
+		{"no fix", sockMessage(shmMoment, 0, 0, 3), model.ReadingNoFix},
+		{"empty", nil, model.ReadingMalformed},
 	} {
 		r, why := parseSOCK(test.message)
 		if why != test.want {
@@ -90,8 +91,8 @@ func TestSOCKSocket(t *testing.T) {
 	if err != nil || r.Reference.Sub(r.Realtime) != 500*time.Millisecond || r.Leap != wire.LeapDelete {
 		t.Fatalf("got %+v %v", r, err)
 	}
-	if counters.Refused(RefusedFormat) != 1 || counters.Refused(RefusedNoFix) != 1 || counters.Taken() != 1 {
-		t.Errorf("format %d, no fix %d, taken %d", counters.Refused(RefusedFormat), counters.Refused(RefusedNoFix), counters.Taken())
+	if counters.Refused()[model.ReadingMalformed] != 1 || counters.Refused()[model.ReadingNoFix] != 1 || counters.Taken() != 1 {
+		t.Errorf("format %d, no fix %d, taken %d", counters.Refused()[model.ReadingMalformed], counters.Refused()[model.ReadingNoFix], counters.Taken())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
