@@ -157,6 +157,7 @@ func (l *broadcastClient) onPacket(a *Association, rx *model.Received, p *wire.P
 		return
 	}
 	out.Sample, out.HasSample = l.broadcastSample(a, rx, p)
+	a.status.Timestamps = rx.Stamp
 	l.follow(a, rx, p, out)
 }
 

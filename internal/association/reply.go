@@ -143,6 +143,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	}
 	a.last.sampled = !isInterleaved
 	out.Sample, out.HasSample = s, true
+	a.status.Timestamps = min(x.kind, rx.Stamp)
 	a.status.Refusals = model.Refusals{}
 	a.role.measured(a, rx.At, out)
 }

@@ -162,6 +162,9 @@ func printSource(w io.Writer, s *control.Source) error {
 	if s.Samples > 0 {
 		fmt.Fprintf(w, ", shortest delay %s, weight %.0f %%", formatTime(s.MinDelay), 100*s.Weight)
 	}
+	if s.Timestamps != "" {
+		fmt.Fprintf(w, ", %s timestamps", s.Timestamps)
+	}
 	fmt.Fprintln(w)
 	return printFilter(w, s.Filter)
 }

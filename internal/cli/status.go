@@ -30,6 +30,7 @@ func printStatus(w io.Writer, s *control.Status) error {
 	}
 	printNotListening(w, s.Daemon.NotListening)
 	printNTSServer(w, s.Daemon.NTS)
+	printTimestamps(w, s.Sources)
 	fmt.Fprintf(w, "timeball %s, up %s, clock %s\n\n", s.Daemon.Version, formatAge(s.Daemon.Uptime), s.Daemon.Clock)
 	return printSources(w, &control.Sources{Sources: s.Sources}, false)
 }
@@ -126,4 +127,25 @@ func headline(t *control.Tracking) string {
 		return fmt.Sprintf("holding over without a source, stratum %d", t.Stratum)
 	}
 	return fmt.Sprintf("serving the local clock (%s), stratum %d", t.ReferenceID, t.Stratum)
+}
+
+// printTimestamps says who takes our timestamps, and of how many sources: hardware where
+// the network card does on both ways, kernel, or the daemon itself.
+func printTimestamps(w io.Writer, sources []control.Source) {
+	count := map[string]int{}
+	for i := range sources {
+		count[sources[i].Timestamps]++
+	}
+	var words []string
+	for _, kind := range []string{"hardware", "kernel", "daemon"} {
+		switch n := count[kind]; {
+		case n == 1:
+			words = append(words, kind+" (1 source)")
+		case n > 1:
+			words = append(words, fmt.Sprintf("%s (%d sources)", kind, n))
+		}
+	}
+	if len(words) > 0 {
+		fmt.Fprintf(w, "timestamps by %s\n", strings.Join(words, ", "))
+	}
 }

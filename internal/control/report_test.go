@@ -216,7 +216,7 @@ func TestKeysOfTheReportsAreStable(t *testing.T) {
 		t.Fatal(err)
 	}
 	source := "address delay dynamic error filter filter.age filter.delay filter.error filter.offset frequency id idle interval jitter key " +
-		"last_sample_age leap min_delay mode name nts offline offset poll reach reason reference_id root_delay root_dispersion samples state stratum weight"
+		"last_sample_age leap min_delay mode name nts offline offset poll reach reason reference_id root_delay root_dispersion samples state stratum timestamps weight"
 	for what, c := range map[string]struct {
 		report any
 		below  string

@@ -49,9 +49,10 @@ type Source struct {
 	Key            uint32         `json:"key,omitempty"`
 	NTS            bool           `json:"nts"`
 	Dynamic        bool           `json:"dynamic"`
-	Offline        bool           `json:"offline"`          // not polled, as an operator wished
-	Idle           bool           `json:"idle"`             // a line of the configuration without an association; the reason says why
-	Filter         []FilterSample `json:"filter,omitempty"` // newest first
+	Timestamps     string         `json:"timestamps,omitempty"` // who took ours of the last sample: daemon, kernel, hardware
+	Offline        bool           `json:"offline"`              // not polled, as an operator wished
+	Idle           bool           `json:"idle"`                 // a line of the configuration without an association; the reason says why
+	Filter         []FilterSample `json:"filter,omitempty"`     // newest first
 }
 
 // FilterSample is one of the last samples of a source.
@@ -83,6 +84,9 @@ func sourceOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Sou
 		Leap: r.Server.Leap.String(), ReferenceID: reference(r.Server.ReferenceID, r.Server.Stratum),
 		RootDelay: r.Server.RootDelay.Seconds(), RootDispersion: r.Server.RootDispersion.Seconds(),
 		Key: r.KeyID, NTS: r.NTS, Dynamic: r.Dynamic, Offline: r.Offline, Idle: r.Idle,
+	}
+	if r.Samples > 0 && !r.Reference {
+		out.Timestamps = r.Timestamps.String()
 	}
 	out.Filter = filterOf(r, s, now)
 	return out

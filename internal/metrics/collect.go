@@ -153,6 +153,11 @@ func (out sink) source(r *model.SourceReport, peer model.SourceID, now ntptime.I
 	for reason := model.RejectNone + 1; reason < model.RejectReasons; reason++ {
 		put(sourceRejected, float64(r.Rejected[reason]), reason.String())
 	}
+	for why := range model.ReadingRefusal(model.ReadingRefusals) {
+		if r.Reference {
+			put(refclockRefused, float64(r.Readings[why]), why.String())
+		}
+	}
 	for code := range model.KissCode(model.KissCodes) {
 		put(sourceKisses, float64(r.Kisses[code]), code.String())
 	}

@@ -94,6 +94,7 @@ var (
 	sourceSent           = defineSource(counter, "ntp_source_sent_packets_total", "Packets sent to the source.")
 	sourceAccepted       = defineSource(counter, "ntp_source_accepted_packets_total", "Packets of the source that passed all tests.")
 	sourceRejected       = defineSource(counter, "ntp_source_rejected_total", "Packets refused, by the test they failed.", "reason")
+	refclockRefused      = defineSource(counter, "ntp_refclock_refused_total", "Readings of a reference clock that its driver refused, by reason.", "reason")
 	sourceKisses         = defineSource(counter, "ntp_source_kod_total", "Kiss-o'-death packets believed, by code.", "code")
 )
 

@@ -113,6 +113,7 @@ func expect(t *testing.T, f *fakeDaemon, text string) {
 
 func TestEveryFamilyIsThereAndPasses(t *testing.T) {
 	f := someDaemon()
+	f.snapshot.Sources[0].Reference = true
 	problems, err := testutil.CollectAndLint(&collector{f})
 	if err != nil || len(problems) != 0 {
 		t.Errorf("lint: got %v, %v, want nothing", problems, err)

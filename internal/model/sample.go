@@ -31,7 +31,13 @@ const (
 	StampDaemon StampKind = iota
 	StampKernel
 	StampHardware
+	stampKinds = iota
 )
+
+var stampNames = [stampKinds]string{"daemon", "kernel", "hardware"}
+
+// String returns the word used in reports.
+func (k StampKind) String() string { return stampNames[k] }
 
 // SampleKind says which of a sample's stamps mean something.
 type SampleKind uint8
@@ -111,6 +117,7 @@ type SourceStatus struct {
 	Network    string                  // what the network said of the last request (ICMP), a hint that can be forged; "": nothing
 	Gone       bool                    // last word of an association that has ended
 	Reference  bool                    // a reference clock: no address, no packets; Accepted counts readings
+	Timestamps StampKind               // of the last sample: who took the less precise of T1 and T4
 	Readings   [ReadingRefusals]uint64 // of a reference clock, refused by its driver
 	Waiting    string                  // why the last poll gave no sample; "": it did, or nothing is known
 	Idle       bool                    // a line of the configuration that has no association now
