@@ -116,6 +116,13 @@ install: $(BIN)/timeball ## binary, units, example configuration (DESTDIR, PREFI
 	  sed 's|/usr/local/bin/timeball|$(BINDIR)/timeball|; s|/etc/timeball/|$(SYSCONFDIR)/timeball/|' configs/$$unit > $(DESTDIR)$(UNITDIR)/$$unit; \
 	  chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; \
 	done
+	install -d -m 0755 $(DESTDIR)$(SYSCONFDIR)/timeball/conf.d
+	install -D -m 0755 configs/dhcp/timeball-dhcp $(DESTDIR)$(BINDIR)/timeball-dhcp
+	install -D -m 0644 configs/dhcp/dhclient-exit-hook $(DESTDIR)$(DATADIR)/dhcp/dhclient-exit-hook
+	install -D -m 0755 configs/dhcp/nm-dispatcher $(DESTDIR)$(DATADIR)/dhcp/nm-dispatcher
+	for unit in timeball-networkd.path timeball-networkd.service; do \
+	  sed 's|/usr/local/bin/|$(BINDIR)/|' configs/dhcp/$$unit > $(DESTDIR)$(UNITDIR)/$$unit; chmod 0644 $(DESTDIR)$(UNITDIR)/$$unit; \
+	done
 	install -d -m 0700 $(DESTDIR)$(STATEDIR)
 	if [ -e $(CONFIG) ]; then echo "$(CONFIG) is kept"; else install -m 0644 configs/timeball.yaml $(CONFIG); fi
 	if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then systemd-sysusers $(SYSUSERSDIR)/timeball.conf; fi
@@ -125,6 +132,8 @@ install: $(BIN)/timeball ## binary, units, example configuration (DESTDIR, PREFI
 uninstall: ## what install put there, except configuration and state
 	rm -f $(DESTDIR)$(BINDIR)/timeball $(DESTDIR)$(SYSUSERSDIR)/timeball.conf
 	rm -f $(DESTDIR)$(DATADIR)/timeball.yaml $(DESTDIR)$(DATADIR)/refclock.conf
+	rm -f $(DESTDIR)$(BINDIR)/timeball-dhcp $(DESTDIR)$(UNITDIR)/timeball-networkd.path $(DESTDIR)$(UNITDIR)/timeball-networkd.service
+	rm -rf $(DESTDIR)$(DATADIR)/dhcp
 	rm -f $(DESTDIR)$(UNITDIR)/timeball.service $(DESTDIR)$(UNITDIR)/timeball-wait.service
 
 .PHONY: clean

@@ -200,6 +200,10 @@ func (d *draft) checkDoubledSources() {
 		}
 		name := joinWords(s.Name(), s.Interface, s.SourceAddress.String())
 		if before, doubled := first[name]; doubled {
+			if d.origins[d.places[sourcePath(i)]] != "" { // what is found out elsewhere may be known already
+				d.doubled = append(d.doubled, i)
+				continue
+			}
 			d.report(sourcePath(i), "is the same as %s; leave it out, it would vote twice", sourcePath(before))
 			continue
 		}

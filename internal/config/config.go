@@ -13,8 +13,9 @@ import (
 // Config is a whole configuration with its defaults applied. It holds plain
 // values only: two configurations that mean the same are reflect.DeepEqual.
 type Config struct {
-	Sources            []Source
-	Server             *Server // nil: no port 123 is opened
+	Sources            []Source // with those of the drop-ins
+	Include            []string // patterns of drop-ins, in the order in which they are read
+	Server             *Server  // nil: no port 123 is opened
 	Symmetric          Symmetric
 	Local              *Local // nil: the local clock is never a reference
 	Keys               []Key  // sorted by id; from `keys:` in place or from KeyFile

@@ -32,11 +32,14 @@ type decoder struct {
 	problems []Problem
 	places   map[string]*yaml.Node // by path; looked up, never ranged over
 	aliases  int
-	keyIDs   map[uint32]string // path of each key of `keys:`; nil: not known
+	included string                // the drop-in that is being read; "": the file itself
+	origins  map[*yaml.Node]string // of the places in drop-ins, which of them
+	first    int                   // index of the first source of the file that is being read
+	keyIDs   map[uint32]string     // path of each key of `keys:`; nil: not known
 }
 
 func newDecoder(file string) *decoder {
-	return &decoder{file: file, places: map[string]*yaml.Node{}}
+	return &decoder{file: file, places: map[string]*yaml.Node{}, origins: map[*yaml.Node]string{}}
 }
 
 // reportAt adds a problem at a node.
@@ -72,6 +75,11 @@ func (d *decoder) full() bool { return len(d.problems) > maxProblems }
 
 func (d *decoder) problemAt(node *yaml.Node, path, message string) Problem {
 	p := Problem{File: d.file, Line: 1, Column: 1, Path: path, Message: message}
+	if origin, dropIn := d.origins[node]; dropIn {
+		p.File = origin
+	} else if d.included != "" {
+		p.File = d.included
+	}
 	if node != nil && node.Line > 0 {
 		p.Line, p.Column = node.Line, node.Column
 	}
@@ -112,6 +120,9 @@ func (d *decoder) enter(node *yaml.Node, path string) (place, bool) {
 	}
 	at := place{node, path}
 	d.places[path] = node
+	if d.included != "" {
+		d.origins[node] = d.included
+	}
 	if node.Style&yaml.TaggedStyle != 0 {
 		d.reportAt(node, path, "has the YAML tag %s; leave tags out", node.ShortTag())
 		return at, false
@@ -174,6 +185,9 @@ func (d *decoder) sequence(at place, example string) []place {
 	}
 	rows := make([]place, 0, len(at.node.Content))
 	for i, node := range at.node.Content {
+		if at.path == "sources" {
+			i += d.first
+		}
 		row, ok := d.enter(node, at.path+"["+strconv.Itoa(i)+"]")
 		if !ok {
 			row.node = nil

@@ -54,6 +54,7 @@ var parts = []struct {
 	{"server.client_log", false, func(c *Config) any { return c.server().ClientLog }},
 	{"server.interleaved", false, func(c *Config) any { return c.server().Interleaved }},
 	{"server.silent_start", false, func(c *Config) any { return c.server().SilentStart }},
+	{"include", false, func(c *Config) any { return c.Include }},
 	{"symmetric", false, func(c *Config) any { return c.Symmetric }},
 	{"local", false, func(c *Config) any { return c.Local }},
 	{"keys", false, func(c *Config) any { return []any{c.Keys, c.KeyFile} }},

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net/netip"
+	"path"
 	"strconv"
 	"strings"
 
@@ -21,6 +22,7 @@ var (
 	addressKind      = kind[netip.Addr]{"address", "an IP address", "192.0.2.1", parseAddress}
 	groupKind        = kind[netip.Addr]{"address", "a multicast group", defaultGroup, parseGroup}
 	broadcastKind    = kind[netip.Addr]{"address", "a broadcast address", "192.0.2.255", parseBroadcast}
+	patternKind      = kind[string]{"file", "the pattern of a file", "/etc/timeball/conf.d/*.yaml", parsePattern}
 	interfaceKind    = kind[string]{"interface", "the name of an interface", "eth0", parseInterface}
 	fileKind         = kind[string]{"file", "a file name", "/etc/timeball/keys.yaml", parseFile}
 	optionalFileKind = kind[string]{"file", "a file name", "/var/lib/timeball/drift", parseAny}
@@ -81,6 +83,14 @@ func parseBroadcast(text string) (netip.Addr, error) {
 func parseInterface(text string) (string, error) {
 	if text == "" || len(text) > 15 || text == "." || text == ".." || strings.ContainsAny(text, "/: ") {
 		return "", errors.New("is not the name of an interface; write one like eth0, up to 15 characters")
+	}
+	return text, nil
+}
+
+// parsePattern takes a pattern of path.Match.
+func parsePattern(text string) (string, error) {
+	if _, err := path.Match(text, ""); err != nil || text == "" {
+		return "", errors.New("is not a file or a pattern; write one like /etc/timeball/conf.d/*.yaml")
 	}
 	return text, nil
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"syscall"
 
@@ -38,7 +39,73 @@ func load(path string, open opener) (*Config, Warnings, error) {
 	if info.Mode().IsRegular() {
 		d.mode = info.Mode().Perm()
 	}
+	d.include(open, filepath.Glob)
 	return d.load(open)
+}
+
+// maxDropIns bounds the files that are included.
+const maxDropIns = 256
+
+// include reads the drop-ins: sources from elsewhere, in the order of the patterns and of
+// their names. A pattern that nothing matches is no fault: what writes drop-ins may come
+// and go.
+func (d *draft) include(open opener, glob func(string) ([]string, error)) {
+	count := 0
+	for _, pattern := range d.config.Include {
+		files, _ := glob(pattern) // the pattern has been checked; the files come sorted
+		for _, file := range files {
+			if count++; count > maxDropIns {
+				d.report("include", "more than %d files; put the sources of several into one", maxDropIns)
+				return
+			}
+			d.dropIn(file, open)
+		}
+	}
+	d.config.startPathsAt(filepath.Dir(d.file))
+}
+
+// dropIn reads the sources of one file.
+func (d *draft) dropIn(file string, open opener) {
+	d.included = file
+	defer func() { d.included = "" }()
+	data, info, err := read(file, open)
+	if err != nil {
+		d.reportAt(nil, "", "%s", err)
+		return
+	}
+	if info.Mode().Perm()&0o002 != 0 {
+		d.warnings = append(d.warnings, d.problemAt(nil, "", "everybody may write this file and so set the clock; run chmod o-w on it"))
+	}
+	root := d.document(data)
+	if root == nil || isNull(root) {
+		return
+	}
+	top := d.places[""]
+	defer func() { d.places[""] = top }()
+	at, ok := d.enter(root, "")
+	if !ok {
+		return
+	}
+	d.first = len(d.config.Sources)
+	defer func() { d.first = 0 }()
+	sources := d.places["sources"]
+	d.decodeDropIn(at)
+	if sources != nil {
+		d.places["sources"] = sources
+	}
+}
+
+// decodeDropIn walks the tree of a drop-in, which may hold sources and nothing else.
+func (d *draft) decodeDropIn(at place) {
+	for _, p := range d.mapping(at, "sources: [{server: time.example.net}]") {
+		if p.name != "sources" {
+			d.reportAt(p.key, p.name, "cannot stand in an included file; only sources can")
+			continue
+		}
+		if row, ok := d.enter(p.value, "sources"); ok {
+			sourceList.decode(d.decoder, row, d.config)
+		}
+	}
 }
 
 // load reads the key file, if there is one, and finishes the draft.
@@ -59,7 +126,11 @@ func (d *draft) load(open opener) (*Config, Warnings, error) {
 	if len(problems) > 0 {
 		return nil, nil, Problems(problems)
 	}
-	return c, d.warn(), nil
+	warnings := d.warn()
+	for _, i := range slices.Backward(d.doubled) { // now that no path is needed any more
+		c.Sources = slices.Delete(c.Sources, i, i+1)
+	}
+	return c, warnings, nil
 }
 
 // LoadKeys reads a file of keys: a YAML list of {id, type, hex} or {id, type, text},

@@ -26,6 +26,7 @@ func ParseNode(name string, node *yaml.Node) (*Config, []Problem) {
 
 // draft is a configuration that is being read.
 type draft struct {
+	doubled []int // sources of drop-ins that stand elsewhere too
 	*decoder
 	config   *Config
 	warnings []Problem
@@ -138,6 +139,9 @@ func (c *Config) startPathsAt(folder string) {
 		if r := c.Sources[i].Refclock; r != nil && (r.Driver != RefclockPHC || strings.Contains(r.Device, "/")) { // else an interface
 			paths = append(paths, &c.Sources[i].Refclock.Device)
 		}
+	}
+	for i := range c.Include {
+		paths = append(paths, &c.Include[i])
 	}
 	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) {

@@ -10,6 +10,7 @@ import (
 
 var configKeys = section[Config]{
 	sourceList,
+	list("include", patternKind, "", func(c *Config) *[]string { return &c.Include }),
 	optional("server", serverKeys, func(c *Config) **Server { return &c.Server }),
 	group("symmetric", symmetricKeys, func(c *Config) *Symmetric { return &c.Symmetric }),
 	optional("local", localKeys, func(c *Config) **Local { return &c.Local }),
