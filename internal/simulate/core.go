@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"timeball/internal/association"
+	"timeball/internal/config"
 	"timeball/internal/engine"
 	"timeball/internal/mac"
 	"timeball/internal/model"
@@ -74,6 +75,22 @@ func (c *core) tend(now ntptime.Instant) {
 	c.set.Tend(now.Raw, c.snapshot, &c.changes)
 	c.carryOut(now)
 	c.m.tendLater(engine.UsualTiming.Tend)
+}
+
+// reload takes another configuration, as the daemon does on SIGHUP.
+func (c *core) reload(next *config.Config, now ntptime.Instant) {
+	c.present = now
+	keys, err := engine.Keys(next)
+	if err != nil {
+		panic("simulate: keys of a checked configuration: " + err.Error())
+	}
+	host := c.m.engineHost()
+	setup := engine.Setup{Config: next, Keys: keys, Access: engine.Policy(next, keys, host, 0).Access}
+	plan := config.Diff(c.set.Config, next)
+	c.keys = keys
+	c.set.Reload(&plan, setup, now.Raw, &c.changes)
+	c.carryOut(now)
+	c.system.Reconfigure(engine.System(next, host), now)
 }
 
 func (c *core) statusOf(id model.SourceID) *model.SourceStatus {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"time"
 
+	"timeball/internal/config"
 	"timeball/internal/ntptime"
 )
 
@@ -28,6 +29,13 @@ func (m *machine) event(e *Event) {
 		m.suspended += e.Value
 		m.asleep = m.world.now + int64(e.Value)
 		m.disturbed(e.Value, e.Value)
+	case Reload:
+		if p, able := m.program.(interface {
+			reload(*config.Config, ntptime.Instant)
+		}); able {
+			p.reload(e.Config, m.stamp())
+			m.schedule()
+		}
 	case Stop:
 		m.halt()
 	case Start:

@@ -37,10 +37,11 @@ func (r *reader) event(n *yaml.Node, path string) Event {
 		what(WanderChange, r.number(&e.Wander, 0, 1e-3)),
 		what(Suspend, r.duration(&e.Value, time.Millisecond, maxDuration)),
 		what(Stop, r.plain),
+		what(Reload, func(n *yaml.Node, path string) { e.Config = r.configuration(n, path) }),
 		what(Start, func(n *yaml.Node, path string) { e.Reboot = r.reboot(n, path) }),
 	})
 	if e.Kind == "" {
-		r.fail(n, path, "says not what happens; write one of frequency_step, offset_step, wander, suspend, stop, start")
+		r.fail(n, path, "says not what happens; write one of frequency_step, offset_step, wander, suspend, stop, start, reload")
 	}
 	if !given["at"] || !given["host"] {
 		r.fail(n, path, "says not when, or to whom; write {at: 5000s, host: client, ...}")

@@ -128,6 +128,7 @@ const (
 	Suspend       EventKind = "suspend"        // the machine sleeps for Value
 	Stop          EventKind = "stop"           // the daemon ends
 	Start         EventKind = "start"          // the daemon begins anew
+	Reload        EventKind = "reload"         // the daemon takes another configuration: sources, clock, selection, local
 )
 
 // Event is one row of `events:`.
@@ -139,6 +140,7 @@ type Event struct {
 	Frequency ntptime.Frequency // frequency_step
 	Wander    float64           // wander
 	Reboot    *Reboot           // start: the machine was rebooted; nil: only the daemon
+	Config    *config.Config    // reload
 }
 
 // Reboot is what a machine still knows when it comes up again.

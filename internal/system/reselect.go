@@ -166,7 +166,7 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 	if spoilt {
 		s.forgive()
 	}
-	return spoilt || (added && (!s.joint.Started() || s.joint.Updates() < 64))
+	return spoilt || (added && (!s.joint.Started() || s.joint.Updates() < 64 && s.registersHoldJoint()))
 }
 
 func (s *System) stateEvent(now ntptime.Instant, src *source, state model.State, out *Output) {

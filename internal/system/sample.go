@@ -134,7 +134,7 @@ func (s *System) take(src *source, x *filter.Exchange, r *filter.Result, replay 
 	if src == s.direct {
 		return r.Used
 	}
-	if replay || (r.Replayed && !r.RouteChange) || !s.joint.Started() {
+	if replay || (r.Replayed && !r.RouteChange && s.registersHoldJoint()) || !s.joint.Started() {
 		s.replayJoint()
 		return true
 	}
@@ -174,6 +174,19 @@ const (
 	conflictOver = 2    // so many that agree in a row end it
 )
 
+// registersHoldJoint reports whether the registers of the joint sources still hold most of
+// what the joint state was made of: only then working it out anew from them, to better what
+// a young source has said, loses nothing. Sources that were removed have taken theirs along.
+func (s *System) registersHoldJoint() bool {
+	held := 0
+	for _, src := range s.sources {
+		if src.inJoint {
+			held += src.filter.Len()
+		}
+	}
+	return !s.partial && s.joint.Updates() <= 2*held
+}
+
 // replayJoint works the joint state out anew from the registers of the joint
 // sources: somebody was in it who should not have been.
 func (s *System) replayJoint() {
@@ -194,6 +207,9 @@ func (s *System) replayJoint() {
 // will come again.
 func (s *System) replayStart() filter.Start {
 	best := s.coldStart()
+	if s.partial && s.kept.SD < best.SD {
+		best = s.kept
+	}
 	for _, src := range s.sources {
 		if !src.inJoint || src.own == nil || src.filter.Count() <= filter.Depth {
 			continue

@@ -88,7 +88,9 @@ type System struct {
 	origin  int64 // ns
 	sources []*source
 	joint   filter.Tracker
-	direct  *source // the only source: its filter works on the joint state itself
+	partial bool         // sources have gone that the joint state was made of; then
+	kept    filter.Start // the frequency known when the last one went
+	direct  *source      // the only source: its filter works on the joint state itself
 
 	selector   selection.Selector
 	candidates []selection.Candidate
@@ -190,6 +192,7 @@ func (s *System) limits() discipline.Config {
 // Reconfigure takes a new configuration and keeps the estimate. The panic gate
 // and the drift frequency are of the start and stay.
 func (s *System) Reconfigure(cfg Config, now ntptime.Instant) {
+	cfg.Frequency, cfg.FrequencyError = s.cfg.Frequency, s.cfg.FrequencyError
 	s.setConfig(cfg)
 	s.discipline.Reconfigure(s.limits(), now.Raw)
 	s.localTimer(now)
@@ -231,7 +234,8 @@ func (s *System) arrange() {
 	}
 }
 
-// RemoveSource forgets an association; what it taught about the clock stays.
+// RemoveSource forgets an association; what it taught about the clock stays, also where no
+// other is left: it is our oscillator that it was about.
 func (s *System) RemoveSource(now ntptime.Instant, id model.SourceID, out *Output) {
 	for i, src := range s.sources {
 		if src.id != id {
@@ -239,6 +243,9 @@ func (s *System) RemoveSource(now ntptime.Instant, id model.SourceID, out *Outpu
 		}
 		if s.direct == src {
 			s.direct = nil
+		}
+		if src.samples > 0 && s.joint.Started() {
+			s.partial, s.kept = true, s.start()
 		}
 		s.sources = append(s.sources[:i], s.sources[i+1:]...)
 		s.reselect(now, nil, out)
