@@ -59,7 +59,7 @@ func TestEachStepOfTheStartThatFails(t *testing.T) {
 			}
 			var lines []string
 			for line := range strings.Lines(p.Log()) {
-				if !strings.Contains(line, "\tWARN\tconfiguration\t") {
+				if !strings.Contains(line, "\tWARN\tconfiguration: ") {
 					lines = append(lines, line)
 				}
 			}
