@@ -415,6 +415,7 @@ type Selection struct {
 // Metrics is the HTTP listener of /metrics and of the status page.
 type Metrics struct {
 	Listen ListenAddress
+	Hosts  []string // names by which the pages for people may be asked for, besides localhost and addresses
 }
 
 // Control is the Unix socket of the reports.

@@ -38,6 +38,9 @@ func load(path string, open opener) (*Config, Warnings, error) {
 	d := parse(path, data)
 	if info.Mode().IsRegular() {
 		d.mode = info.Mode().Perm()
+		if folder, err := os.Stat(filepath.Dir(path)); err == nil {
+			d.folder = folder.Mode()
+		}
 	}
 	d.include(open, filepath.Glob)
 	return d.load(open)

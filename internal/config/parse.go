@@ -31,6 +31,7 @@ type draft struct {
 	config   *Config
 	warnings []Problem
 	mode     fs.FileMode // permission bits of the file; 0: not known
+	folder   fs.FileMode // of its folder; 0: not known
 }
 
 // parse reads a file's bytes as far as that goes without another file.

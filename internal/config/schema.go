@@ -178,6 +178,7 @@ var selectionKeys = section[Selection]{
 
 var metricsKeys = section[Metrics]{
 	value("listen", listenKind, "127.0.0.1:9123", func(m *Metrics) *ListenAddress { return &m.Listen }),
+	list("hosts", nameKind, "", func(m *Metrics) *[]string { return &m.Hosts }),
 }
 
 // DefaultSocket is where the reports are asked for.

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,8 +32,14 @@ func (d *draft) warning(path, format string, args ...any) {
 
 // warnFile warns of a file that others can write, or that says nothing.
 func (d *draft) warnFile() {
-	if d.mode&0o002 != 0 {
-		d.warning("", "everybody may write this file (mode %04o); run chmod o-w %s", d.mode, d.file)
+	switch {
+	case d.mode&0o002 != 0:
+		d.warning("", "everybody may write this file (mode %04o); run chmod go-w %s", d.mode, d.file)
+	case d.mode&0o020 != 0:
+		d.warning("", "others of its group may write this file (mode %04o), and so set this machine's clock; run chmod g-w %s", d.mode, d.file)
+	}
+	if folder := d.folder; folder&fs.ModeSticky == 0 && folder.Perm()&0o022 != 0 {
+		d.warning("", "others may put another file in the place of this one: its folder has mode %04o; run chmod go-w on it", folder.Perm())
 	}
 	if len(d.config.Keys) > 0 && d.config.KeyFile == "" && d.mode&0o044 != 0 {
 		d.warning("keys", "others can read this file and the keys in it (mode %04o); run chmod 600 %s, or move the keys to a file of their own", d.mode, d.file)
@@ -241,10 +248,10 @@ func (d *draft) warnKeys() {
 		if at := d.keyIDs[k.ID]; d.given(at) {
 			path = at
 		}
-		switch {
-		case k.Type == "md5" || k.Type == "sha1":
+		if k.Type == "md5" || k.Type == "sha1" {
 			d.warning(path, "key %d is of type %s, which is weak; use aes128-cmac where the other side knows it (RFC 8573)", k.ID, k.Type)
-		case len(k.Secret) < 16:
+		}
+		if len(k.Secret) < 16 {
 			d.warning(path, "key %d has %d bytes, which can be guessed; make one with `timeball keygen`", k.ID, len(k.Secret))
 		}
 	}

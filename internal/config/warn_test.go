@@ -116,7 +116,8 @@ func TestWarningsOfTheFilesMode(t *testing.T) {
 		{"not known", keys, 0, ""},
 		{"readable, without keys", fourSources, 0o644, ""},
 		{"readable, with keys", keys, 0o644, "2:7: keys: others can read this file and the keys in it (mode 0644); run chmod 600 c, or move the keys to a file of their own"},
-		{"writable", fourSources, 0o602, "1:1: everybody may write this file (mode 0602); run chmod o-w c"},
+		{"writable", fourSources, 0o602, "1:1: everybody may write this file (mode 0602); run chmod go-w c"},
+		{"writable by the group", fourSources, 0o620, "1:1: others of its group may write this file (mode 0620), and so set this machine's clock; run chmod g-w c"},
 	}
 	for _, test := range tests {
 		if got := strings.Join(warningsOf(t, test.text, test.mode), "\n"); got != test.want {

@@ -32,7 +32,7 @@ func openMetrics(d *Daemon, cfg *config.Config) (*metricsService, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics.listen: %w", err)
 	}
-	return &metricsService{listener, metrics.NewServer(metrics.New(metricsSource{d}))}, nil
+	return &metricsService{listener, metrics.NewServer(metrics.New(metricsSource{d}, cfg.Metrics.Hosts))}, nil
 }
 
 func (m *metricsService) start(g *group) {

@@ -80,7 +80,11 @@ const (
 )
 
 // New returns the handler of /metrics and of the status page.
-func New(source Source) http.Handler {
+//
+// hosts are the names by which the pages for people may be asked for, besides localhost and
+// literal addresses: a browser that was led here by a name of an attacker's shows nothing
+// (DNS rebinding). /metrics is not checked.
+func New(source Source, hosts []string) http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(
 		&collector{source},
@@ -95,6 +99,7 @@ func New(source Source) http.Handler {
 		EnableOpenMetrics:   true,
 	}))
 	mux.HandleFunc("GET /now", func(w http.ResponseWriter, _ *http.Request) { writeNow(w, source) })
-	mux.Handle("GET /{$}", page{source})
+	known := knownHosts(hosts)
+	mux.Handle("GET /{$}", known.only(page{source}))
 	return mux
 }

@@ -216,7 +216,7 @@ func value(t *testing.T, f *fakeDaemon, series string) (float64, bool) {
 func scrape(t *testing.T, f *fakeDaemon) string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	New(f).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	New(f, nil).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if w.Code != http.StatusOK {
 		t.Fatalf("status %d: %s", w.Code, w.Body)
 	}
@@ -259,7 +259,7 @@ func TestExactlyOneStateIsOne(t *testing.T) {
 
 func TestSeriesGoWhenTheSourceGoes(t *testing.T) {
 	f := someDaemon()
-	handler := New(f)
+	handler := New(f, nil)
 	body := func() string {
 		w := httptest.NewRecorder()
 		handler.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
@@ -373,7 +373,7 @@ func TestDocumentationListsEveryMetricAndNoOther(t *testing.T) {
 }
 
 func TestOnlyTheTwoPagesAreThere(t *testing.T) {
-	h := New(someDaemon())
+	h := New(someDaemon(), nil)
 	for _, c := range []struct {
 		method, path string
 		want         int
@@ -382,10 +382,17 @@ func TestOnlyTheTwoPagesAreThere(t *testing.T) {
 		{"GET", "/debug/pprof/", 404}, {"POST", "/metrics", 405}, {"DELETE", "/", 405}, {"GET", "/../../etc/passwd", 307},
 	} {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+		h.ServeHTTP(w, localRequest(c.method, c.path))
 		if w.Code != c.want {
 			t.Errorf("%s %s: got %d, want %d", c.method, c.path, w.Code, c.want)
 		}
 		io.Copy(io.Discard, w.Body)
 	}
+}
+
+// localRequest names us as somebody on this machine does.
+func localRequest(method, path string) *http.Request {
+	r := httptest.NewRequest(method, path, nil)
+	r.Host = "localhost"
+	return r
 }

@@ -13,7 +13,7 @@ import (
 func pageOf(t *testing.T, f *fakeDaemon) (string, *httptest.ResponseRecorder) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	New(f).ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	New(f, nil).ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/", nil))
 	if w.Code != 200 {
 		t.Fatalf("status %d: %s", w.Code, w.Body)
 	}

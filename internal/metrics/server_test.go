@@ -18,7 +18,7 @@ func serve(t *testing.T, change func(*http.Server)) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := NewServer(New(someDaemon()))
+	s := NewServer(New(someDaemon(), nil))
 	if change != nil {
 		change(s)
 	}
