@@ -16,6 +16,9 @@ func (d *draft) check() {
 	}
 	d.checkDoubledSources()
 	d.checkSmear()
+	if d.config.ClockBound != nil && d.config.Clock.Driver == ClockVirtual {
+		d.report("clockbound", "tells programs of the system's clock, which clock.driver: virtual has nothing to do with; use kernel or observe")
+	}
 	d.checkServer()
 	d.checkSymmetric()
 	d.checkListeners()

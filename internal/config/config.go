@@ -24,6 +24,7 @@ type Config struct {
 	Selection          Selection
 	Metrics            *Metrics // nil: no metrics listener
 	Control            Control
+	ClockBound         *ClockBound // nil: not written
 	Log                Log
 	NTS                NTS
 	HardwareTimestamps []string // interface names; "*" means all
@@ -389,6 +390,13 @@ type Leap struct {
 	File  string // leap-seconds.list; empty: the majority of the sources alone
 	Mode  LeapMode
 	Smear Smear // with LeapSmear
+}
+
+// ClockBound is where the error bound is written for ClockBound's clients; an empty path
+// leaves a version out.
+type ClockBound struct {
+	Version1 string // for clients of releases 1.x
+	Version2 string // for those of 2.x
 }
 
 // SmearShape is how a leap second is spread.

@@ -72,6 +72,7 @@ var parts = []struct {
 	{"selection", false, func(c *Config) any { return c.Selection }},
 	{"metrics", false, func(c *Config) any { return c.Metrics }},
 	{"control", true, func(c *Config) any { return []any{c.Control.Socket, c.Control.Mode} }},
+	{"clockbound", true, func(c *Config) any { return c.ClockBound }},
 	{"log.level", false, func(c *Config) any { return c.Log.Level }},
 	{"log.format", true, func(c *Config) any { return c.Log.Format }},
 	{"hardware_timestamps", true, func(c *Config) any { return c.HardwareTimestamps }},

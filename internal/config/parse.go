@@ -144,6 +144,9 @@ func (c *Config) startPathsAt(folder string) {
 	for i := range c.Include {
 		paths = append(paths, &c.Include[i])
 	}
+	if c.ClockBound != nil {
+		paths = append(paths, &c.ClockBound.Version1, &c.ClockBound.Version2)
+	}
 	for _, path := range paths {
 		if *path != "" && !filepath.IsAbs(*path) {
 			*path = filepath.Join(folder, *path)

@@ -20,6 +20,7 @@ var configKeys = section[Config]{
 	group("selection", selectionKeys, func(c *Config) *Selection { return &c.Selection }),
 	optional("metrics", metricsKeys, func(c *Config) **Metrics { return &c.Metrics }),
 	group("control", controlKeys, func(c *Config) *Control { return &c.Control }),
+	optional("clockbound", clockBoundKeys, func(c *Config) **ClockBound { return &c.ClockBound }),
 	group("log", logKeys, func(c *Config) *Log { return &c.Log }),
 	list("hardware_timestamps", interfaceKind, "", func(c *Config) *[]string { return &c.HardwareTimestamps }),
 }
@@ -187,6 +188,11 @@ const DefaultSocket = "/run/timeball/timeball.sock"
 var controlKeys = section[Control]{
 	value("socket", socketKind, DefaultSocket, func(c *Control) *string { return &c.Socket }),
 	permissionKey("mode", 0o660, func(c *Control) *uint32 { return &c.Mode }),
+}
+
+var clockBoundKeys = section[ClockBound]{
+	value("version1", optionalFileKind, "/var/run/clockbound/shm", func(c *ClockBound) *string { return &c.Version1 }),
+	value("version2", optionalFileKind, "/var/run/clockbound/shm0", func(c *ClockBound) *string { return &c.Version2 }),
 }
 
 var logKeys = section[Log]{

@@ -67,6 +67,7 @@ type Daemon struct {
 	state     *stateFiles
 	resolver  *resolve.Resolver
 	system    *systemLoop
+	bounds    *boundFiles // nil: none
 	registry  *registry
 	ports     *serve.Set
 	nts       *ntsServer
@@ -122,6 +123,9 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 	d.setAddresses()
 	d.driver, d.leaps = cfg.Clock.Driver, leapList(cfg, d.log)
 	d.serves.Store(cfg.Server != nil)
+	if d.bounds, err = openBoundFiles(cfg, d.machineOffset, d.log); err != nil {
+		return err
+	}
 	d.newSystemLoop(cfg)
 	d.resolver = resolve.New(d.opts.Lookup)
 	d.registry = newRegistry(d, cfg)
@@ -172,6 +176,7 @@ func (d *Daemon) newSystemLoop(cfg *config.Config) {
 		steering: map[model.SourceID]steering{},
 		onEvent:  d.logSystemEvent,
 		gate:     d.state,
+		bounds:   d.bounds,
 	}
 	d.system.process = engine.NewSystemProcess(engine.System(cfg, d.host()), d.system, d.clock.Now())
 }
@@ -234,6 +239,7 @@ func (d *Daemon) Close() {
 	d.control.close()
 	d.metrics.Load().close()
 	d.closeHardware()
+	d.bounds.close()
 	if d.clock != nil && d.opts.Clock == nil {
 		if err := d.clock.Close(); err != nil {
 			d.log.Warn("clock not left in order", zap.Error(err))

@@ -35,7 +35,11 @@ func listenSettings(cfg *config.Config, otherwise netip.AddrPort) serve.Settings
 			Clients: &serve.ClientTable{Size: s.ClientLog.Size, Privacy: s.ClientLog.Privacy},
 		}
 		for _, l := range s.Listen {
-			settings.Listen = append(settings.Listen, netip.AddrPortFrom(l.Addr, l.Port))
+			address := netip.AddrPortFrom(l.Addr, l.Port)
+			settings.Listen = append(settings.Listen, address)
+			if l.Smear {
+				settings.Smeared = append(settings.Smeared, address)
+			}
 		}
 		return settings
 	}

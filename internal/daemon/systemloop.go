@@ -26,6 +26,7 @@ type systemLoop struct {
 	snapshot *atomic.Pointer[model.Snapshot]
 	steering map[model.SourceID]steering
 	onEvent  func(model.Event)
+	bounds   *boundFiles // nil: none
 	gate     *stateFiles // which remembers that the panic gate has been used
 }
 
@@ -137,7 +138,10 @@ func (l *systemLoop) ClockChanged(ntptime.Instant) {
 }
 
 // Publish makes a state visible to responder, reports and metrics.
-func (l *systemLoop) Publish(s *model.Snapshot) { l.snapshot.Store(s) }
+func (l *systemLoop) Publish(s *model.Snapshot) {
+	l.snapshot.Store(s)
+	l.bounds.publish(s)
+}
 
 // replace puts v into a channel of one place, over an older value that nobody has
 // taken yet. Only one goroutine may send to the channel.

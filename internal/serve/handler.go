@@ -29,11 +29,12 @@ type handler struct {
 	shard   *atomic.Pointer[responder.Shard]
 	env     *Env
 	respond responder.Env
+	smeared *atomic.Bool
 	dropped *atomic.Uint64
 }
 
-func (s *Set) newHandler(shard *atomic.Pointer[responder.Shard]) *handler {
-	return &handler{shard: shard, env: &s.env, respond: responder.Env{Now: s.env.Clock.Now}, dropped: &s.dropped}
+func (s *Set) newHandler(l *Listener, worker int) *handler {
+	return &handler{shard: &l.shards[worker], smeared: &l.smeared, env: &s.env, respond: responder.Env{Now: s.env.Clock.Now}, dropped: &s.dropped}
 }
 
 // Expect has the shard look at what it knows of the senders of a batch.
@@ -51,7 +52,7 @@ func (h *handler) Handle(rx *model.Received, lead time.Duration, reply []byte) (
 		return 0, netio.Token{}
 	}
 	h.respond.Snapshot, h.respond.Policy, h.respond.Ring = h.env.Snapshot.Load(), h.env.Policy.Load(), h.env.Ring.Load()
-	h.respond.Lead = lead
+	h.respond.Lead, h.respond.Smeared = lead, h.smeared.Load()
 	n, verdict := h.shard.Load().Respond(reply, rx, &h.respond)
 	if verdict.What == responder.Query {
 		h.pass(rx)

@@ -31,6 +31,7 @@ import (
 // Settings say where to listen. The zero value opens no port.
 type Settings struct {
 	Listen  []netip.AddrPort // an invalid Addr stands for every address of both families
+	Smeared []netip.AddrPort // those of Listen at which smeared time is served
 	Workers int              // sockets for each address; 0: one a core
 	Ignore  []string         // names of interfaces on which nothing is received
 	// Clients is the table of clients, which a server has; it is made once and stays.
@@ -117,7 +118,9 @@ func (s *Set) open(settings Settings, address netip.AddrPort) (*Listener, error)
 	if err != nil {
 		return nil, Explain(err)
 	}
-	return s.newListener(port, address), nil
+	l := s.newListener(port, address)
+	l.smeared.Store(slices.Contains(settings.Smeared, address))
+	return l, nil
 }
 
 // Explain says what to do about the usual reasons.
@@ -146,7 +149,7 @@ func (s *Set) serve(l *Listener) {
 	for worker := range l.shards {
 		s.start(fmt.Sprintf("port %s/%d", l.LocalAddr(), worker), func(ctx context.Context) error {
 			defer context.AfterFunc(ctx, func() { _ = l.Close() })()
-			return l.port.Serve(worker, s.newHandler(&l.shards[worker]))
+			return l.port.Serve(worker, s.newHandler(l, worker))
 		})
 	}
 }
@@ -218,6 +221,7 @@ func (c *Change) Commit() {
 	s.setListeners(slices.Concat(kept, c.opened))
 	s.awaitOnly(c.next.Listen)
 	for _, l := range kept {
+		l.smeared.Store(slices.Contains(c.next.Smeared, l.address))
 		if l.bare && s.tables.Load() != nil {
 			l.renew(s)
 			s.stateless.renew(s)
@@ -283,6 +287,7 @@ type Listener struct {
 	port    *netio.Port
 	address netip.AddrPort                    // as in the settings
 	shards  []atomic.Pointer[responder.Shard] // one for each socket
+	smeared atomic.Bool                       // smeared time is served here
 	bare    bool                              // the shards have no tables
 	zone    int                               // index of the interface that its zone names, 0: none
 	gone    atomic.Pointer[string]            // why the address is not there now; nil or "": it is
