@@ -78,6 +78,10 @@ type Config struct {
 	// the fallback delay: for servers that turn up beside one that does answer (threat 20).
 	MustAnswer bool
 
+	// NTS asks with Network Time Security alone (RFC 8915), KindClient only; Keys are those
+	// of an earlier run, nil: none.
+	NTS  bool
+	Keys *Keys
 	// PivotFloor is a time known to have passed (the build's date or a saved one): the
 	// era of a timestamp is resolved against it while our clock reads less.
 	PivotFloor ntptime.Wall
@@ -102,6 +106,7 @@ type Output struct {
 	Sample        model.Sample
 	HasSample     bool
 	StatusChanged bool // the system process wants to see Status
+	ExchangeKeys  bool // a key exchange is wanted; its outcome goes to OnKeys or OnKeysFailed
 	Events        []model.Event
 	Done          bool   // the association has ended
 	Reason        string // why
@@ -114,17 +119,18 @@ func (o *Output) Reset() {
 	clear(o.Transmit)
 	clear(o.Events)
 	o.Transmit, o.Events, o.octets = o.Transmit[:0], o.Events[:0], o.octets[:0]
-	o.HasSample, o.StatusChanged, o.Done, o.Reason = false, false, false, ""
+	o.HasSample, o.StatusChanged, o.ExchangeKeys, o.Done, o.Reason = false, false, false, false, ""
 }
 
 // Association is one association. It is not safe for concurrent use.
 type Association struct {
-	cfg    Config
-	random Random
-	signer *mac.Signer // working space for the key; nil without one
-	status model.SourceStatus
-	system model.Snapshot // our own state, as last told; Sources is left out
-	loop   loopTest
+	cfg      Config
+	random   Random
+	signer   *mac.Signer // working space for the key; nil without one
+	security *security   // of NTS; nil without
+	status   model.SourceStatus
+	system   model.Snapshot // our own state, as last told; Sources is left out
+	loop     loopTest
 
 	poll    pollProcess
 	pending exchange
@@ -305,6 +311,15 @@ func (a *Association) emit(h *wire.Header, freshPort bool, out *Output) uint32 {
 	start := len(out.octets)
 	out.octets = append(out.octets, make([]byte, wire.HeaderSize)...)
 	h.Put(out.octets[start:])
+	if a.security != nil {
+		request, ok := a.security.client.AppendRequest(out.octets[start:], a.random)
+		if !ok { // never so: no request is due without keys. And never without NTS
+			out.octets = out.octets[:start]
+			return a.nextID()
+		}
+		out.octets = append(out.octets[:start], request...)
+		a.noteSecurity()
+	}
 	if a.cfg.Key != nil {
 		signed := a.signer.AppendMAC(out.octets[start:], a.cfg.Key, a.cfg.Key.Type().SizeFor(h.Version))
 		out.octets = append(out.octets[:start], signed...)

@@ -81,6 +81,9 @@ func (a *Association) duplicate(p *wire.Packet, isBasic bool) bool {
 // there, and of that key alone (CVE-2015-7974). A crypto-NAK is a failed check, also
 // without a key (CVE-2015-7871).
 func (a *Association) authentic(p *wire.Packet) bool {
+	if a.security != nil {
+		return a.genuine(p)
+	}
 	if a.cfg.Key == nil {
 		return !p.CryptoNAK()
 	}
@@ -130,7 +133,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	a.last = lastExchange{sentPacket: x.sentPacket, valid: true, arrival: arrived{rx.At, rx.Stamp},
 		received: p.Receive, sent: p.Transmit, t2: p.Receive.Wall(pivot)}
 	s := model.Sample{Source: a.cfg.ID, Kind: model.SampleExchange, T1: x.at, T2: a.last.t2, T3: p.Transmit.Wall(pivot), T4: rx.At,
-		Server: server, Authenticated: a.cfg.Key != nil, Interleaved: isInterleaved, Dispersion: a.dispersion(server.Precision)}
+		Server: server, Authenticated: a.cfg.Key != nil || a.security != nil, Interleaved: isInterleaved, Dispersion: a.dispersion(server.Precision)}
 	if isInterleaved {
 		if !before.valid || before.sampled {
 			return // that exchange has given its sample: one fact is not two

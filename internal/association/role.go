@@ -111,10 +111,31 @@ func (*client) start(a *Association, now ntptime.Instant) {
 	a.ephemeral, a.showsPoll = true, true
 	a.poll.init(&a.cfg, now)
 	a.poll.startUp(a.cfg.IBurst, a.cfg.Burst)
+	if a.cfg.NTS {
+		a.initNTS(now)
+	}
+}
+
+// deadline is that of a key exchange while there are no keys (RFC 8915).
+func (c *client) deadline(a *Association) ntptime.Raw {
+	if a.pending.state == idle && a.lacksKeys() {
+		return a.security.next
+	}
+	return c.polled.deadline(a)
+}
+
+func (c *client) missed(a *Association, now ntptime.Instant, out *Output) {
+	a.missedKeys(now)
+	c.polled.missed(a, now, out)
 }
 
 func (c *client) onDeadline(a *Association, now ntptime.Instant, out *Output) {
-	if c.pollDue(a, now, out) {
+	due := c.pollDue(a, now, out)
+	if !a.done && a.lacksKeys() {
+		a.seekKeys(now, out)
+		return
+	}
+	if due {
 		a.request(now, c.mayInterleave(a, now), out)
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"io"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -51,11 +50,6 @@ func checkConfig(ctx context.Context, stdout, stderr io.Writer, path string, pro
 	}
 	for _, text := range stateWarnings(cfg) {
 		fmt.Fprintln(stderr, "warning:", text)
-	}
-	if refused := config.NotBuilt(cfg); len(refused) > 0 {
-		fmt.Fprintln(stderr, path+": valid, but `timeball run` would refuse it:")
-		fmt.Fprintln(stderr, strings.Join(refused, "\n"))
-		return errQuiet
 	}
 	fmt.Fprintf(stdout, "%s: good\n", path)
 	if !probe {

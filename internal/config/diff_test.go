@@ -191,29 +191,6 @@ func TestDiffIsTotal(t *testing.T) {
 	}
 }
 
-func TestNotBuilt(t *testing.T) {
-	tests := []struct{ text, want string }{
-		{"{}", ""},
-		{"sources: [{pool: pool.ntp.org}]\nserver: {}\nlocal: {}\nsymmetric: {max_associations: 5}", ""},
-		{"sources: [{server: a}, {server: b, nts: true}, {refclock: {driver: shm}}]", "sources[1].nts: "},
-		{"server: {nts: {certificate: a, key: b}, require: nts}", ""},
-	}
-	for _, test := range tests {
-		lines := NotBuilt(mustParse(t, test.text))
-		got := ""
-		for _, line := range lines {
-			path, rest, _ := strings.Cut(line, " ")
-			got += path + " "
-			if !strings.HasSuffix(rest, ": not built yet; leave it out") {
-				t.Errorf("%s: got %q, want it to say that it is not built yet", test.text, line)
-			}
-		}
-		if got != test.want {
-			t.Errorf("%s: got %q, want %q", test.text, got, test.want)
-		}
-	}
-}
-
 func TestTheLocalClockWaitsForSomebodyOnly(t *testing.T) {
 	for text, want := range map[string]time.Duration{
 		"local: {activate: 1h}":                         0,

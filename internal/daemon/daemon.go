@@ -71,6 +71,7 @@ type Daemon struct {
 	registry  *registry
 	ports     *serve.Set
 	nts       *ntsServer
+	kept      *keptKeys
 	control   *controlService
 	metrics   atomic.Pointer[metricsService]
 	group     *group
@@ -87,9 +88,6 @@ type Daemon struct {
 // start fails here: the clock, the sockets, the key file; an error says which and
 // what to do. Close what was made with Run, or with Close if Run is never called.
 func New(cfg *config.Config, opts Options) (*Daemon, error) {
-	if refused := config.NotBuilt(cfg); len(refused) > 0 {
-		return nil, notBuilt(refused)
-	}
 	d := &Daemon{opts: opts, log: opts.Log, started: time.Now(), running: make(chan struct{}), monitor: newMonitor()}
 	if d.log == nil {
 		d.log = zap.NewNop()
@@ -97,7 +95,7 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	if d.opts.Lookup == nil {
 		d.opts.Lookup = resolve.System
 	}
-	d.nts = &ntsServer{d: d}
+	d.nts, d.kept = &ntsServer{d: d}, &keptKeys{cfg.NTS.State, d.log}
 	d.config.Store(cfg)
 	d.reloads.note(nil)
 	if err := d.openAll(cfg); err != nil {

@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -231,15 +230,6 @@ func TestTheDefaultControlSocketMayBeMissing(t *testing.T) {
 		t.Fatalf("got %v, want a daemon without reports", err)
 	}
 	d.Close()
-}
-
-func TestWhatIsNotBuiltIsRefused(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "x")
-	cfg := settings(t, "clock: {driver: virtual}\nsources: [{server: 192.0.2.1, nts: true}]\ncontrol: {socket: "+path+"}")
-	if _, err := New(cfg, Options{}); err == nil || !strings.Contains(err.Error(), "NTS") {
-		t.Errorf("got %v, want that NTS is named", err)
-	}
 }
 
 func TestTheLoggerIsAsConfigured(t *testing.T) {

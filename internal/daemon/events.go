@@ -50,6 +50,7 @@ var alarms = map[model.EventKind]zapcore.Level{
 	model.EventLimit:          zapcore.WarnLevel,
 	model.EventRefused:        zapcore.WarnLevel,
 	model.EventStep:           zapcore.WarnLevel,
+	model.EventKeysFailed:     zapcore.WarnLevel,
 }
 
 // logSystemEvent logs what the system process has to say. Whether a source is reached
@@ -106,10 +107,4 @@ func nameWithAddress(name string, address netip.AddrPort) string {
 		return name
 	}
 	return name + " (" + addr.String() + ")"
-}
-
-// notBuilt is the error for a configuration that asks for what does not exist yet.
-func notBuilt(features []string) error {
-	return fmt.Errorf("this configuration needs what timeball does not have yet:\n  %s\nremove it, or wait for a version that has it",
-		strings.Join(features, "\n  "))
 }

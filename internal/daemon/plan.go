@@ -21,9 +21,6 @@ func (d *Daemon) planReload(old *config.Config) (*config.Config, config.Plan, *c
 	if err != nil {
 		return nil, config.Plan{}, nil, err
 	}
-	if refused := config.NotBuilt(next); len(refused) > 0 {
-		return nil, config.Plan{}, nil, notBuilt(refused)
-	}
 	plan := config.Diff(old, next)
 	report := &control.ReloadPlan{
 		File: d.opts.Path, Same: plan.Empty(), Sources: sourceChanges(&plan, old, next),

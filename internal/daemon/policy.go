@@ -54,6 +54,7 @@ func (d *Daemon) host() *engine.Host {
 		PanicGateOpen:  d.state.open(),
 		Leaps:          d.leaps,
 		InterfaceIndex: interfaceIndex,
+		KeysOf:         d.kept.take,
 	}
 	h.Frequency, h.FrequencyError = d.state.drift()
 	return h

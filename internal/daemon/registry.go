@@ -239,6 +239,8 @@ func (g *registry) newRunner(a *engine.Association) *runner {
 		packets:  make(chan arrival, packetQueue),
 		stamps:   make(chan transmitted, packetQueue),
 		orders:   make(chan order, orderQueue),
+		keys:     make(chan keyOutcome),
+		seeker:   g.d.newKeySeeker(a.Source, cfg),
 		port:     g.d.ports,
 		client: netio.ClientConfig{
 			Remote: cfg.Remote, Local: cfg.Local, Interface: cfg.Interface, Clock: g.d.netClock(), Hardware: g.d.hardware,
@@ -253,6 +255,9 @@ func (g *registry) newRunner(a *engine.Association) *runner {
 	name := nameWithAddress(r.name, r.remote)
 	r.onEvent = func(e model.Event) { g.d.logEvent(e, name) }
 	r.process = engine.NewPeerProcess(*cfg, r, g.d.clock.Now(), cryptoRandom{})
+	if r.seeker != nil {
+		r.kept, r.client.Remote = g.d.kept, r.process.Status().Address
+	}
 	return r
 }
 

@@ -40,6 +40,9 @@ type runner struct {
 	packets     chan arrival         // full: dropped and counted
 	stamps      chan transmitted     // full: dropped; the daemon's own stamp then stays
 	orders      chan order           // an operator's; full: refused
+	keys        chan keyOutcome      // of key exchanges; whoever sends waits
+	seeker      *keySeeker           // nil: no NTS
+	kept        *keptKeys            // where keys go at the end; nil: nowhere
 	system      chan<- systemMessage // nil: this one is no source (a broadcast sender)
 	port        *serve.Set           // sends from the NTP port; nil: there is none
 	client      netio.ClientConfig
@@ -74,6 +77,7 @@ type transmitted struct {
 // run is the goroutine; it ends with ctx, or when the association has ended.
 func (r *runner) run(ctx context.Context) error {
 	defer r.closeSocket()
+	defer r.keepKeys()
 	r.ctx = ctx
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -90,6 +94,8 @@ func (r *runner) run(ctx context.Context) error {
 			r.process.OnTransmitted(t.id, t.at, t.kind)
 		case o := <-r.orders:
 			o(r.process, r.clock.Now())
+		case outcome := <-r.keys:
+			r.onKeys(outcome)
 		case hint := <-r.steering.hints:
 			r.process.OnHint(hint, r.clock.Now())
 		case <-r.steering.changed:

@@ -35,6 +35,7 @@ var UsualTiming = Timing{
 type Association struct {
 	Config  association.Config
 	Options system.SourceOptions // for the system process, where IsSource
+	Source  *config.Source       // the line of the configuration that it comes from; nil: none, or one that listens
 }
 
 // ID is the association's number, unique for the life of the set.

@@ -284,7 +284,9 @@ func (s *Associations) tendGroup(g *sourceGroup, now ntptime.Raw, out *Changes) 
 			other.release(a)
 			s.demobilize(a, now, out)
 		}
-		g.members = append(g.members, s.mobilize(unicast(&g.source, addr, Key(s.Keys, g.source.Key)), s.options(g, addr), now, out))
+		a := s.mobilize(unicast(&g.source, addr, Key(s.Keys, g.source.Key)), s.options(g, addr), now, out)
+		a.Source = &g.source
+		g.members = append(g.members, a)
 	}
 	if g.wantsAsk(now) && g.mayAsk(now) {
 		s.ask(g, now, out)

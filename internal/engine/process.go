@@ -186,6 +186,9 @@ type PeerDriver interface {
 	// come later, by OnTransmitted. An error says why nothing was sent.
 	Send(*association.Transmit) (ntptime.Instant, model.StampKind, error)
 	Record(model.Event)
+	// ExchangeKeys makes a key exchange of NTS, in the background; its outcome goes to
+	// PeerProcess.OnKeys or OnKeysFailed.
+	ExchangeKeys()
 	// Sample and Status go to the system process, in this order.
 	Sample(*model.Sample)
 	Status(*model.SourceStatus)
@@ -221,6 +224,9 @@ func (p *PeerProcess) Status() model.SourceStatus {
 
 // OnTimer does what is due at now; snapshot is the present system state, nil: none yet.
 func (p *PeerProcess) OnTimer(now ntptime.Instant, snapshot *model.Snapshot) {
+	if p.assoc.Status().Security.Undated && snapshot != nil && snapshot.Synchronized && snapshot.Updates > 0 {
+		p.RenewKeys(now) // the clock is set: dates can be checked now
+	}
 	p.begin(snapshot)
 	p.assoc.OnTimer(now, &p.out)
 	p.carryOut(&p.out, now)
@@ -262,6 +268,30 @@ func (p *PeerProcess) SetOnline(online bool, now ntptime.Instant) {
 // Burst makes a series of exchanges, as an operator wishes.
 func (p *PeerProcess) Burst(now ntptime.Instant) { p.assoc.Burst(now) }
 
+// OnKeys takes what a key exchange has brought.
+func (p *PeerProcess) OnKeys(k *association.Keys, now ntptime.Instant) {
+	p.out.Reset()
+	p.assoc.OnKeys(k, now, &p.out)
+	p.carryOut(&p.out, now)
+}
+
+// OnKeysFailed takes why a key exchange has brought nothing: in one word, and in more.
+func (p *PeerProcess) OnKeysFailed(kind, words string, now ntptime.Instant) {
+	p.out.Reset()
+	p.assoc.OnKeysFailed(kind, words, now, &p.out)
+	p.carryOut(&p.out, now)
+}
+
+// RenewKeys makes another key exchange where the first one could not check dates.
+func (p *PeerProcess) RenewKeys(now ntptime.Instant) {
+	p.out.Reset()
+	p.assoc.RenewKeys(now, &p.out)
+	p.carryOut(&p.out, now)
+}
+
+// Keys returns what a later run may go on with; false if there is nothing.
+func (p *PeerProcess) Keys() (association.Keys, bool) { return p.assoc.KeysState() }
+
 // begin empties the output and shows the association the present system state.
 func (p *PeerProcess) begin(snapshot *model.Snapshot) {
 	p.out.Reset()
@@ -277,6 +307,9 @@ func (p *PeerProcess) carryOut(out *association.Output, now ntptime.Instant) {
 	}
 	for _, event := range out.Events {
 		p.driver.Record(event)
+	}
+	if out.ExchangeKeys {
+		p.driver.ExchangeKeys()
 	}
 	if out.HasSample {
 		p.driver.Sample(&out.Sample)

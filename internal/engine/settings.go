@@ -36,6 +36,8 @@ type Host struct {
 	Loopback                  int            // index of the loopback interface; 0: unknown
 	// InterfaceIndex finds an interface by its name, 0: it is not there. nil: none is.
 	InterfaceIndex func(name string) int
+	// KeysOf is what an earlier run has kept of a source with NTS at an address; nil: nothing.
+	KeysOf func(name string, remote netip.AddrPort) *association.Keys
 	// NameOf is what reports call an address that no configuration names; nil: itself.
 	NameOf func(netip.Addr) string
 }
@@ -239,6 +241,7 @@ func unicast(s *config.Source, addr netip.Addr, key *mac.Key) association.Config
 		Key:         key,
 		Interleaved: interleaves[s.Interleaved],
 		MaxDelay:    s.MaxDelay,
+		NTS:         s.NTS != nil,
 	}
 }
 
@@ -312,6 +315,9 @@ func senderName(kind string, to netip.Addr, ifname string) string {
 // onHost completes a configuration with what the host is: the floor of eras, the interface's number, and the address it is bound to, if it is to one.
 func onHost(c association.Config, host *Host) association.Config {
 	c.PivotFloor = host.Floor
+	if c.NTS && host.KeysOf != nil {
+		c.Keys = host.KeysOf(c.Name, c.Remote)
+	}
 	c.InterfaceIndex = host.index(c.Interface)
 	if !c.Local.IsValid() && host.Source.IsValid() && host.Source.Is4() == c.Remote.Addr().Is4() {
 		c.Local = host.Source

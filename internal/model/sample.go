@@ -104,6 +104,7 @@ type SourceStatus struct {
 	Server     ServerState   // of the last accepted packet; Stratum 16 before the first
 	KeyID      uint32        // 0: not authenticated by key
 	NTS        bool
+	Security   Security // where NTS is set
 	Interface  string
 	LastPacket ntptime.Instant // last accepted packet; zero value before the first
 	Sent       uint64
@@ -125,6 +126,38 @@ type SourceStatus struct {
 	// none: whoever makes another association with the same server gives it on, so that no
 	// older packet is believed there. Without a key anybody could have sent it.
 	LastTransmit ntptime.Timestamp
+}
+
+// KeysState says how far a source with NTS (RFC 8915) has come.
+type KeysState uint8
+
+// The states.
+const (
+	KeysNone   KeysState = iota // no key exchange yet, or its keys are used up
+	KeysSought                  // a key exchange is under way
+	KeysInUse                   // there are keys and cookies
+	KeysFailed                  // the last key exchange has failed
+	keysStates = iota
+)
+
+var keysStateNames = [keysStates]string{"none", "exchanging", "keyed", "failed"}
+
+// String returns the word used in reports.
+func (k KeysState) String() string { return keysStateNames[k] }
+
+// Security is what a source with NTS knows of its keys.
+type Security struct {
+	State     KeysState
+	Cookies   int    // left, 0 to 8
+	Algorithm uint16 // the AEAD's number at IANA, 0: none yet
+	Exchanges uint64 // key exchanges begun
+	// FailureKind is the last one's failure in a word (name, date, chain, alpn, refused,
+	// timeout, ...), Failure in a sentence; "": it was good, or there was none.
+	FailureKind, Failure string
+	Next                 ntptime.Raw  // when another exchange is made, where State is KeysNone or KeysFailed
+	Undated              bool         // the dates of the certificate could not be checked: our clock was not set
+	Identity             uint64       // tells servers apart by host and certificate; 0: not known
+	Expires              ntptime.Wall // of the server's certificate; 0: not known
 }
 
 // RejectReason says why an association refused a packet: the packet tests of

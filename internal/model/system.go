@@ -207,12 +207,14 @@ const (
 	EventClockRefused // the clock driver would not apply a correction
 	EventLimit        // associations or another bound reached
 	EventRefused      // a source answers, and its packets are refused
+	EventKeys         // a key exchange of NTS has brought keys
+	EventKeysFailed   // a key exchange of NTS has failed, for another reason than before
 	EventKinds        = iota
 )
 
 var eventNames = [EventKinds]string{"none", "mobilized", "demobilized", "reachable", "unreachable", "kiss", "selected",
 	"synchronized", "unsynchronized", "holdover", "step", "panic", "clock-jump", "falseticker", "truechimer",
-	"route-change", "frequency-jump", "leap-armed", "leap-done", "local", "clock-refused", "limit", "refused"}
+	"route-change", "frequency-jump", "leap-armed", "leap-done", "local", "clock-refused", "limit", "refused", "keys", "keys-failed"}
 
 // String returns the word used in logs.
 func (k EventKind) String() string { return eventNames[k] }

@@ -36,6 +36,7 @@ type member struct {
 	process *engine.PeerProcess
 	*engine.Association
 	port    uint16 // the port of the last request in mode 3
+	seeking bool   // a key exchange is wanted
 	changed bool   // its status is to be told to the system process
 	ended   bool
 }
@@ -162,6 +163,7 @@ func (c *core) timer(now ntptime.Instant) {
 			c.bury(now)
 		}
 	}
+	c.exchangeKeys(now)
 	if c.system.Deadline() <= now.Raw {
 		c.toSystem(func() { c.system.OnTimer(now) })
 	}

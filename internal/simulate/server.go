@@ -12,7 +12,7 @@ type server struct {
 	c       *core
 	shard   *responder.Shard
 	env     responder.Env
-	reply   [1024]byte
+	reply   [2048]byte
 	started ntptime.Raw
 }
 
@@ -26,8 +26,13 @@ func newServer(c *core, policy *responder.Policy, now ntptime.Raw) *server {
 	if rules.Interleaved {
 		shard.Stamps = responder.NewStamps(size, seed)
 	}
+	network := newStream(c.m.world.seed, "NTS "+c.m.host.Name)
+	shard.Nonces = &network
 	s := &server{c: c, shard: responder.NewShard(shard), started: now}
 	s.env = responder.Env{Policy: policy, Now: c.m.stamp}
+	if rules.NTS != nil {
+		s.env.Ring = newRing(&network, c.m.world.scenario.Start)
+	}
 	return s
 }
 

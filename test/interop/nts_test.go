@@ -1,7 +1,9 @@
 package interop
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -68,4 +70,47 @@ func TestNTPsecSelectsTimeballByNTS(t *testing.T) {
 	if strings.Contains(n.Log(), "NAK") {
 		t.Errorf("ntpd's log has a NAK:\n%s", n.Log())
 	}
+}
+
+// chronydNTS is the configuration of a chronyd that serves its local clock with NTS.
+func chronydNTS(a *peers.Authority, h *peers.Host, more string) string {
+	certificate, key := a.Issue(h, h.IPv4.String(), h.IPv6.String(), "localhost")
+	return fmt.Sprintf("local stratum 3\nallow\nntsserverkey %s\nntsservercert %s\nntsdumpdir %s\n%s", key, certificate, h.Dir, more)
+}
+
+// ntsClient is the configuration of a timeball that asks servers by NTS.
+func ntsClient(a *peers.Authority, h *peers.Host, addresses ...string) string {
+	text := "sources:\n"
+	for _, address := range addresses {
+		text += fmt.Sprintf("  - {server: %q, nts: {ca: %s}, min_poll: 0, max_poll: 0}\n", address, a.Write(h))
+	}
+	return text + fmt.Sprintf("clock: {driver: virtual, virtual: {offset: 30ms}}\nnts: {state: %s/nts}\n", h.Dir)
+}
+
+func TestTimeballSelectsChronydByNTS(t *testing.T) {
+	a, server, client := ntsLab(t)
+	peers.Chronyd(t, server, chronydNTS(a, server, ""))
+	serves(t, client, server.IPv4)
+	for _, address := range []netip.Addr{server.IPv4, server.IPv6} {
+		d := peers.Timeball(t, client, ntsClient(a, client, address.String()))
+		follows(t, d, 60*time.Second, address)
+		if _, err := d.Stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestTimeballSelectsNTPsecByNTS(t *testing.T) {
+	a, server, client := ntsLab(t)
+	certificate, key := a.Issue(server, server.IPv4.String(), server.IPv6.String())
+	peers.NTPsec(t, server, fmt.Sprintf("tos orphan 2 orphanwait 1\nnts enable\nnts key %s\nnts cert %s\nnts cookie %s/cookies", key, certificate, server.Dir))
+	peers.Eventually(t, 90*time.Second, "ntpd serves", func() error {
+		p, err := ask(client, server.IPv4, 4)
+		if err == nil && p.Stratum == 0 {
+			err = errors.New("no time yet")
+		}
+		return err
+	})
+	d := peers.Timeball(t, client, ntsClient(a, client, server.IPv4.String()))
+	follows(t, d, 60*time.Second, server.IPv4)
 }
