@@ -30,10 +30,10 @@ func printServerStats(w io.Writer, s *control.ServerStats) error {
 		return err
 	}
 	var t table
-	t.row("ADDRESS", "RECEIVED", "ANSWERED", "XLEAVE", "DENIED", "IGNORED", "LIMITED", "UNSENT", "DROPPED")
+	t.row("ADDRESS", "RECEIVED", "ANSWERED", "DENIED", "IGNORED", "LIMITED", "OTHER", "UNSENT", "DROPPED")
 	for _, l := range s.Listeners {
-		t.row(l.Address, number(l.Received), number(l.Accepted), number(l.Interleaved), number(l.Denied), number(l.Ignored),
-			number(l.RateLimited), number(l.SendErrors), number(l.Dropped))
+		t.row(l.Address, number(l.Received), number(l.Accepted), number(l.Denied), number(l.Ignored),
+			number(l.RateLimited), number(l.Control+l.Passed), number(l.SendErrors), number(l.Dropped))
 	}
 	printDrops(&t, s)
 	t.row("")

@@ -140,7 +140,7 @@ type ServerStats struct {
 }
 
 // Listener counts the packets of one address we listen at. Every packet received is
-// one of accepted, denied, ignored and rate-limited.
+// one of accepted, denied, ignored, rate-limited, control and passed.
 type Listener struct {
 	Address        string `json:"address"`
 	Received       uint64 `json:"received"`
@@ -148,6 +148,8 @@ type Listener struct {
 	Denied         uint64 `json:"denied"`       // refused: no right, or not authenticated
 	Ignored        uint64 `json:"ignored"`      // not to be answered: malformed, no request, ...
 	RateLimited    uint64 `json:"rate_limited"` // over the limit
+	Control        uint64 `json:"control"`      // control queries answered
+	Passed         uint64 `json:"passed"`       // handed to an association
 	SendErrors     uint64 `json:"send_errors"`
 	Interleaved    uint64 `json:"interleaved"` // of those accepted
 	NTSReceived    uint64 `json:"nts_received"`

@@ -113,7 +113,7 @@ func (s metricsSource) Server() *metrics.Server {
 	for _, l := range p.Listeners() {
 		sockets := l.SocketCounters()
 		server.Listeners = append(server.Listeners, metrics.Listener{
-			Address: l.LocalAddr().String(), Counters: l.Counters(),
+			Address: l.Name(), Counters: l.Counters(),
 			SendErrors: sockets.SendErrors, Overflow: sockets.Overflow, Stale: sockets.Stale, Truncated: sockets.Truncated,
 			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong,
 		})

@@ -21,6 +21,7 @@ func newMonitor() *responder.Monitor {
 func (d *Daemon) answerQuery(rx *model.Received) {
 	local, ok := d.ports.LocalOf(rx)
 	if !ok {
+		d.ports.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyQueue})
 		return
 	}
 	view := &responder.ControlView{
@@ -31,7 +32,8 @@ func (d *Daemon) answerQuery(rx *model.Received) {
 		Clients:  d.ports.Clients(),
 		Counts:   d.counts,
 	}
-	datagrams, _ := d.monitor.Answer(rx.Data, rx.Remote.Addr(), view)
+	datagrams, verdict := d.monitor.Answer(rx.Data, rx.Remote.Addr(), view)
+	d.ports.Count(rx, verdict)
 	for _, datagram := range datagrams {
 		if !d.ports.SendBack(datagram, rx) {
 			return

@@ -17,6 +17,7 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/netio"
 	"timeball/internal/resolve"
+	"timeball/internal/responder"
 	"timeball/internal/wire"
 )
 
@@ -213,15 +214,22 @@ func (g *registry) route(rx *model.Received) {
 	g.carryOut()
 	if decision.Action == engine.Deliver {
 		if r := g.runners[decision.Association.ID()]; r != nil {
-			r.take(arrival{data: rx.Data, received: *rx})
+			g.d.ports.Count(rx, r.take(arrival{data: rx.Data, received: *rx}))
+		} else {
+			g.d.ports.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyNoAssociation})
 		}
 		return
 	}
 	if line := g.d.log.Check(zap.DebugLevel, "no association for a packet"); line != nil {
 		line.Write(zap.Stringer("address", rx.Remote), zap.String("reason", decision.Why))
 	}
-	if decision.Action == engine.Answer {
+	switch {
+	case decision.Action == engine.Answer:
 		g.d.ports.Answer(rx)
+	case decision.Malformed:
+		g.d.ports.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyMalformed})
+	default:
+		g.d.ports.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyNoAssociation})
 	}
 }
 

@@ -183,11 +183,13 @@ func listenerReport(l *serve.Listener) control.Listener {
 	granted, asked := l.ReceiveBuffer()
 	return control.Listener{
 		ReceiveBuffer: granted, ReceiveBufferAsked: asked,
-		Address:        l.LocalAddr().String(),
+		Address:        l.Name(),
 		Received:       counted.Received(),
 		Accepted:       counted.Sum(responder.Answered) + counted.Sum(responder.Interleaved),
 		Denied:         counted.Sum(responder.Denied) + counted.Sum(responder.Refused),
-		Ignored:        counted.Sum(responder.Ignored) + counted.Sum(responder.Query),
+		Ignored:        counted.Sum(responder.Ignored),
+		Control:        counted.Sum(responder.Query),
+		Passed:         counted.Sum(responder.Passed),
 		RateLimited:    counted.Sum(responder.Limited) + counted.Sum(responder.Kissed),
 		SendErrors:     sockets.SendErrors,
 		Interleaved:    counted.Sum(responder.Interleaved),

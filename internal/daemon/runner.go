@@ -16,6 +16,7 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/netio"
 	"timeball/internal/ntptime"
+	"timeball/internal/responder"
 	"timeball/internal/serve"
 )
 
@@ -239,11 +240,16 @@ func (r *runner) readReplies(ctx context.Context, socket *netio.Client, id uint3
 	}
 }
 
-// take queues a datagram for the association, or counts that there was no room.
-func (r *runner) take(a arrival) {
-	if !offer(r.packets, a) && r.port != nil {
+// take queues a datagram for the association, or counts that there was no room. It says
+// what became of it.
+func (r *runner) take(a arrival) responder.Verdict {
+	if offer(r.packets, a) {
+		return responder.Verdict{What: responder.Passed}
+	}
+	if r.port != nil {
 		r.port.CountDropped()
 	}
+	return responder.Verdict{What: responder.Ignored, Why: responder.WhyQueue}
 }
 
 // offer puts v into c if there is room.

@@ -28,6 +28,7 @@ type Decision struct {
 	Action      Action
 	Association *Association // Deliver
 	Why         string       // Drop, Answer: "" or why there is no association
+	Malformed   bool         // Drop: it is no packet
 }
 
 // ForAssociation reports whether a packet's mode is one that associations take from the
@@ -47,7 +48,7 @@ func ForAssociation(data []byte) bool {
 // whether it may have one (RFC 5905 §9.2): then out tells the driver to start it first.
 func (s *Associations) Route(rx *model.Received, now ntptime.Raw, out *Changes) Decision {
 	if s.packet.Decode(rx.Data) != wire.DefectNone {
-		return Decision{Why: "malformed"}
+		return Decision{Why: "malformed", Malformed: true}
 	}
 	mode := s.packet.Mode
 	if a := s.destination(rx.Remote, mode); a != nil {

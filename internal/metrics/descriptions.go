@@ -108,6 +108,8 @@ var (
 	serverAccepted       = define(counter, "ntp_server_accepted_packets_total", "Packets answered with the time.", "listen_address")
 	serverDenied         = define(counter, "ntp_server_denied_packets_total", "Packets refused for want of rights or a valid MAC.", "listen_address")
 	serverIgnored        = define(counter, "ntp_server_ignored_packets_total", "Packets that draw no answer: malformed, or no request.", "listen_address")
+	serverControl        = define(counter, "ntp_server_control_packets_total", "Control queries (mode 6) answered.", "listen_address")
+	serverPassed         = define(counter, "ntp_server_passed_packets_total", "Packets handed to an association (modes 1, 2, 4 and 5).", "listen_address")
 	serverRateLimited    = define(counter, "ntp_server_rate_limited_packets_total", "Packets over the rate limit.", "listen_address")
 	serverSendErrors     = define(counter, "ntp_server_response_send_errors_total", "Replies that the kernel would not send.", "listen_address")
 	serverNTSReceived    = define(counter, "ntp_server_nts_received_packets_total", "Packets received that ask for NTS.", "listen_address")

@@ -12,17 +12,31 @@ import (
 // ntpPort is where servers and symmetric peers are (RFC 5905 §7.2).
 const ntpPort = 123
 
-// Respond answers the datagram rx: it writes the reply into dst and returns its
-// length, 0 for none, with the verdict. The reply is never longer than rx.Data.
-// Nothing is allocated.
+// Respond answers the datagram rx as Decide does, and counts the verdict, but for a control
+// query: whoever answers that counts it. So every datagram is counted once.
 func (s *Shard) Respond(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
+	n, v := s.Decide(dst, rx, env)
+	if v.What != Query {
+		s.Count(rx, v)
+	}
+	return n, v
+}
+
+// Decide writes the reply to rx into dst and returns its length, 0 for none, with the
+// verdict. The reply is never longer than rx.Data. Nothing is allocated.
+func (s *Shard) Decide(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
 	n, v := s.respond(dst, rx, env)
 	if n > len(rx.Data) { // never so, and not to be left to reasoning (threats 5)
 		n, v = 0, Verdict{What: Ignored, Why: WhySpace}
 	}
+	return n, v
+}
+
+// Count counts what became of a datagram that came in by the shard's socket, where it was
+// not Respond's to decide. Any goroutine may call it.
+func (s *Shard) Count(rx *model.Received, v Verdict) {
 	version, mode := wire.Peek(rx.Data)
 	s.tally.count(version, uint8(mode), v)
-	return n, v
 }
 
 func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict) {

@@ -419,7 +419,7 @@ func TestCountersCountByModeVersionAndResult(t *testing.T) {
 	if c.Whys[responder.WhyMalformed] != 1 || c.Received() != 6 || c.Sum(responder.Answered) != 4 {
 		t.Errorf("got %d malformed, %d in all, %d answered; want 1, 6, 4", c.Whys[responder.WhyMalformed], c.Received(), c.Sum(responder.Answered))
 	}
-	w.shard.Pass(&model.Received{Data: []byte{0x25}})
+	w.shard.Count(&model.Received{Data: []byte{0x25}}, responder.Verdict{What: responder.Passed})
 	sum := w.shard.Counters()
 	w.shard.AddCounters(&sum)
 	if sum.Received() != 14 || sum.Packets[responder.Passed][4][wire.ModeBroadcast] != 2 {

@@ -69,8 +69,8 @@ type ShardConfig struct {
 	Nonces nts.Random
 }
 
-// Shard answers the requests of one socket. One goroutine owns it; only Counters may
-// be called by others.
+// Shard answers the requests of one socket. One goroutine owns it; only Counters and
+// Count may be called by others.
 type Shard struct {
 	clients *Clients
 	stamps  *Stamps
@@ -113,13 +113,6 @@ func (s *Shard) Expect(remotes []netip.AddrPort) {
 	if s.clients != nil {
 		s.fetched = s.clients.expect(remotes)
 	}
-}
-
-// Pass counts a datagram that goes to an association instead of Respond (modes 1, 2,
-// 4 and 5), so that the counts tell of all that came in by the socket.
-func (s *Shard) Pass(rx *model.Received) {
-	version, mode := wire.Peek(rx.Data)
-	s.tally.count(version, uint8(mode), Verdict{What: Passed})
 }
 
 // The ids of transmit stamps that are asked for have their highest bit set, so that

@@ -14,8 +14,8 @@ const (
 	Refused                   // answered by NTSN: a new key exchange is needed
 	Answered                  // with the time, in basic mode
 	Interleaved               // with the time, in interleaved mode
-	Query                     // silence here: a control query, to be handed to Control
-	Passed                    // not judged here: handed to an association (Shard.Pass)
+	Query                     // a control query, answered; of Respond: one that Monitor is to answer, not counted yet
+	Passed                    // handed to an association
 	Whats       = iota        // how many there are
 )
 
@@ -32,27 +32,30 @@ type Why uint8
 
 // The reasons.
 const (
-	WhyNone       Why = iota
-	WhyMalformed      // no packet: length, extension field or trailer (RFC 5905 §9.2, RFC 7822 §3)
-	WhyVersion        // version 0, or above 4
-	WhyMode           // a mode that draws nothing here (RFC 5905 Figure 20)
-	WhySource         // an address or port that nobody can ask from, or ::1 from outside
-	WhyGroup          // sent to a group or broadcast address
-	WhyAccess         // the address has no right to it
-	WhyRate           // over the rate limit
-	WhyUnsigned       // a key, or NTS, is required
-	WhyUnknownKey     // signed with a key that we do not have
-	WhyBadMAC         // the MAC does not verify
-	WhyNAK            // a crypto-NAK, which is no request
-	WhyNTS            // asks for NTS, which is not offered
-	WhyCookie         // NTS: the cookie is not ours, or the authenticator not its owner's
-	WhyStarting       // there is no time yet, and silence is asked for until there is
-	WhySpace          // the reply would not fit, or would be longer than the request
-	Whys          = iota
+	WhyNone          Why = iota
+	WhyMalformed         // no packet: length, extension field or trailer (RFC 5905 §9.2, RFC 7822 §3)
+	WhyVersion           // version 0, or above 4
+	WhyMode              // a mode that draws nothing here (RFC 5905 Figure 20)
+	WhySource            // an address or port that nobody can ask from, or ::1 from outside
+	WhyGroup             // sent to a group or broadcast address
+	WhyAccess            // the address has no right to it
+	WhyRate              // over the rate limit
+	WhyUnsigned          // a key, or NTS, is required
+	WhyUnknownKey        // signed with a key that we do not have
+	WhyBadMAC            // the MAC does not verify
+	WhyNAK               // a crypto-NAK, which is no request
+	WhyNTS               // asks for NTS, which is not offered
+	WhyCookie            // NTS: the cookie is not ours, or the authenticator not its owner's
+	WhyNotServing        // nobody is served here: there is no server section
+	WhyNoAssociation     // of a mode that associations take, and none waits for it
+	WhyQueue             // for an association, or a control query, and its queue was full
+	WhyStarting          // there is no time yet, and silence is asked for until there is
+	WhySpace             // the reply would not fit, or would be longer than the request
+	Whys             = iota
 )
 
 var whyNames = [Whys]string{"none", "malformed", "version", "mode", "source", "group", "access", "rate", "unsigned",
-	"unknown-key", "bad-mac", "crypto-nak", "nts", "cookie", "starting", "space"}
+	"unknown-key", "bad-mac", "crypto-nak", "nts", "cookie", "not-serving", "no-association", "queue-full", "starting", "space"}
 
 // String returns the word used in metrics and reports.
 func (w Why) String() string { return whyNames[w] }

@@ -44,11 +44,11 @@ func (h *handler) Expect(remotes []netip.AddrPort) { h.shard.Load().Expect(remot
 // it meets no lock, no channel and no allocation.
 func (h *handler) Handle(rx *model.Received, lead time.Duration, reply []byte) (int, netio.Token) {
 	if engine.ForAssociation(rx.Data) {
-		h.shard.Load().Pass(rx)
 		h.pass(rx)
 		return 0, netio.Token{}
 	}
 	if !h.env.Serves.Load() {
+		h.shard.Load().Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyNotServing})
 		return 0, netio.Token{}
 	}
 	h.respond.Snapshot, h.respond.Policy, h.respond.Ring = h.env.Snapshot.Load(), h.env.Policy.Load(), h.env.Ring.Load()
@@ -73,17 +73,17 @@ func (h *handler) Sent(token netio.Token, at ntptime.Instant, kind model.StampKi
 // garbage: it is not made then. Several sockets may find the last place at once, so that
 // the channel has the last word.
 func (h *handler) pass(rx *model.Received) {
-	if len(h.env.Arrived) == cap(h.env.Arrived) {
-		h.dropped.Add(1)
-		return
+	if len(h.env.Arrived) < cap(h.env.Arrived) {
+		copied := *rx
+		copied.Data = append([]byte(nil), rx.Data...)
+		select {
+		case h.env.Arrived <- copied:
+			return
+		default:
+		}
 	}
-	copied := *rx
-	copied.Data = append([]byte(nil), rx.Data...)
-	select {
-	case h.env.Arrived <- copied:
-	default:
-		h.dropped.Add(1)
-	}
+	h.dropped.Add(1)
+	h.shard.Load().Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyQueue})
 }
 
 // stateless answers mode 1 packets that may not mobilize. It belongs to the goroutine that
@@ -110,13 +110,25 @@ func (a *stateless) renew(s *Set) {
 // or not at all.
 func (s *Set) Answer(rx *model.Received) {
 	if !s.env.Serves.Load() {
+		s.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyNotServing})
 		return
 	}
 	a := s.stateless
 	a.respond.Snapshot, a.respond.Policy = s.env.Snapshot.Load(), s.env.Policy.Load()
-	if n, _ := a.shard.Load().Respond(a.reply, rx, &a.respond); n > 0 && n <= len(rx.Data) {
+	n, verdict := a.shard.Load().Decide(a.reply, rx, &a.respond)
+	s.Count(rx, verdict)
+	if n > 0 {
 		s.SendBack(a.reply[:n], rx)
 	}
+}
+
+// Count counts what became of a packet that was handed on, at the address that it came to.
+func (s *Set) Count(rx *model.Received, v responder.Verdict) {
+	if l := s.listenerFor(rx.Remote.Addr(), rx.Local); l != nil {
+		l.shards[0].Load().Count(rx, v)
+		return
+	}
+	s.stateless.shard.Load().Count(rx, v) // it was closed meanwhile
 }
 
 // LocalOf is where a packet was sent to, with the port that answers it; false: none does.

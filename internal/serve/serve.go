@@ -316,6 +316,15 @@ func (l *Listener) renew(s *Set) {
 // address of both families.
 func (l *Listener) LocalAddr() netip.AddrPort { return l.port.LocalAddr() }
 
+// Name is the address listened at as a configuration has it: ":123" for every address.
+func (l *Listener) Name() string {
+	at := l.LocalAddr()
+	if !l.address.Addr().IsValid() {
+		return fmt.Sprintf(":%d", at.Port())
+	}
+	return at.String()
+}
+
 // Close closes the sockets.
 func (l *Listener) Close() error { return l.port.Close() }
 
