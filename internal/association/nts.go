@@ -132,6 +132,7 @@ func (a *Association) RenewKeys(now ntptime.Instant, out *Output) {
 		return
 	}
 	a.dropKeys(now)
+	a.status.Security.Undated = false
 	a.security.tries = 0
 	a.security.next = now.Raw
 	a.pending = exchange{}

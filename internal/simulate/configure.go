@@ -43,8 +43,6 @@ func (s *Scenario) runnable() error {
 			switch {
 			case source.Kind == config.RefclockSource:
 				why = "reference clocks are not simulated; give the host a perfect clock and local: {stratum: 1}"
-			case source.NTS != nil:
-				why = "NTS is not simulated; leave it out here"
 			case source.Host != "" && !linked[[2]string{h.Name, source.Host}]:
 				why = fmt.Sprintf("there is no way from %s to %s; add a row to links", h.Name, source.Host)
 			default:

@@ -196,7 +196,6 @@ func TestProgressEndsAtOne(t *testing.T) {
 func TestWhatIsNotSimulatedIsToldBeforehand(t *testing.T) {
 	for _, c := range []struct{ name, sources, want string }{
 		{"a reference clock", "[{refclock: {driver: shm, unit: 0, refid: GPS}}]", "reference clocks are not simulated"},
-		{"NTS", "[{server: b, nts: true}]", "NTS is not simulated"},
 		{"no way to a source", "[{server: c}]", "there is no way from a to c"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

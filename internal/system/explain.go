@@ -22,7 +22,7 @@ func (s *System) facts(src *source) selection.Facts {
 	f := selection.Facts{
 		Reach: src.status.Reach, Unanswered: src.status.Unanswered, Stratum: src.server.Stratum, Samples: src.filter.Count(),
 		MaxDistance: s.cfg.MaxDistance.Seconds(), Truechimers: s.summary.Truechimers, Majority: s.summary.Majority,
-		MinSources: s.cfg.MinSources, SendError: src.status.SendError, Device: src.status.Waiting,
+		MinSources: s.policy().MinSources, SendError: src.status.SendError, Device: src.status.Waiting,
 		Refused: src.status.Refused(), RefusedNow: src.status.Refusals.Recent(), Network: src.status.Network,
 	}
 	if t := s.tracker(src); f.Samples > 0 && t.Started() {

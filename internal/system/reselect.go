@@ -78,7 +78,44 @@ func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
 
 // policy is the configuration of the selection.
 func (s *System) policy() selection.Policy {
-	return selection.Policy{MinSources: s.cfg.MinSources, MaxDistance: s.cfg.MaxDistance.Seconds(), Required: s.cfg.Required}
+	return selection.Policy{MinSources: max(s.cfg.MinSources, s.undatedQuorum()), MaxDistance: s.cfg.MaxDistance.Seconds(), Required: s.cfg.Required}
+}
+
+// undatedQuorum is how many sources must agree while certificates were taken without their
+// dates, since the clock is not set (nts.cold_start): a majority of the independent ones
+// that the configuration names; 0: none was.
+func (s *System) undatedQuorum() int {
+	undated, independent := false, 0
+	for _, src := range s.sources {
+		if src.opt.NoSelect {
+			continue
+		}
+		undated = undated || src.status.Security.Undated
+		if !s.repeated(src) {
+			independent++
+		}
+	}
+	if !undated {
+		return 0
+	}
+	return independent/2 + 1
+}
+
+// repeated reports whether a source whose certificate's dates are not checked is, by host
+// and certificate, the same as one before it: together they have one vote.
+func (s *System) repeated(src *source) bool {
+	if !src.status.Security.Undated || src.status.Security.Identity == 0 {
+		return false
+	}
+	for _, other := range s.sources {
+		if other == src {
+			return false
+		}
+		if !other.opt.NoSelect && other.status.Security.Identity == src.status.Security.Identity {
+			return true
+		}
+	}
+	return false
 }
 
 // stillListening says whether to wait for the other sources' first answers.
@@ -103,7 +140,7 @@ func (s *System) stillListening(now ntptime.Raw) bool {
 // (a sample came first) a source counts as reachable.
 func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 	c := selection.Candidate{
-		ID: src.id, NoSelect: src.opt.NoSelect, Prefer: src.opt.Prefer, Trust: src.opt.Trust, Require: src.opt.Require,
+		ID: src.id, NoSelect: src.opt.NoSelect || s.repeated(src), Prefer: src.opt.Prefer, Trust: src.opt.Trust, Require: src.opt.Require,
 		Fallback: src.opt.Fallback,
 		Denied:   src.status.Denied, Reach: src.status.Reach, Unanswered: src.status.Unanswered,
 		Leap: src.server.Leap, Stratum: src.server.Stratum, Samples: src.filter.Count(),
