@@ -96,14 +96,21 @@ func tryStart(t testing.TB, text string, options ...func(*Options)) (*world, err
 	if err != nil {
 		return nil, err
 	}
+	w := runWorld(t, d)
+	w.log = log
+	return w, nil
+}
+
+// runWorld runs a daemon, hurried; it is stopped with the test.
+func runWorld(t testing.TB, d *Daemon) *world {
 	d.registry.timing = hurried
-	w := &world{t: t, d: d, clock: d.clock, log: log, ended: make(chan error, 1)}
+	w := &world{t: t, d: d, clock: d.clock, ended: make(chan error, 1)}
 	ctx, cancel := context.WithCancel(context.Background())
 	w.cancel = cancel
 	go func() { w.ended <- d.Run(ctx) }()
 	t.Cleanup(func() { w.stop() })
 	<-d.running
-	return w, nil
+	return w
 }
 
 // stop ends the daemon as SIGTERM would, and says how.

@@ -166,6 +166,11 @@ func (s *Associations) SetHost(host *Host) {
 // Senders are the broadcast and multicast servers that there are now.
 func (s *Associations) Senders() []*Association { return s.senders }
 
+// Dynamic are the associations that operation has mobilized, by id.
+func (s *Associations) Dynamic() []*Association {
+	return slices.DeleteFunc(s.sorted(), func(a *Association) bool { return !a.Config.Dynamic })
+}
+
 // Count is how many associations of a kind there are.
 func (s *Associations) Count(kind association.Kind) (n int) {
 	for _, a := range s.all { //order: a count has none
@@ -328,10 +333,7 @@ func (s *Associations) stopMembers(g *sourceGroup, now ntptime.Raw, out *Changes
 // which is in force already, would not mobilize now.
 func (s *Associations) stopUnwelcome(changed map[uint32]bool, now ntptime.Raw, out *Changes) {
 	settings := &s.Config.Symmetric
-	for _, a := range s.sorted() {
-		if !a.Config.Dynamic {
-			continue
-		}
+	for _, a := range s.Dynamic() {
 		stays := s.mayFollow(a.Config.Remote.Addr()) && !changed[a.keyID()]
 		if a.Config.Kind == association.KindPassive {
 			byKey := a.keyID() != 0 && slices.Contains(settings.Keys, a.keyID())

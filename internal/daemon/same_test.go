@@ -1,0 +1,140 @@
+package daemon
+
+import (
+	"context"
+	"net"
+	"net/netip"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"timeball/internal/config"
+	"timeball/internal/engine"
+	"timeball/test/same"
+)
+
+// moduleRoot is where the module lies, as seen from here.
+const moduleRoot = "../.."
+
+// runnable is a configuration as a test can run it: on ports of its own, without files. What
+// it means for associations and requests stays.
+func runnable(from *config.Config) *config.Config {
+	c := *from
+	c.Control.Socket, c.Metrics, c.HardwareTimestamps = "", nil, nil
+	c.Clock.Driver, c.Clock.StateDir, c.Clock.DriftFile, c.Clock.Leap.File = config.ClockVirtual, "", "", ""
+	if c.Server != nil {
+		s := *c.Server
+		s.Listen, s.Workers, s.Ignore, s.NTS = []config.ListenAddress{{Addr: netip.MustParseAddr("127.0.0.1")}}, 1, nil, nil
+		c.Server = &s
+	}
+	return &c
+}
+
+// sameMeaning are the settings that the daemon's parts have got.
+func (w *world) sameMeaning() same.Got {
+	made := same.Got{Policy: w.d.policy.Load()}
+	w.look(func(g *registry) {
+		made.System = engine.System(g.config, g.d.host())
+		for _, target := range g.set.Targets("") {
+			made.Associations = append(made.Associations, target.Members...)
+		}
+		made.Associations = append(made.Associations, g.set.Senders()...)
+		for _, a := range made.Associations {
+			if g.runners[a.ID()] == nil {
+				w.t.Errorf("%s: nothing runs", a.Config.Name)
+			}
+		}
+	})
+	return made
+}
+
+// The daemon and the simulator mean the same by every configuration that is shipped; see
+// the test of this name in package simulate.
+func TestSameSettingsInBothDrivers(t *testing.T) {
+	got := map[string]string{}
+	for _, c := range same.Cases(t, moduleRoot) {
+		t.Run(c.Name, func(t *testing.T) {
+			cfg := runnable(c.Config)
+			if len(config.NotBuilt(cfg)) > 0 {
+				t.Skip("needs what is not built yet")
+			}
+			names := map[string]netip.Addr{}
+			next := netip.MustParseAddr("198.18.0.1")
+			for _, s := range cfg.Sources {
+				if _, known := names[s.Host]; !known && s.Host != "" {
+					names[s.Host], next = next, next.Next()
+				}
+			}
+			d, err := New(cfg, Options{
+				Clock: newMoody(), Port: netip.MustParseAddrPort("127.0.0.1:0"),
+				Lookup: func(_ context.Context, name string) ([]netip.Addr, error) { return []netip.Addr{names[name]}, nil },
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			w := runWorld(t, d)
+			listening := 0
+			for _, s := range cfg.Sources {
+				if s.Kind == config.BroadcastClient || s.Kind == config.MulticastClient {
+					listening++
+				}
+			}
+			until(t, "every line that names a machine has its association", func() (all bool) {
+				w.look(func(g *registry) { all = len(g.set.Idle(1).Rows) == listening })
+				return all
+			})
+			got[c.Name] = w.sameMeaning().Text()
+		})
+	}
+	same.Check(t, moduleRoot, "settings.txt", got)
+}
+
+// The daemon and the simulator answer the same packets with the same replies, and mobilize
+// the same associations.
+func TestSameExchangesInBothDrivers(t *testing.T) {
+	got, expected := map[string]string{}, same.Silent(t, moduleRoot, "exchanges.txt")
+	var mu sync.Mutex
+	t.Run("all", func(t *testing.T) {
+		for _, e := range same.Exchanges(t) {
+			t.Run(e.Name, func(t *testing.T) {
+				t.Parallel()
+				text := strings.Replace(e.Config, "server: {", "server: {listen: [\"127.0.0.1:0\"], workers: 1, ", 1)
+				w := start(t, text, func(o *Options) { o.Port = netip.MustParseAddrPort("127.0.0.1:0") })
+				text = same.Transcript(e, w.replies(e, expected[e.Name]), w.mobilized())
+				mu.Lock()
+				defer mu.Unlock()
+				got[e.Name] = text
+			})
+		}
+	})
+	same.Check(t, moduleRoot, "exchanges.txt", got)
+}
+
+// replies sends the packets and gives what comes back. A reply that is expected is waited
+// for with patience, one that is not for a moment.
+func (w *world) replies(e same.Exchange, silent map[string]bool) (replies [][]byte) {
+	if strings.Contains(e.Config, "server:") {
+		until(w.t, "synchronized", w.synchronized)
+	}
+	for _, p := range e.Packets {
+		conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)}, net.UDPAddrFromAddrPort(w.d.Addresses()[0]))
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		wait := patience
+		if silent == nil || silent[p.Name] {
+			wait = 50 * time.Millisecond
+		}
+		replies = append(replies, exchangeOn(w.t, conn, p.Data, wait))
+		conn.Close()
+	}
+	w.settle()
+	return replies
+}
+
+// mobilized are the associations that operation has made.
+func (w *world) mobilized() (list []*engine.Association) {
+	w.look(func(g *registry) { list = g.set.Dynamic() })
+	return list
+}

@@ -1,0 +1,126 @@
+package simulate
+
+import (
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"timeball/internal/config"
+	"timeball/internal/engine"
+	"timeball/internal/ntptime"
+	"timeball/test/same"
+)
+
+// moduleRoot is where the module lies, as seen from here.
+const moduleRoot = "../.."
+
+// The daemon and the simulator mean the same by every configuration that is shipped; see
+// the test of this name in package daemon.
+func TestSameSettingsInBothDrivers(t *testing.T) {
+	got := map[string]string{}
+	for _, c := range same.Cases(t, moduleRoot) {
+		t.Run(c.Name, func(t *testing.T) {
+			cfg := *c.Config
+			cfg.Clock.Leap.File = ""
+			if cfg.Server != nil {
+				server := *cfg.Server
+				server.NTS = nil
+				cfg.Server = &server
+			}
+			if len(config.NotBuilt(&cfg)) > 0 {
+				t.Skip("needs what is not built yet")
+			}
+			s := &Scenario{Duration: time.Second, Runs: 1, Hosts: []Host{{Name: "this host", Config: &cfg}}}
+			known := map[string]bool{}
+			for _, source := range cfg.Sources {
+				if source.Host != "" && !known[source.Host] {
+					known[source.Host] = true
+					s.Hosts = append(s.Hosts, Host{Name: source.Host, Config: &config.Config{}})
+				}
+			}
+			w := newWorld(s, 1, false, boot)
+			core := w.machines[0].program.(*core)
+			made := same.Got{
+				System: engine.System(&cfg, w.machines[0].engineHost()),
+				Policy: engine.Policy(&cfg, core.keys, w.machines[0].engineHost(), 0),
+			}
+			if core.server != nil {
+				made.Policy = core.server.env.Policy
+			}
+			for _, target := range core.set.Targets("") {
+				made.Associations = append(made.Associations, target.Members...)
+			}
+			made.Associations = append(made.Associations, core.set.Senders()...)
+			for _, a := range made.Associations {
+				if core.member(a.ID()) == nil {
+					t.Errorf("%s: nothing runs", a.Config.Name)
+				}
+			}
+			got[c.Name] = made.Text()
+		})
+	}
+	same.Check(t, moduleRoot, "settings.txt", got)
+}
+
+// prober sends packets, each from a port of its own, and keeps what comes back.
+type prober struct {
+	idle
+	m       *machine
+	packets []same.Packet
+	sent    int
+	next    ntptime.Raw
+	replies [][]byte
+}
+
+const firstProbePort = 20000
+
+func (p *prober) deadline() ntptime.Raw {
+	if p.sent == len(p.packets) {
+		return ntptime.Never
+	}
+	return p.next
+}
+
+func (p *prober) timer(now ntptime.Instant) {
+	p.m.send(firstProbePort+uint16(p.sent), netip.AddrPortFrom(firstAddress, ntpPort), p.packets[p.sent].Data)
+	p.sent++
+	p.next = now.Raw.Add(10 * time.Millisecond)
+}
+
+func (p *prober) receive(rx *packet, _ ntptime.Instant) bool {
+	if i := int(rx.to.Port()) - firstProbePort; i >= 0 && i < len(p.replies) && p.replies[i] == nil {
+		p.replies[i] = slices.Clone(rx.data)
+	}
+	return true
+}
+
+// The daemon and the simulator answer the same packets with the same replies, and mobilize
+// the same associations.
+func TestSameExchangesInBothDrivers(t *testing.T) {
+	got := map[string]string{}
+	for _, e := range same.Exchanges(t) {
+		t.Run(e.Name, func(t *testing.T) {
+			cfg, problems := config.Parse("test.yaml", []byte(e.Config))
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			delay := time.Millisecond
+			path := Path{Delay: &delay}
+			s := &Scenario{Duration: 10 * time.Second, Runs: 1,
+				Hosts: []Host{{Name: "host", Config: cfg}, {Name: "prober", Config: &config.Config{}}},
+				Links: []Link{{Between: [2]string{"host", "prober"}, Forward: path, Backward: path}}}
+			probe := &prober{packets: e.Packets, replies: make([][]byte, len(e.Packets))}
+			w := newWorld(s, 1, false, func(m *machine) program {
+				if m.index == 0 {
+					return boot(m)
+				}
+				probe.m, probe.next = m, m.read().Raw.Add(2*time.Second)
+				return probe
+			})
+			w.run(nil)
+			got[e.Name] = same.Transcript(e, probe.replies, w.machines[0].program.(*core).set.Dynamic())
+		})
+	}
+	same.Check(t, moduleRoot, "exchanges.txt", got)
+}

@@ -1,0 +1,211 @@
+// Package same holds the two drivers to one meaning: for every example configuration and
+// every host of the scenarios, the settings that the daemon's associations, system process
+// and responder get are those that the simulator's get. Both are compared with one text in
+// testdata, which a reviewer can read; `go test ./internal/daemon -run Same -update`
+// writes it anew.
+package same
+
+import (
+	"flag"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"timeball/internal/config"
+	"timeball/internal/engine"
+	"timeball/internal/mac"
+	"timeball/internal/responder"
+	"timeball/internal/system"
+)
+
+var update = flag.Bool("update", false, "write the expected texts anew")
+
+// Case is one configuration.
+type Case struct {
+	Name   string
+	Config *config.Config
+}
+
+// Cases are the example configurations and the hosts of all scenarios that both drivers
+// can run; root is the module's.
+func Cases(t *testing.T, root string) (cases []Case) {
+	t.Helper()
+	var files []string
+	for _, pattern := range []string{"configs/*.yaml", "test/scenarios/behaviour/*.yaml", "test/scenarios/example/*.yaml", "test/same/testdata/*.yaml"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, found...)
+	}
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		var scenario struct {
+			Hosts map[string]struct {
+				Config yaml.Node
+			}
+		}
+		if yaml.Unmarshal(data, &scenario) == nil && len(scenario.Hosts) > 0 {
+			for _, host := range slices.Sorted(maps.Keys(scenario.Hosts)) {
+				node := scenario.Hosts[host].Config
+				if cfg, problems := config.ParseNode(file, &node); len(problems) == 0 {
+					cases = append(cases, Case{name + "." + host, cfg})
+				}
+			}
+			continue
+		}
+		if cfg, problems := config.Parse(file, data); len(problems) == 0 {
+			cases = append(cases, Case{name, cfg})
+		} else {
+			t.Errorf("%s: %v", file, problems)
+		}
+	}
+	if len(cases) < 30 {
+		t.Fatalf("got %d configurations, want all that there are", len(cases))
+	}
+	return cases
+}
+
+// Got is what a driver has made of a configuration.
+type Got struct {
+	System       system.Config
+	Policy       *responder.Policy
+	Associations []*engine.Association
+}
+
+// Text writes the settings, without what is the machine's and not the configuration's:
+// its addresses, interfaces, clock, and what an earlier run has left on its disk.
+func (g Got) Text() string {
+	var b strings.Builder
+	s, p := g.System, *g.Policy
+	s.Precision, s.Addresses, s.Frequency, s.FrequencyError, s.PanicGateOpen = 0, nil, 0, 0, false
+	s.Leap.Table, s.Leap.Expires = nil, 0
+	p.LoopbackInterface, p.SilentUntilSynchronized = 0, false // the latter ends with time
+	fmt.Fprintf(&b, "system%s\npolicy%s\n", fields(s), fields(p))
+	for _, a := range g.Associations {
+		c := a.Config
+		c.ID, c.InterfaceIndex, c.PivotFloor, c.Local = 0, 0, 0, netip.Addr{}
+		c.Remote = netip.AddrPortFrom(netip.IPv4Unspecified(), c.Remote.Port())
+		fmt.Fprintf(&b, "%s%s\n  options%s\n", c.Kind, fields(c), fields(a.Options))
+	}
+	return b.String()
+}
+
+// fields writes those fields of a struct that are not zero; of a key its id, of other
+// things of the core that they are there.
+func fields(v any) string {
+	text := ""
+	value := reflect.ValueOf(v)
+	for i := range value.NumField() {
+		f := value.Field(i)
+		if f.IsZero() {
+			continue
+		}
+		text += " " + value.Type().Field(i).Name
+		switch x := f.Interface().(type) {
+		case *mac.Key:
+			text += fmt.Sprintf(":%d", x.ID())
+		case *system.Local:
+			text += ":{" + strings.TrimSpace(fields(*x)) + "}"
+		case *responder.RateLimit:
+			text += ":{" + strings.TrimSpace(fields(*x)) + "}"
+		case system.LeapConfig:
+			text += ":{" + strings.TrimSpace(fields(x)) + "}"
+		default:
+			if f.Kind() != reflect.Pointer && f.Kind() != reflect.Bool {
+				text += fmt.Sprintf(":%v", x)
+			}
+		}
+	}
+	return text
+}
+
+// Check compares texts by their names with those kept in a file of testdata; one that a
+// driver can't make is left out.
+func Check(t *testing.T, root, file string, got map[string]string) {
+	t.Helper()
+	file = filepath.Join(root, "test/same/testdata", file)
+	names := slices.Sorted(maps.Keys(got))
+	if *update {
+		var b strings.Builder
+		for _, name := range names {
+			fmt.Fprintf(&b, "== %s\n%s", name, got[name])
+		}
+		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := sections(file)
+	if err != nil {
+		t.Fatalf("%v; write it with -update", err)
+	}
+	for _, name := range names {
+		if text := strings.TrimSpace(got[name]); text != want[name] {
+			t.Errorf("%s:\n%s", name, differences(text, want[name]))
+		}
+	}
+}
+
+// differences are the lines that only one of two texts has.
+func differences(got, want string) string {
+	has, wants := strings.Split(got, "\n"), strings.Split(want, "\n")
+	text := ""
+	for _, line := range has {
+		if !slices.Contains(wants, line) {
+			text += "got  " + line + "\n"
+		}
+	}
+	for _, line := range wants {
+		if !slices.Contains(has, line) {
+			text += "want " + line + "\n"
+		}
+	}
+	return text
+}
+
+// sections reads a file of testdata: the texts by their names.
+func sections(file string) (map[string]string, error) {
+	kept, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	texts := map[string]string{}
+	for _, section := range strings.Split("\n"+string(kept), "\n== ")[1:] {
+		name, text, _ := strings.Cut(section, "\n")
+		texts[name] = strings.TrimSpace(text)
+	}
+	return texts, nil
+}
+
+// Silent says, by exchange and packet, which packets are expected to get no reply; nil while
+// the expected texts are written anew.
+func Silent(t *testing.T, root, file string) map[string]map[string]bool {
+	t.Helper()
+	texts, err := sections(filepath.Join(root, "test/same/testdata", file))
+	if *update || err != nil {
+		return nil
+	}
+	silent := map[string]map[string]bool{}
+	for name, text := range texts {
+		silent[name] = map[string]bool{}
+		for _, line := range strings.Split(text, "\n") {
+			if packet, found := strings.CutSuffix(line, ": silence"); found {
+				silent[name][packet] = true
+			}
+		}
+	}
+	return silent
+}
