@@ -1,8 +1,8 @@
-// Package same holds the two drivers to one meaning: for every example configuration and
+// Package same holds the two drivers to one meaning. For every example configuration and
 // every host of the scenarios, the settings that the daemon's associations, system process
-// and responder get are those that the simulator's get. Both are compared with one text in
-// testdata, which a reviewer can read; `go test ./internal/daemon -run Same -update`
-// writes it anew.
+// and responder get are those that the engine gives for it, and so are the simulator's. And
+// the same packets, sent to both, get the same replies, which testdata/exchanges.txt keeps;
+// `go test ./internal/simulate -run Same -update` writes it anew.
 package same
 
 import (
@@ -22,6 +22,8 @@ import (
 	"timeball/internal/config"
 	"timeball/internal/engine"
 	"timeball/internal/mac"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
 	"timeball/internal/responder"
 	"timeball/internal/system"
 )
@@ -130,6 +132,43 @@ func fields(v any) string {
 		}
 	}
 	return text
+}
+
+// Want is what the engine makes of a configuration, on a host of which nothing is known.
+func Want(t *testing.T, cfg *config.Config) string {
+	t.Helper()
+	keys, err := engine.Keys(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var host engine.Host
+	made := Got{System: engine.System(cfg, &host), Policy: engine.Policy(cfg, keys, &host, 0)}
+	var changes engine.Changes
+	setup := engine.Setup{Config: cfg, Keys: keys, Access: made.Policy.Access}
+	set := engine.NewAssociations(setup, &host, engine.UsualTiming, func(model.SourceID) *model.SourceStatus { return nil })
+	const now = ntptime.Raw(1)
+	set.Start(now, &changes)
+	next := netip.MustParseAddr("198.18.0.1")
+	for len(changes.Resolve) > 0 {
+		name := changes.Resolve[0]
+		changes.Resolve = changes.Resolve[1:]
+		set.Resolved(name, []netip.Addr{next}, now, &changes)
+		next = next.Next()
+	}
+	set.StartSenders(now, &changes)
+	for _, target := range set.Targets("") {
+		made.Associations = append(made.Associations, target.Members...)
+	}
+	made.Associations = append(made.Associations, set.Senders()...)
+	return made.Text()
+}
+
+// Compare says in which lines a driver's settings are others than those of the engine.
+func Compare(t *testing.T, cfg *config.Config, got Got) {
+	t.Helper()
+	if text, want := got.Text(), Want(t, cfg); text != want {
+		t.Errorf("%s", differences(text, want))
+	}
 }
 
 // Check compares texts by their names with those kept in a file of testdata; one that a
