@@ -21,7 +21,7 @@ func newMonitor() *responder.Monitor {
 func (d *Daemon) answerQuery(rx *model.Received) {
 	local, ok := d.ports.LocalOf(rx)
 	if !ok {
-		d.ports.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyQueue})
+		d.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonQueue})
 		return
 	}
 	view := &responder.ControlView{
@@ -50,6 +50,6 @@ func (d *Daemon) counts() responder.Counts {
 		c.Shut += sockets.Ignored
 		c.SendErrors += sockets.SendErrors
 	}
-	c.Sent = c.Sum(responder.Answered) + c.Sum(responder.Interleaved) + c.Sum(responder.Kissed)
+	c.Sent = c.Sum(responder.Answered) + c.Sum(responder.Interleaved) + c.Sum(responder.RateKoD)
 	return c
 }

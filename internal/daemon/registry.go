@@ -216,7 +216,7 @@ func (g *registry) route(rx *model.Received) {
 		if r := g.runners[decision.Association.ID()]; r != nil {
 			g.d.ports.Count(rx, r.take(arrival{data: rx.Data, received: *rx}))
 		} else {
-			g.d.ports.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyNoAssociation})
+			g.d.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonNoAssociation})
 		}
 		return
 	}
@@ -227,9 +227,9 @@ func (g *registry) route(rx *model.Received) {
 	case decision.Action == engine.Answer:
 		g.d.ports.Answer(rx)
 	case decision.Malformed:
-		g.d.ports.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyMalformed})
+		g.d.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonMalformed})
 	default:
-		g.d.ports.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyNoAssociation})
+		g.d.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonNoAssociation})
 	}
 }
 

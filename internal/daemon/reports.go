@@ -142,7 +142,7 @@ func (d *Daemon) serverStats() control.ServerStats {
 	for _, l := range d.ports.Listeners() {
 		stats.Listeners = append(stats.Listeners, listenerReport(l))
 	}
-	for what := range responder.What(responder.Whats) {
+	for what := range responder.Result(responder.Results) {
 		for version := range counted.Packets[what] {
 			for mode, count := range counted.Packets[what][version] {
 				if count > 0 {
@@ -189,14 +189,14 @@ func listenerReport(l *serve.Listener) control.Listener {
 		Denied:         counted.Sum(responder.Denied) + counted.Sum(responder.Refused),
 		Ignored:        counted.Sum(responder.Ignored),
 		Control:        counted.Sum(responder.Query),
-		Passed:         counted.Sum(responder.Passed),
-		RateLimited:    counted.Sum(responder.Limited) + counted.Sum(responder.Kissed),
+		Passed:         counted.Sum(responder.Forwarded),
+		RateLimited:    counted.Sum(responder.Limited) + counted.Sum(responder.RateKoD),
 		SendErrors:     sockets.SendErrors,
 		Interleaved:    counted.Sum(responder.Interleaved),
 		NTSReceived:    counted.NTSReceived(),
 		NTSAccepted:    counted.NTS[responder.Answered] + counted.NTS[responder.Interleaved],
 		NTSDenied:      counted.NTS[responder.Denied] + counted.NTS[responder.Ignored],
-		NTSRateLimited: counted.NTS[responder.Limited] + counted.NTS[responder.Kissed],
+		NTSRateLimited: counted.NTS[responder.Limited] + counted.NTS[responder.RateKoD],
 		NTSNAK:         counted.NTS[responder.Refused],
 		Dropped:        sockets.Overflow + sockets.Stale,
 		Drops: control.Drops{

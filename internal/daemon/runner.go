@@ -244,12 +244,12 @@ func (r *runner) readReplies(ctx context.Context, socket *netio.Client, id uint3
 // what became of it.
 func (r *runner) take(a arrival) responder.Verdict {
 	if offer(r.packets, a) {
-		return responder.Verdict{What: responder.Passed}
+		return responder.Verdict{Result: responder.Forwarded}
 	}
 	if r.port != nil {
 		r.port.CountDropped()
 	}
-	return responder.Verdict{What: responder.Ignored, Why: responder.WhyQueue}
+	return responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonQueue}
 }
 
 // offer puts v into c if there is room.

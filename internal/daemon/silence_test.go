@@ -29,7 +29,7 @@ func TestAServerWithoutATimeIsSilentAtItsStart(t *testing.T) {
 		t.Errorf("before the first synchronization: got an answer with leap %v, want silence", leap)
 	}
 	starting := w.d.ports.Counters()
-	if got := starting.Whys[responder.WhyStarting]; got != 1 {
+	if got := starting.Reasons[responder.ReasonStarting]; got != 1 {
 		t.Errorf("got %d requests counted as starting, want 1", got)
 	}
 	s.silent.Store(false)

@@ -200,13 +200,13 @@ func (out sink) listener(l *Listener) {
 	put(serverDenied, c.Sum(responder.Denied)+c.Sum(responder.Refused))
 	put(serverIgnored, c.Sum(responder.Ignored))
 	put(serverControl, c.Sum(responder.Query))
-	put(serverPassed, c.Sum(responder.Passed))
-	put(serverRateLimited, c.Sum(responder.Limited)+c.Sum(responder.Kissed))
+	put(serverPassed, c.Sum(responder.Forwarded))
+	put(serverRateLimited, c.Sum(responder.Limited)+c.Sum(responder.RateKoD))
 	put(serverSendErrors, l.SendErrors)
 	put(serverNTSReceived, c.NTSReceived())
 	put(serverNTSAccepted, c.NTS[responder.Answered]+c.NTS[responder.Interleaved])
 	put(serverNTSDenied, c.NTS[responder.Denied]+c.NTS[responder.Ignored])
-	put(serverNTSRateLimited, c.NTS[responder.Limited]+c.NTS[responder.Kissed])
+	put(serverNTSRateLimited, c.NTS[responder.Limited]+c.NTS[responder.RateKoD])
 	put(serverNTSNAK, c.NTS[responder.Refused])
 	put(serverDropped, l.Overflow+l.Stale)
 	for _, d := range []struct {
@@ -222,7 +222,7 @@ func (out sink) listener(l *Listener) {
 
 // packets gives the counts over all addresses, of what has occurred at least once.
 func (out sink) packets(c *responder.Counters) {
-	for what := range responder.What(responder.Whats) {
+	for what := range responder.Result(responder.Results) {
 		for version := range c.Packets[what] {
 			for mode, n := range c.Packets[what][version] {
 				if n > 0 {
@@ -231,8 +231,8 @@ func (out sink) packets(c *responder.Counters) {
 			}
 		}
 	}
-	for why := responder.WhyNone + 1; why < responder.Whys; why++ {
-		out.put(serverRefused, float64(c.Whys[why]), why.String())
+	for why := responder.ReasonNone + 1; why < responder.Reasons; why++ {
+		out.put(serverRefused, float64(c.Reasons[why]), why.String())
 	}
 }
 
@@ -244,8 +244,8 @@ func addCounters(sum, c *responder.Counters) {
 			}
 		}
 	}
-	for why, n := range c.Whys {
-		sum.Whys[why] += n
+	for why, n := range c.Reasons {
+		sum.Reasons[why] += n
 	}
 	sum.Signed += c.Signed
 }

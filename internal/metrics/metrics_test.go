@@ -79,7 +79,7 @@ func someDaemon() *fakeDaemon {
 	c.Packets[responder.Denied][3][wire.ModeClient] = 4
 	c.Packets[responder.Limited][4][wire.ModeClient] = 3
 	c.Packets[responder.Ignored][2][wire.ModePrivate] = 2
-	c.Whys[responder.WhyAccess] = 4
+	c.Reasons[responder.ReasonAccess] = 4
 	f.server.Listeners[1].Counters.Packets[responder.Answered][4][wire.ModeClient] = 7
 	return f
 }

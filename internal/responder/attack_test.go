@@ -24,8 +24,8 @@ func TestMode7IsNeverAnswered(t *testing.T) {
 			for request := range 256 {
 				data[0] = byte(first)<<3 | 7
 				data[1], data[2], data[3] = byte(request), byte(first), byte(request)
-				if reply, v := w.ask(data); reply != nil || v.What != responder.Ignored {
-					t.Fatalf("first octet %02x, request %d, %d octets: got %v", data[0], request, size, v.What)
+				if reply, v := w.ask(data); reply != nil || v.Result != responder.Ignored {
+					t.Fatalf("first octet %02x, request %d, %d octets: got %v", data[0], request, size, v.Result)
 				}
 			}
 		}
@@ -43,8 +43,8 @@ func TestMode6FromStrangersIsSilence(t *testing.T) {
 				if size > 1 {
 					data[1] = byte(second)
 				}
-				if reply, v := w.ask(data); reply != nil || v.What != responder.Ignored {
-					t.Fatalf("version %d, octet %02x, %d octets: got %v", version, second, size, v.What)
+				if reply, v := w.ask(data); reply != nil || v.Result != responder.Ignored {
+					t.Fatalf("version %d, octet %02x, %d octets: got %v", version, second, size, v.Result)
 				}
 			}
 		}
@@ -58,11 +58,11 @@ func TestMode6ResponsesAreNoQueries(t *testing.T) {
 	for second := range 256 {
 		data := []byte{0x16, byte(second), 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}
 		_, v := w.askFrom(reader, data)
-		if want := second < 0x20; (v.What == responder.Query) != want {
-			t.Errorf("octet %02x: got %v, want a query %v", second, v.What, want)
+		if want := second < 0x20; (v.Result == responder.Query) != want {
+			t.Errorf("octet %02x: got %v, want a query %v", second, v.Result, want)
 		}
 	}
-	if _, v := w.askFrom(reader, []byte{0x16, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0}); v.What == responder.Query {
+	if _, v := w.askFrom(reader, []byte{0x16, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0}); v.Result == responder.Query {
 		t.Error("11 octets: got a query")
 	}
 }
@@ -89,10 +89,10 @@ func TestOwnRepliesDrawNothing(t *testing.T) {
 			replies++
 			for _, from := range []netip.AddrPort{clientAt, netip.AddrPortFrom(serverAt, 123), netip.MustParseAddrPort("127.0.0.1:123")} {
 				if again, v := w.askFrom(from, reply); again != nil {
-					t.Fatalf("round %d: our reply %x drew %v from ourselves", i, reply, v.What)
+					t.Fatalf("round %d: our reply %x drew %v from ourselves", i, reply, v.Result)
 				}
 				if again, v := other.askFrom(from, reply); again != nil {
-					t.Fatalf("round %d: our reply %x drew %v from another", i, reply, v.What)
+					t.Fatalf("round %d: our reply %x drew %v from another", i, reply, v.Result)
 				}
 			}
 		}
@@ -102,7 +102,7 @@ func TestOwnRepliesDrawNothing(t *testing.T) {
 	}
 }
 
-// Threats 10, RFC 8633 §5.1: nothing of the request but version, poll and stamps comes back, and
+// Threats 10, RFC 8633 §5.1: nothing of the request but version, poll and timestamps comes back, and
 // nothing of us but the header's own facts.
 func TestNothingOfTheRequestIsEchoedButWhatMustBe(t *testing.T) {
 	w := newWorld(t)
@@ -123,7 +123,7 @@ func TestSpoofedKissAtTheServer(t *testing.T) {
 	for _, code := range []wire.ReferenceID{wire.KissDENY, wire.KissRSTR, wire.KissRATE, wire.KissNTSN} {
 		for version := uint8(1); version <= 4; version++ {
 			h := wire.Header{Leap: 3, Version: version, Mode: wire.ModeServer, ReferenceID: code, Origin: 5}
-			w.silent(t, code.Text(), h.Append(nil), responder.WhyMode)
+			w.silent(t, code.Text(), h.Append(nil), responder.ReasonMode)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func TestReplyIsNeverLongerThanTheRequest(t *testing.T) {
 			at += field
 		}
 		if reply, v := w.ask(data); len(reply) > len(data) {
-			t.Errorf("%d octets: got %d (%v)", size, len(reply), v.What)
+			t.Errorf("%d octets: got %d (%v)", size, len(reply), v.Result)
 		}
 	}
 }
@@ -231,9 +231,9 @@ func checkReply(t testing.TB, w *world, rx *model.Received) bool {
 	if !bytes.Equal(rx.Data, before) {
 		t.Fatalf("the request was changed: %x", before)
 	}
-	answers := v.What.Time() || v.What == responder.Kissed
+	answers := v.Result.Time() || v.Result == responder.RateKoD
 	if answers != (reply != nil) {
-		t.Fatalf("got %d octets with %v (%v) to %x", len(reply), v.What, v.Why, rx.Data)
+		t.Fatalf("got %d octets with %v (%v) to %x", len(reply), v.Result, v.Reason, rx.Data)
 	}
 	if reply == nil {
 		return false
@@ -250,13 +250,13 @@ func checkReply(t testing.TB, w *world, rx *model.Received) bool {
 		t.Fatalf("got mode %v to mode %v, version %d", got.Mode, asked.Mode, asked.Version)
 	}
 	want := asked.Transmit
-	if v.What == responder.Interleaved {
+	if v.Result == responder.Interleaved {
 		want = asked.Receive
 	}
 	if got.Version != asked.Version || got.Origin != want {
 		t.Fatalf("got version %d, origin %v to version %d, %v", got.Version, got.Origin, asked.Version, want)
 	}
-	if v.What != responder.Interleaved && got.Transmit.Sub(got.Receive) < 0 {
+	if v.Result != responder.Interleaved && got.Transmit.Sub(got.Receive) < 0 {
 		t.Fatalf("got transmit before receive")
 	}
 	if v.Signed != got.HasMAC || got.CryptoNAK() {
@@ -303,12 +303,12 @@ func TestRespondAllocatesNothing(t *testing.T) {
 		w.pass(3 * time.Millisecond)
 		rx.Data, rx.At = corpus[i%len(corpus)], w.now
 		_, v := w.shard.Respond(reply, rx, &w.env)
-		w.shard.Transmitted(v.StampID, w.now)
+		w.shard.Transmitted(v.TimestampID, w.now)
 	}); n != 0 {
 		t.Errorf("got %v allocations a packet, want 0", n)
 	}
 	if c := w.shard.Counters(); c.Signed == 0 || c.Sum(responder.Answered) == 0 || c.Sum(responder.Ignored) == 0 {
-		t.Errorf("got %+v, want packets of every kind", c.Whys)
+		t.Errorf("got %+v, want packets of every kind", c.Reasons)
 	}
 }
 
@@ -320,13 +320,13 @@ func TestLongSignedRequest(t *testing.T) {
 	for _, key := range w.keys {
 		for _, test := range []struct {
 			field int
-			want  responder.Why
-		}{{mac.MaxMessage - wire.HeaderSize - 4, responder.WhyNone}, {mac.MaxMessage - wire.HeaderSize, responder.WhyMalformed}} {
+			want  responder.Reason
+		}{{mac.MaxMessage - wire.HeaderSize - 4, responder.ReasonNone}, {mac.MaxMessage - wire.HeaderSize, responder.ReasonMalformed}} {
 			data := key.AppendMAC(wire.AppendField(h.Append(nil), 0xf323, make([]byte, test.field), wire.MinField), 4)
 			rx := &model.Received{Data: data, Remote: clientAt, Local: serverAt, At: w.now}
 			var v responder.Verdict
-			if n := testing.AllocsPerRun(10, func() { _, v = w.shard.Respond(w.buffer[:], rx, &w.env) }); n != 0 || v.Why != test.want {
-				t.Errorf("%v over %d octets: got %v with %v allocations, want %v with none", key, len(data), v.Why, n, test.want)
+			if n := testing.AllocsPerRun(10, func() { _, v = w.shard.Respond(w.buffer[:], rx, &w.env) }); n != 0 || v.Reason != test.want {
+				t.Errorf("%v over %d octets: got %v with %v allocations, want %v with none", key, len(data), v.Reason, n, test.want)
 			}
 		}
 	}

@@ -62,8 +62,8 @@ func BenchmarkRespond(b *testing.B) {
 				w.pass(1000)
 				rx.At = w.now
 				n, v := w.shard.Respond(reply, &rx, &w.env)
-				if !bench.limited && (n != len(request) || v.What != responder.Answered) {
-					b.Fatalf("got %d octets, %v, %v", n, v.What, v.Why)
+				if !bench.limited && (n != len(request) || v.Result != responder.Answered) {
+					b.Fatalf("got %d octets, %v, %v", n, v.Result, v.Reason)
 				}
 			}
 		})
@@ -83,10 +83,10 @@ func BenchmarkInterleaved(b *testing.B) {
 		w.pass(1000)
 		rx.At = w.now
 		_, v := w.shard.Respond(reply, &rx, &w.env)
-		if v.What == responder.Interleaved {
-			w.shard.Transmitted(v.StampID, ntptime.Instant{Wall: rx.At.Wall + 500})
+		if v.Result == responder.Interleaved {
+			w.shard.Transmitted(v.TimestampID, ntptime.Instant{Wall: rx.At.Wall + 500})
 		} else if !first {
-			b.Fatalf("got %v, want interleaved", v.What)
+			b.Fatalf("got %v, want interleaved", v.Result)
 		}
 		first = false
 		copy(request[24:], reply[32:40])

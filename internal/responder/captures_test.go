@@ -25,9 +25,9 @@ func answersOf(t *testing.T, name string, w *world) map[string]int {
 		}
 		rx := &model.Received{Data: d.Payload, Remote: d.Source, Local: d.Destination.Addr(), Interface: 2, At: w.now}
 		reply, v := w.receive(rx)
-		word := v.What.String()
-		if v.Why != responder.WhyNone {
-			word += " " + v.Why.String()
+		word := v.Result.String()
+		if v.Reason != responder.ReasonNone {
+			word += " " + v.Reason.String()
 		}
 		got[word]++
 		if reply != nil && len(reply) > len(d.Payload) {
@@ -123,7 +123,7 @@ func TestInterleavedRequestsOfChrony(t *testing.T) {
 	}
 	w := newInterleaved(t)
 	var theirs, ours wire.Header // the last reply of each server
-	var verdicts []responder.What
+	var verdicts []responder.Result
 	for _, d := range datagrams {
 		p := decode(t, d.Payload)
 		if p.Mode != wire.ModeClient {
@@ -136,7 +136,7 @@ func TestInterleavedRequestsOfChrony(t *testing.T) {
 		}
 		reply, v := w.askFrom(d.Source, h.Append(nil))
 		ours = decode(t, reply).Header
-		verdicts = append(verdicts, v.What)
+		verdicts = append(verdicts, v.Result)
 		w.pass(1 << 30)
 	}
 	for i, v := range verdicts {

@@ -82,14 +82,14 @@ func (r *record) report(now ntptime.Raw) ClientReport {
 	}
 }
 
-// each gives every client to visit, in the order of the table. The gates are shut a
+// each gives every client to visit, in the order of the table. The locks are taken a
 // stripe at a time, for less than a microsecond.
 func (c *Clients) each(visit func(*record)) {
-	var set [clientWays]record
+	var set [clientAssociativity]record
 	for i := range c.sets {
-		c.gates.enterPatiently(i)
-		copy(set[:], c.records[i*clientWays:])
-		c.gates.leave(i)
+		c.locks.lock(i)
+		copy(set[:], c.records[i*clientAssociativity:])
+		c.locks.unlock(i)
 		for way := range set {
 			if set[way].key != 0 {
 				visit(&set[way])

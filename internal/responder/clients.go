@@ -9,10 +9,10 @@ import (
 	"timeball/internal/wire"
 )
 
-// A client has clientWays places, of which the lineWays in one cache line come first.
+// A client has clientAssociativity places, of which the lineAssociativity in one cache line come first.
 const (
-	clientWays = 16
-	lineWays   = 2
+	clientAssociativity = 16
+	lineAssociativity   = 2
 )
 
 // Clients is the log of who asks us, with the state of the rate limit: a table of
@@ -22,9 +22,9 @@ type Clients struct {
 	seed    Seed
 	private bool
 	sets    uint64
-	records []record      // sets × clientWays
+	records []record      // sets × clientAssociativity
 	due     []ntptime.Raw // of the records' budgets; memory that a server without a rate limit never writes to, and so never takes
-	gates   gates
+	locks   tryLocks
 }
 
 // record is a client with its key: 32 octets, so that none lies across two cache lines
@@ -59,10 +59,10 @@ func NewClients(size int, seed Seed, private bool) *Clients {
 	if size <= 0 {
 		return nil
 	}
-	sets := setsFor(size, clientWays)
+	sets := setsFor(size, clientAssociativity)
 	return &Clients{
 		seed: seed, private: private, sets: sets,
-		records: make([]record, sets*clientWays), due: make([]ntptime.Raw, sets*clientWays),
+		records: make([]record, sets*clientAssociativity), due: make([]ntptime.Raw, sets*clientAssociativity),
 	}
 }
 
@@ -94,11 +94,11 @@ func (k clientKey) prefix() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(b), 56)
 }
 
-// home is the place where a client is looked for first, or one beside it in the same
+// bucket is the place where a client is looked for first, or one beside it in the same
 // cache line: nearly nine in ten are there in a table as full as it is made for.
-func (c *Clients) home(key clientKey) uint64 {
+func (c *Clients) bucket(key clientKey) uint64 {
 	hash := c.seed.mix(uint64(key), 0)
-	return within(hash, c.sets)*clientWays + hash%(clientWays/lineWays)*lineWays
+	return within(hash, c.sets)*clientAssociativity + hash%(clientAssociativity/lineAssociativity)*lineAssociativity
 }
 
 // place is where a client's record is, for what is learnt of it later.
@@ -112,15 +112,15 @@ const expected = 16
 
 // expect fetches the records of clients that are about to be admitted: waiting for
 // memory for all of them together takes little longer than for one. What it returns
-// says nothing, but has to go somewhere, or nothing would be fetched. It enters no gate.
+// says nothing, but has to go somewhere, or nothing would be fetched. It takes no lock.
 func (c *Clients) expect(remotes []netip.AddrPort) (fetched uint64) {
-	var homes [expected]uint64
+	var buckets [expected]uint64
 	n := min(len(remotes), expected)
 	for i := range n {
-		homes[i] = c.home(keyOf(remotes[i].Addr()))
+		buckets[i] = c.bucket(keyOf(remotes[i].Addr()))
 	}
-	for _, home := range homes[:n] { // nothing but loads, so that the processor has all of them under way
-		fetched ^= atomic.LoadUint64((*uint64)(&c.records[home].key))
+	for _, bucket := range buckets[:n] { // nothing but loads, so that the processor has all of them under way
+		fetched ^= atomic.LoadUint64((*uint64)(&c.records[bucket].key))
 	}
 	return fetched
 }
@@ -132,12 +132,12 @@ func (c *Clients) admit(addr netip.Addr, h *wire.Header, now ntptime.Raw, limit 
 		return admitted, place{}
 	}
 	key := keyOf(addr)
-	home := c.home(key)
-	set := home / clientWays
-	if !c.gates.enter(set) {
+	bucket := c.bucket(key)
+	set := bucket / clientAssociativity
+	if !c.locks.try(set) {
 		return admitted, place{}
 	}
-	index := c.find(home, key)
+	index := c.find(bucket, key)
 	r := &c.records[index].client
 	verdict := admitted
 	if limit != nil {
@@ -146,25 +146,25 @@ func (c *Clients) admit(addr netip.Addr, h *wire.Header, now ntptime.Raw, limit 
 		c.due[index], r.kissed = b.due, b.kissed
 	}
 	r.note(h, now, verdict)
-	c.gates.leave(set)
+	c.locks.unlock(set)
 	return verdict, place{key, index}
 }
 
 // find gives the index of the record of key, in the place of the one silent longest
 // if it has none.
-func (c *Clients) find(home uint64, key clientKey) uint64 {
-	for at := home; at < home+lineWays; at++ {
+func (c *Clients) find(bucket uint64, key clientKey) uint64 {
+	for at := bucket; at < bucket+lineAssociativity; at++ {
 		if c.records[at].key == key {
 			return at
 		}
 	}
-	first := home - home%clientWays
-	for at := first; at < first+clientWays; at++ {
+	first := bucket - bucket%clientAssociativity
+	for at := first; at < first+clientAssociativity; at++ {
 		if c.records[at].key == key {
 			return at
 		}
 	}
-	at := c.room(home)
+	at := c.room(bucket)
 	atomic.StoreUint64((*uint64)(&c.records[at].key), uint64(key))
 	c.records[at].client = client{}
 	if c.due[at] != 0 {
@@ -173,13 +173,13 @@ func (c *Clients) find(home uint64, key clientKey) uint64 {
 	return at
 }
 
-// room finds a place for a client that has none: a free one, at home if there is, else
+// room finds a place for a client that has none: a free one, in its bucket if there is, else
 // that of the client silent longest.
-func (c *Clients) room(home uint64) uint64 {
-	first := home - home%clientWays
-	best := home
-	for i := range uint64(clientWays) {
-		at := first + (home+i)%clientWays // from home on
+func (c *Clients) room(bucket uint64) uint64 {
+	first := bucket - bucket%clientAssociativity
+	best := bucket
+	for i := range uint64(clientAssociativity) {
+		at := first + (bucket+i)%clientAssociativity // from its bucket on
 		switch {
 		case c.records[at].key == 0:
 			return at
@@ -194,7 +194,7 @@ func (c *Clients) room(home uint64) uint64 {
 func (r *client) note(h *wire.Header, now ntptime.Raw, verdict admission) {
 	if r.hits > 0 {
 		const weight = 8                                  // of the average over the newest interval
-		gap := float32(max(now.Sub(r.last), 0).Seconds()) // stamps of several sockets may cross
+		gap := float32(max(now.Sub(r.last), 0).Seconds()) // timestamps of several sockets may cross
 		if r.interval == 0 {
 			r.interval = gap
 		} else {
@@ -216,12 +216,12 @@ func (c *Clients) mark(at place, flags clientFlags) {
 	if at.key == 0 || flags == 0 {
 		return
 	}
-	set := at.index / clientWays
-	if !c.gates.enter(set) {
+	set := at.index / clientAssociativity
+	if !c.locks.try(set) {
 		return
 	}
 	if c.records[at.index].key == at.key {
 		c.records[at.index].flags |= flags
 	}
-	c.gates.leave(set)
+	c.locks.unlock(set)
 }

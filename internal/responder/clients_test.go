@@ -44,7 +44,7 @@ func TestRateLimit(t *testing.T) {
 		w.policy.Limit = test.limit
 		h, answers := request(4), 0
 		for range test.count {
-			if _, v := w.ask(h.Append(nil)); v.What == responder.Answered {
+			if _, v := w.ask(h.Append(nil)); v.Result == responder.Answered {
 				answers++
 			}
 			w.pass(test.gap)
@@ -61,7 +61,7 @@ func TestRateLimitRecoversAfterSilence(t *testing.T) {
 	h := request(4)
 	burst := func() (answers int) {
 		for range 20 {
-			if _, v := w.ask(h.Append(nil)); v.What == responder.Answered {
+			if _, v := w.ask(h.Append(nil)); v.Result == responder.Answered {
 				answers++
 			}
 		}
@@ -111,7 +111,7 @@ func TestRateLimitIsByAddressOrPrefix(t *testing.T) {
 		w.policy.Limit = &responder.RateLimit{Interval: time.Hour, Burst: 1, Leak: 30}
 		answers := 0
 		for i := range 100 {
-			if _, v := w.askFrom(test.remote(i), h.Append(nil)); v.What == responder.Answered {
+			if _, v := w.askFrom(test.remote(i), h.Append(nil)); v.Result == responder.Answered {
 				answers++
 			}
 		}
@@ -131,7 +131,7 @@ func TestRFC5905_7_4_RateKiss(t *testing.T) {
 	kisses := 0
 	for i := range 1000 {
 		reply, v := w.ask(h.Append(nil))
-		if v.What == responder.Kissed {
+		if v.Result == responder.RateKoD {
 			kisses++
 			p := decode(t, reply)
 			want := wire.Header{Leap: wire.LeapUnknown, Version: 3, Mode: wire.ModeServer, Poll: 6, Precision: -24,
@@ -140,7 +140,7 @@ func TestRFC5905_7_4_RateKiss(t *testing.T) {
 				t.Errorf("request %d: got  %+v\nwant %+v", i, p.Header, want)
 			}
 		} else if i%60 != 0 && reply != nil {
-			t.Errorf("request %d: got %v, want a kiss or silence", i, v.What)
+			t.Errorf("request %d: got %v, want a kiss or silence", i, v.Result)
 		}
 		w.pass(time.Second)
 	}
@@ -158,8 +158,8 @@ func TestKissIsSigned(t *testing.T) {
 	signed := key.AppendMAC(h.Append(nil), 4)
 	w.ask(signed)
 	reply, v := w.ask(signed)
-	if v.What != responder.Kissed {
-		t.Fatalf("got %v, want a kiss", v.What)
+	if v.Result != responder.RateKoD {
+		t.Fatalf("got %v, want a kiss", v.Result)
 	}
 	if p := decode(t, reply); !key.Verify(p.Signed, p.Digest) || p.ReferenceID != wire.KissRATE {
 		t.Errorf("got %+v, want RATE that verifies", p.Header)
@@ -168,7 +168,7 @@ func TestKissIsSigned(t *testing.T) {
 	w.ask(signed)
 	signed[60] ^= 1
 	if reply, v := w.ask(signed); reply != nil {
-		t.Errorf("a kiss for a MAC that does not verify: got %v", v.What)
+		t.Errorf("a kiss for a MAC that does not verify: got %v", v.Result)
 	}
 }
 
@@ -185,10 +185,10 @@ func TestForgedFloodDoesNotLockAClientOut(t *testing.T) {
 			w.ask(h.Append(nil))
 			w.pass(100 * time.Millisecond)
 		}
-		switch _, v := w.ask(h.Append(nil)); v.What {
+		switch _, v := w.ask(h.Append(nil)); v.Result {
 		case responder.Answered:
 			answers++
-		case responder.Kissed:
+		case responder.RateKoD:
 			kisses++
 		}
 	}
@@ -204,7 +204,7 @@ func TestForgedFloodDoesNotLockAClientOut(t *testing.T) {
 func TestTableIsFlat(t *testing.T) {
 	w := newWorld(t)
 	w.clients = responder.NewClients(1000, seed, false)
-	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Stamps: w.stamps})
+	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.stamps})
 	w.policy.Interleaved = true
 	h := request(4)
 	h.Origin, h.Receive = 7, 8
@@ -327,11 +327,11 @@ func TestNoTableLimitsNobody(t *testing.T) {
 	h := request(4)
 	h.Origin, h.Receive = 7, 8
 	for range 3 {
-		if _, v := w.ask(h.Append(nil)); v.What != responder.Answered {
-			t.Errorf("got %v, want an answer", v.What)
+		if _, v := w.ask(h.Append(nil)); v.Result != responder.Answered {
+			t.Errorf("got %v, want an answer", v.Result)
 		}
 	}
-	if responder.NewClients(0, seed, false) != nil || responder.NewStamps(0, seed) != nil {
+	if responder.NewClients(0, seed, false) != nil || responder.NewTimestamps(0, seed) != nil {
 		t.Error("size 0: got a table, want none")
 	}
 	var none *responder.Clients
@@ -458,7 +458,7 @@ func TestEveryClientIsFoundAgain(t *testing.T) {
 	}
 }
 
-// Stamps of several sockets, or of a card and the kernel, may cross: no interval or age in
+// Timestamps of several sockets, or of a card and the kernel, may cross: no interval or age in
 // a report is negative.
 func TestNoIntervalOfAClientIsNegative(t *testing.T) {
 	w := newWorld(t)

@@ -67,14 +67,14 @@ type Counts struct {
 // goroutine of a shard.
 func (m *Monitor) Answer(request []byte, remote netip.Addr, view *ControlView) ([][]byte, Verdict) {
 	if len(request) < controlHead || len(request) > maxControlRequest {
-		return nil, Verdict{What: Ignored, Why: WhyMalformed}
+		return nil, Verdict{Result: Ignored, Reason: ReasonMalformed}
 	}
 	version, mode := wire.Peek(request)
 	if mode != wire.ModeControl || version == 0 || version > 4 || request[1]&^controlOpcode != 0 {
-		return nil, Verdict{What: Ignored, Why: WhyMode} // a response, an error, or a fragment: they never draw anything
+		return nil, Verdict{Result: Ignored, Reason: ReasonMode} // a response, an error, or a fragment: they never draw anything
 	}
 	if view.Snapshot == nil {
-		return nil, Verdict{What: Ignored, Why: WhyStarting}
+		return nil, Verdict{Result: Ignored, Reason: ReasonStarting}
 	}
 	q := &query{monitor: m, view: view, remote: remote, head: [controlHead]byte(request)}
 	q.head[0] = version<<3 | byte(wire.ModeControl)
@@ -92,12 +92,12 @@ func (m *Monitor) Answer(request []byte, remote netip.Addr, view *ControlView) (
 		}
 	}
 	if !m.admit(remote, cost, view.Now.Raw) {
-		return nil, Verdict{What: Limited, Why: WhyRate}
+		return nil, Verdict{Result: Limited, Reason: ReasonRate}
 	}
 	if !wellFormed {
-		return q.fail(controlBadFormat), Verdict{What: Query}
+		return q.fail(controlBadFormat), Verdict{Result: Query}
 	}
-	return q.answer(&list), Verdict{What: Query}
+	return q.answer(&list), Verdict{Result: Query}
 }
 
 // query is a control query being answered.

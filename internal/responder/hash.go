@@ -36,38 +36,38 @@ func (r *random) next() uint64 {
 	return z ^ z>>31
 }
 
-// Clients and their stamps are shared by the shards of a daemon. A gate keeps a
-// stripe of a table to one of them, for less than a microsecond. It is no lock: a
-// shard that finds the gate shut tries again a few times and then does without the
-// table for that packet; it never waits.
+// Clients and their timestamps are shared by the shards of a daemon. A try-lock keeps a
+// stripe of a table to one of them, for less than a microsecond. A shard that finds it
+// taken tries again a few times and then does without the table for that packet; it never
+// waits.
 const (
 	stripes    = 256 // a power of two
-	gateTrials = 64
+	lockTrials = 64
 )
 
-type gate struct {
-	shut atomic.Uint32
-	_    [60]byte // a cache line each
+type tryLock struct {
+	taken atomic.Uint32
+	_     [60]byte // a cache line each
 }
 
-type gates [stripes]gate
+type tryLocks [stripes]tryLock
 
-// enter shuts the gate of a set; false if somebody else has it.
-func (g *gates) enter(set uint64) bool {
-	gate := &g[set%stripes].shut
-	for range gateTrials {
-		if gate.CompareAndSwap(0, 1) {
+// try takes the lock of a set; false if somebody else has it.
+func (g *tryLocks) try(set uint64) bool {
+	taken := &g[set%stripes].taken
+	for range lockTrials {
+		if taken.CompareAndSwap(0, 1) {
 			return true
 		}
 	}
 	return false
 }
 
-func (g *gates) leave(set uint64) { g[set%stripes].shut.Store(0) }
+func (g *tryLocks) unlock(set uint64) { g[set%stripes].taken.Store(0) }
 
-// enterPatiently is enter for reports, which may wait.
-func (g *gates) enterPatiently(set uint64) {
-	for !g.enter(set) {
+// lock is try for reports, which may wait.
+func (g *tryLocks) lock(set uint64) {
+	for !g.try(set) {
 	}
 }
 

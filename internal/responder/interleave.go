@@ -6,10 +6,10 @@ import (
 	"timeball/internal/ntptime"
 )
 
-// stampWays is the number of places for the stamps of one client.
-const stampWays = 16
+// timestampAssociativity is the number of places for the timestamps of one client.
+const timestampAssociativity = 16
 
-// Stamps remembers, for the clients that ask so, when the last reply to each really
+// Timestamps remembers, for the clients that ask so, when the last reply to each really
 // left, so that the next one can say it: interleaved mode (RFC 9769 §2). It is a
 // table of fixed size without pointers, shared by the shards of a daemon.
 //
@@ -18,11 +18,11 @@ const stampWays = 16
 // a tentative entry of it replaced: one that has been confirmed, by a request that
 // knew its receive timestamp, changes by such a request alone, or makes room after
 // all tentative ones when its set is full.
-type Stamps struct {
+type Timestamps struct {
 	seed    Seed
 	sets    uint64
 	entries []stamp
-	gates   gates
+	locks   tryLocks
 }
 
 type stamp struct {
@@ -49,17 +49,17 @@ func (u usage) confirmed() bool { return u&1 != 0 }
 // since is the time from earlier to u, in seconds; it is right over the wrap after 68 years.
 func (u usage) since(earlier usage) uint32 { return uint32(u&^1-earlier&^1) >> 1 }
 
-// NewStamps makes a table for about size clients; nil, which has every reply in basic
+// NewTimestamps makes a table for about size clients; nil, which has every reply in basic
 // mode, for size 0 or less.
-func NewStamps(size int, seed Seed) *Stamps {
+func NewTimestamps(size int, seed Seed) *Timestamps {
 	if size <= 0 {
 		return nil
 	}
-	sets := setsFor(size, stampWays)
-	return &Stamps{seed: seed, sets: sets, entries: make([]stamp, sets*stampWays)}
+	sets := setsFor(size, timestampAssociativity)
+	return &Timestamps{seed: seed, sets: sets, entries: make([]stamp, sets*timestampAssociativity)}
 }
 
-// slot is where the stamps of a reply are; the zero value is nowhere.
+// slot is where the timestamps of a reply are; the zero value is nowhere.
 type slot struct {
 	index   uint64 // plus one
 	receive ntptime.Timestamp
@@ -68,15 +68,15 @@ type slot struct {
 // exchange takes a request whose origin timestamp is origin and that we received at
 // receive. If origin is the receive timestamp of an earlier reply to that address, it
 // returns when that reply left, and true: the reply may be interleaved. The slot is
-// for the new reply's stamps.
-func (t *Stamps) exchange(addr netip.Addr, origin, receive ntptime.Timestamp, now ntptime.Raw) (transmit ntptime.Timestamp, at slot, interleaved bool) {
+// for the new reply's timestamps.
+func (t *Timestamps) exchange(addr netip.Addr, origin, receive ntptime.Timestamp, now ntptime.Raw) (transmit ntptime.Timestamp, at slot, interleaved bool) {
 	hash := t.seed.address(addr)
 	client, set := max(uint32(hash), 1), within(hash, t.sets)
-	if !t.gates.enter(set) {
+	if !t.locks.try(set) {
 		return 0, slot{}, false
 	}
-	defer t.gates.leave(set)
-	entries := t.entries[set*stampWays:][:stampWays]
+	defer t.locks.unlock(set)
+	entries := t.entries[set*timestampAssociativity:][:timestampAssociativity]
 	place := -1
 	for i := range entries {
 		if e := &entries[i]; e.client == client && e.receive == origin && e.transmit != 0 {
@@ -90,7 +90,7 @@ func (t *Stamps) exchange(addr netip.Addr, origin, receive ntptime.Timestamp, no
 		place = roomFor(entries, client, usageOf(now, false))
 	}
 	entries[place] = stamp{client: client, receive: receive, used: usageOf(now, interleaved)}
-	return transmit, slot{set*stampWays + uint64(place) + 1, receive}, interleaved
+	return transmit, slot{set*timestampAssociativity + uint64(place) + 1, receive}, interleaved
 }
 
 // forget drops all that is known of a client.
@@ -125,31 +125,31 @@ func roomFor(entries []stamp, client uint32, now usage) int {
 	return best
 }
 
-// sent notes when the reply of a slot left. A later, better stamp replaces it; one
+// sent notes when the reply of a slot left. A later, better timestamp replaces it; one
 // that comes after the client's next request is too late and dropped.
-func (t *Stamps) sent(at slot, transmit ntptime.Timestamp) {
+func (t *Timestamps) sent(at slot, transmit ntptime.Timestamp) {
 	if at.index == 0 {
 		return
 	}
-	set := (at.index - 1) / stampWays
-	if !t.gates.enter(set) {
+	set := (at.index - 1) / timestampAssociativity
+	if !t.locks.try(set) {
 		return
 	}
 	if e := &t.entries[at.index-1]; e.client != 0 && e.receive == at.receive {
 		e.transmit = transmit
 	}
-	t.gates.leave(set)
+	t.locks.unlock(set)
 }
 
 // Held counts the clients whose last reply was interleaved, and those that may have
 // asked for it.
-func (t *Stamps) Held() (interleaved, tentative int) {
+func (t *Timestamps) Held() (interleaved, tentative int) {
 	if t == nil {
 		return 0, 0
 	}
 	for set := range t.sets {
-		t.gates.enterPatiently(set)
-		for _, e := range t.entries[set*stampWays:][:stampWays] {
+		t.locks.lock(set)
+		for _, e := range t.entries[set*timestampAssociativity:][:timestampAssociativity] {
 			switch {
 			case e.used.confirmed():
 				interleaved++
@@ -157,7 +157,7 @@ func (t *Stamps) Held() (interleaved, tentative int) {
 				tentative++
 			}
 		}
-		t.gates.leave(set)
+		t.locks.unlock(set)
 	}
 	return interleaved, tentative
 }

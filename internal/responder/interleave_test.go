@@ -30,16 +30,16 @@ func (c *xclient) request() wire.Header {
 	return h
 }
 
-// exchange sends a request, and the stamp of its reply to the server, leaves after it.
+// exchange sends a request, and the timestamp of its reply to the server, leaves after it.
 func (w *world) exchange(t testing.TB, c *xclient, leaves time.Duration) (wire.Packet, wire.Header, responder.Verdict) {
 	t.Helper()
 	h := c.request()
 	reply, v := w.askFrom(c.at, h.Append(nil))
-	if !v.What.Time() {
-		t.Fatalf("got %v (%v), want an answer", v.What, v.Why)
+	if !v.Result.Time() {
+		t.Fatalf("got %v (%v), want an answer", v.Result, v.Reason)
 	}
-	if v.StampID != 0 {
-		w.shard.Transmitted(v.StampID, w.later(leaves))
+	if v.TimestampID != 0 {
+		w.shard.Transmitted(v.TimestampID, w.later(leaves))
 	}
 	p := decode(t, reply)
 	c.receive = p.Receive
@@ -53,7 +53,7 @@ func newInterleaved(t testing.TB) *world {
 }
 
 // TestRFC9769_2_InterleavedReplies: two basic replies, as the first request knows no
-// stamp and the second one is only then known to ask for it; then interleaved ones.
+// timestamp and the second one is only then known to ask for it; then interleaved ones.
 func TestRFC9769_2_InterleavedReplies(t *testing.T) {
 	w := newInterleaved(t)
 	c := &xclient{at: clientAt}
@@ -62,13 +62,13 @@ func TestRFC9769_2_InterleavedReplies(t *testing.T) {
 		leaves := time.Duration(60+i) * time.Microsecond
 		p, h, v := w.exchange(t, c, leaves)
 		if i < 2 {
-			if v.What != responder.Answered || p.Origin != h.Transmit || p.Transmit != w.later(w.took).Timestamp() {
-				t.Errorf("reply %d: got %v, origin %v, want a basic one", i, v.What, p.Origin)
+			if v.Result != responder.Answered || p.Origin != h.Transmit || p.Transmit != w.later(w.took).Timestamp() {
+				t.Errorf("reply %d: got %v, origin %v, want a basic one", i, v.Result, p.Origin)
 			}
 			earlier = p.Transmit
 		} else {
-			if v.What != responder.Interleaved || p.Origin != h.Receive {
-				t.Errorf("reply %d: got %v, origin %v, want interleaved, the request's receive %v", i, v.What, p.Origin, h.Receive)
+			if v.Result != responder.Interleaved || p.Origin != h.Receive {
+				t.Errorf("reply %d: got %v, origin %v, want interleaved, the request's receive %v", i, v.Result, p.Origin, h.Receive)
 			}
 			if p.Transmit != earlier {
 				t.Errorf("reply %d: got transmit %v, want when the last one left, %v", i, p.Transmit, earlier)
@@ -85,7 +85,7 @@ func TestRFC9769_2_InterleavedReplies(t *testing.T) {
 	}
 }
 
-// Without a stamp from the kernel the transmit timestamp of the reply itself serves.
+// Without a timestamp from the kernel the transmit timestamp of the reply itself serves.
 func TestInterleavedWithoutKernelStamps(t *testing.T) {
 	w := newInterleaved(t)
 	c := &xclient{at: clientAt}
@@ -95,8 +95,8 @@ func TestInterleavedWithoutKernelStamps(t *testing.T) {
 		reply, v := w.askFrom(c.at, h.Append(nil))
 		p := decode(t, reply)
 		c.receive = p.Receive
-		if i >= 2 && (v.What != responder.Interleaved || p.Transmit != struck) {
-			t.Errorf("reply %d: got %v, transmit %v, want interleaved, %v", i, v.What, p.Transmit, struck)
+		if i >= 2 && (v.Result != responder.Interleaved || p.Transmit != struck) {
+			t.Errorf("reply %d: got %v, transmit %v, want interleaved, %v", i, v.Result, p.Transmit, struck)
 		}
 		struck = w.later(w.took).Timestamp()
 		w.pass(time.Second)
@@ -107,8 +107,8 @@ func TestInterleavedOnlyWherePolicySaysSo(t *testing.T) {
 	w := newWorld(t)
 	c := &xclient{at: clientAt}
 	for i := range 5 {
-		if _, _, v := w.exchange(t, c, 0); v.What != responder.Answered || v.StampID != 0 {
-			t.Errorf("reply %d: got %v, want basic and no stamp asked for", i, v.What)
+		if _, _, v := w.exchange(t, c, 0); v.Result != responder.Answered || v.TimestampID != 0 {
+			t.Errorf("reply %d: got %v, want basic and no stamp asked for", i, v.Result)
 		}
 	}
 }
@@ -161,35 +161,35 @@ func TestRFC9769_2_ForgedOrigin(t *testing.T) {
 		{"all ones", clientAt, wire.Header{Version: 4, Mode: wire.ModeClient, Origin: ^ntptime.Timestamp(0), Receive: 1, Transmit: 2}},
 	} {
 		reply, v := w.askFrom(test.remote, test.h.Append(nil))
-		if v.What != responder.Answered {
-			t.Errorf("%s: got %v (%v), want a basic reply", test.name, v.What, v.Why)
+		if v.Result != responder.Answered {
+			t.Errorf("%s: got %v (%v), want a basic reply", test.name, v.Result, v.Reason)
 			continue
 		}
 		if p := decode(t, reply); p.Origin != test.h.Transmit {
 			t.Errorf("%s: got origin %v, want the transmit timestamp", test.name, p.Origin)
 		}
 	}
-	if _, _, v := w.exchange(t, c, 0); v.What != responder.Interleaved {
-		t.Errorf("the true client afterwards: got %v, want interleaved", v.What)
+	if _, _, v := w.exchange(t, c, 0); v.Result != responder.Interleaved {
+		t.Errorf("the true client afterwards: got %v, want interleaved", v.Result)
 	}
 }
 
 // The same where all clients share one set of the table.
 func TestStampOfAnotherAddress(t *testing.T) {
 	w := newInterleaved(t)
-	w.stamps = responder.NewStamps(1, seed)
-	w.shard = responder.NewShard(responder.ShardConfig{Stamps: w.stamps})
+	w.stamps = responder.NewTimestamps(1, seed)
+	w.shard = responder.NewShard(responder.ShardConfig{Timestamps: w.stamps})
 	c := &xclient{at: clientAt}
 	for range 4 {
 		w.exchange(t, c, 0)
 		w.pass(time.Second)
 	}
 	thief := &xclient{at: numbered(5), receive: c.receive}
-	if _, _, v := w.exchange(t, thief, 0); v.What != responder.Answered {
-		t.Errorf("another address with the right origin: got %v, want basic", v.What)
+	if _, _, v := w.exchange(t, thief, 0); v.Result != responder.Answered {
+		t.Errorf("another address with the right origin: got %v, want basic", v.Result)
 	}
-	if _, _, v := w.exchange(t, c, 0); v.What != responder.Interleaved {
-		t.Errorf("the true client afterwards: got %v, want interleaved", v.What)
+	if _, _, v := w.exchange(t, c, 0); v.Result != responder.Interleaved {
+		t.Errorf("the true client afterwards: got %v, want interleaved", v.Result)
 	}
 }
 
@@ -214,8 +214,8 @@ func TestForgedFloodKeepsInterleavedMode(t *testing.T) {
 	c := &xclient{at: clientAt}
 	for i := range 20 {
 		_, _, v := w.exchange(t, c, 0)
-		if i >= 2 && v.What != responder.Interleaved {
-			t.Errorf("poll %d: got %v, want interleaved", i, v.What)
+		if i >= 2 && v.Result != responder.Interleaved {
+			t.Errorf("poll %d: got %v, want interleaved", i, v.Result)
 		}
 		if i < 1 {
 			continue // it has to come in undisturbed
@@ -233,7 +233,7 @@ func TestForgedFloodKeepsInterleavedMode(t *testing.T) {
 	}
 }
 
-// Each stamp is used once: a copy of a request gets a basic reply, and the client goes
+// Each timestamp is used once: a copy of a request gets a basic reply, and the client goes
 // on from whichever reply it has seen.
 func TestRFC9769_2_DuplicateRequest(t *testing.T) {
 	w := newInterleaved(t)
@@ -245,15 +245,15 @@ func TestRFC9769_2_DuplicateRequest(t *testing.T) {
 	h := c.request()
 	first, v1 := w.askFrom(c.at, h.Append(nil))
 	second, v2 := w.askFrom(c.at, h.Append(nil))
-	if v1.What != responder.Interleaved || v2.What != responder.Answered {
-		t.Fatalf("got %v and %v, want interleaved and basic", v1.What, v2.What)
+	if v1.Result != responder.Interleaved || v2.Result != responder.Answered {
+		t.Fatalf("got %v and %v, want interleaved and basic", v1.Result, v2.Result)
 	}
 	if decode(t, first).Receive == decode(t, second).Receive {
 		t.Error("got one receive timestamp for two replies")
 	}
 	c.receive = decode(t, first).Receive
-	if _, _, v := w.exchange(t, c, 0); v.What != responder.Interleaved {
-		t.Errorf("on from the first reply: got %v, want interleaved", v.What)
+	if _, _, v := w.exchange(t, c, 0); v.Result != responder.Interleaved {
+		t.Errorf("on from the first reply: got %v, want interleaved", v.Result)
 	}
 }
 
@@ -268,11 +268,11 @@ func TestInterleavedAfterALostReply(t *testing.T) {
 	before := c.receive
 	w.exchange(t, c, 0)
 	c.receive = before // the client has not seen it
-	if _, _, v := w.exchange(t, c, 0); v.What != responder.Answered {
-		t.Errorf("got %v, want basic", v.What)
+	if _, _, v := w.exchange(t, c, 0); v.Result != responder.Answered {
+		t.Errorf("got %v, want basic", v.Result)
 	}
-	if _, _, v := w.exchange(t, c, 0); v.What != responder.Interleaved {
-		t.Errorf("got %v, want interleaved again", v.What)
+	if _, _, v := w.exchange(t, c, 0); v.Result != responder.Interleaved {
+		t.Errorf("got %v, want interleaved again", v.Result)
 	}
 }
 
@@ -287,8 +287,8 @@ func TestInterleavedSigned(t *testing.T) {
 		if !key.Verify(p.Signed, p.Digest) || !v.Signed {
 			t.Errorf("reply %d: does not verify", i)
 		}
-		if i >= 2 && v.What != responder.Interleaved {
-			t.Errorf("reply %d: got %v, want interleaved", i, v.What)
+		if i >= 2 && v.Result != responder.Interleaved {
+			t.Errorf("reply %d: got %v, want interleaved", i, v.Result)
 		}
 		c.receive = p.Receive
 		w.pass(time.Second)
@@ -303,18 +303,18 @@ func TestLateAndForeignStampsAreDropped(t *testing.T) {
 		w.pass(time.Second)
 	}
 	_, _, v := w.exchange(t, c, 10*time.Microsecond)
-	w.shard.Transmitted(v.StampID&^responder.StampIDs, w.later(time.Hour)) // an association's id
-	w.shard.Transmitted(v.StampID+1, w.later(time.Hour))                   // not given yet
+	w.shard.Transmitted(v.TimestampID&^responder.TimestampIDs, w.later(time.Hour)) // an association's id
+	w.shard.Transmitted(v.TimestampID+1, w.later(time.Hour))                       // not given yet
 	want := w.later(10 * time.Microsecond).Timestamp()
 	w.pass(time.Second)
 	p, _, next := w.exchange(t, c, 5*time.Microsecond)
 	if p.Transmit != want {
 		t.Errorf("got transmit %v, want %v", p.Transmit, want)
 	}
-	w.shard.Transmitted(v.StampID, w.later(time.Hour)) // of the reply before the last: too late
+	w.shard.Transmitted(v.TimestampID, w.later(time.Hour)) // of the reply before the last: too late
 	want = w.later(5 * time.Microsecond).Timestamp()
 	w.pass(time.Second)
-	if p, _, _ := w.exchange(t, c, 0); p.Transmit != want || next.StampID == v.StampID {
+	if p, _, _ := w.exchange(t, c, 0); p.Transmit != want || next.TimestampID == v.TimestampID {
 		t.Errorf("got transmit %v, want %v", p.Transmit, want)
 	}
 }
@@ -340,7 +340,7 @@ func TestStampsHoldTheirSize(t *testing.T) {
 		interleaved = 0
 		for i := range receives {
 			var v responder.Verdict
-			if receives[i], v = poll(numbered(i*3), receives[i]); v.What == responder.Interleaved {
+			if receives[i], v = poll(numbered(i*3), receives[i]); v.Result == responder.Interleaved {
 				interleaved++
 			}
 		}
@@ -359,13 +359,13 @@ func TestStampsHoldTheirSize(t *testing.T) {
 // and another stays in interleaved mode, and reports may read at any time.
 func TestShardsShareTheirTables(t *testing.T) {
 	w := newInterleaved(t)
-	other := responder.NewShard(responder.ShardConfig{Clients: w.clients, Stamps: w.stamps, Random: 7})
+	other := responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.stamps, Random: 7})
 	shards := []*responder.Shard{w.shard, other}
 	c := &xclient{at: clientAt}
 	for i := range 10 {
 		w.shard = shards[i%2]
-		if _, _, v := w.exchange(t, c, 0); i >= 2 && v.What != responder.Interleaved {
-			t.Errorf("poll %d: got %v, want interleaved", i, v.What)
+		if _, _, v := w.exchange(t, c, 0); i >= 2 && v.Result != responder.Interleaved {
+			t.Errorf("poll %d: got %v, want interleaved", i, v.Result)
 		}
 		w.pass(time.Second)
 	}
@@ -378,7 +378,7 @@ func TestShardsShareTheirTables(t *testing.T) {
 			for n := range 3000 {
 				h := wire.Header{Version: 4, Mode: wire.ModeClient, Origin: 5, Receive: ntptime.Timestamp(n), Transmit: ntptime.Timestamp(i + 1)}
 				_, v := shard.Respond(reply, &model.Received{Data: h.Append(nil), Remote: numbered(n % 50), Local: serverAt, At: w.now}, &env)
-				shard.Transmitted(v.StampID, w.now)
+				shard.Transmitted(v.TimestampID, w.now)
 			}
 		})
 	}

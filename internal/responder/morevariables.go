@@ -109,10 +109,10 @@ func (q *query) packetVariables() []variable {
 		}
 		return sum
 	}
-	limited := c.Sum(Limited) + c.Sum(Kissed)
-	refused := c.Whys[WhyAccess]
-	badAuth := c.Whys[WhyUnknownKey] + c.Whys[WhyBadMAC] + c.Whys[WhyUnsigned] + c.Whys[WhyNAK]
-	badFormat := c.Whys[WhyMalformed] + c.Whys[WhyVersion]
+	limited := c.Sum(Limited) + c.Sum(RateKoD)
+	refused := c.Reasons[ReasonAccess]
+	badAuth := c.Reasons[ReasonUnknownKey] + c.Reasons[ReasonBadMAC] + c.Reasons[ReasonUnsigned] + c.Reasons[ReasonNAK]
+	badFormat := c.Reasons[ReasonMalformed] + c.Reasons[ReasonVersion]
 	for _, count := range []struct {
 		name string
 		n    uint64
@@ -130,7 +130,7 @@ func (q *query) packetVariables() []variable {
 		{"ss_declined", c.Sum(Ignored) + c.Sum(Denied) - min(badFormat+badAuth+refused, c.Sum(Ignored)+c.Sum(Denied))},
 		{"ss_restricted", refused},
 		{"ss_limited", limited},
-		{"ss_kodsent", c.Sum(Kissed)},
+		{"ss_kodsent", c.Sum(RateKoD)},
 		{"ss_processed", c.Sum(Answered) + c.Sum(Interleaved)},
 	} {
 		n := strconv.FormatUint(count.n, 10)
@@ -206,11 +206,11 @@ func (c *Clients) held(now ntptime.Raw) (count uint64, oldest time.Duration) {
 // keyVariables are ntpq's authinfo and ntsinfo.
 func (q *query) keyVariables() []variable {
 	c := q.counts
-	failed := c.Whys[WhyBadMAC]
+	failed := c.Reasons[ReasonBadMAC]
 	number := func(n uint64) string { return strconv.FormatUint(n, 10) }
 	v := []variable{
 		{"authreset", wholeSeconds(c.Uptime)}, {"authkeys", strconv.Itoa(c.Keys)},
-		{"authklookups", number(c.Signed + failed + c.Whys[WhyUnknownKey])}, {"authknotfound", number(c.Whys[WhyUnknownKey])},
+		{"authklookups", number(c.Signed + failed + c.Reasons[ReasonUnknownKey])}, {"authknotfound", number(c.Reasons[ReasonUnknownKey])},
 		{"authencrypts", number(c.Signed)}, {"authdecrypts", number(c.Signed + failed)},
 	}
 	return append(v, zeros("authfreek", "authdigestencrypts", "authcmacencrypts", "authdigestdecrypts", "authdigestfails",

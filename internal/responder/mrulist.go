@@ -295,12 +295,12 @@ func (c *Clients) newest(n int) listPlace {
 
 // lookup finds the record of a client.
 func (c *Clients) lookup(key clientKey) (record, bool) {
-	home := c.home(key)
-	set := home / clientWays
-	c.gates.enterPatiently(set)
-	defer c.gates.leave(set)
-	first := home - home%clientWays
-	for at := first; at < first+clientWays; at++ {
+	bucket := c.bucket(key)
+	set := bucket / clientAssociativity
+	c.locks.lock(set)
+	defer c.locks.unlock(set)
+	first := bucket - bucket%clientAssociativity
+	for at := first; at < first+clientAssociativity; at++ {
 		if c.records[at].key == key {
 			return c.records[at], true
 		}

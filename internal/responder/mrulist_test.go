@@ -43,8 +43,8 @@ func (r *reader) ask(opcode byte, data string) (values map[string]string, code u
 	r.t.Helper()
 	query := controlQuery(0x16, opcode, 0, data)
 	reply, v := r.monitor.Answer(query, r.from, r.view())
-	if v.What != responder.Query {
-		r.t.Fatalf("%q: got %v (%v), want an answer", data, v.What, v.Why)
+	if v.Result != responder.Query {
+		r.t.Fatalf("%q: got %v (%v), want an answer", data, v.Result, v.Reason)
 	}
 	status, failed, text := assemble(r.t, query, reply)
 	if failed {
@@ -224,10 +224,10 @@ func TestControlQueriesAreLimited(t *testing.T) {
 	query := controlQuery(0x16, 2, 0, "")
 	answered := func(from string, n int) (count int) {
 		for range n {
-			if _, v := r.monitor.Answer(query, netip.MustParseAddr(from), r.view()); v.What == responder.Query {
+			if _, v := r.monitor.Answer(query, netip.MustParseAddr(from), r.view()); v.Result == responder.Query {
 				count++
-			} else if v.What != responder.Limited || v.Why != responder.WhyRate {
-				t.Fatalf("got %v (%v), want a limit", v.What, v.Why)
+			} else if v.Result != responder.Limited || v.Reason != responder.ReasonRate {
+				t.Fatalf("got %v (%v), want a limit", v.Result, v.Reason)
 			}
 		}
 		return count
@@ -250,7 +250,7 @@ func TestControlQueriesAreLimited(t *testing.T) {
 	for i := range 3000 { // addresses of a forger
 		at := netip.AddrFrom4([4]byte{198, 51, byte(i >> 8), byte(i)})
 		_, v := r.monitor.Answer(query, at, r.view())
-		if limited := v.What == responder.Limited; limited != (i >= 1022) {
+		if limited := v.Result == responder.Limited; limited != (i >= 1022) {
 			t.Fatalf("address %d: limited %v", i, limited)
 		}
 	}
@@ -272,10 +272,10 @@ func TestVariablesOfNtpq(t *testing.T) {
 		c.Packets[responder.Answered][4][wire.ModeClient] = 100
 		c.Packets[responder.Interleaved][3][wire.ModeClient] = 10
 		c.Packets[responder.Limited][1][wire.ModeClient] = 1
-		c.Packets[responder.Kissed][1][wire.ModeReserved] = 2
+		c.Packets[responder.RateKoD][1][wire.ModeReserved] = 2
 		c.Packets[responder.Query][2][wire.ModeControl] = 9
 		c.Packets[responder.Denied][4][wire.ModeClient] = 12
-		c.Whys[responder.WhyAccess], c.Whys[responder.WhyBadMAC] = 7, 3
+		c.Reasons[responder.ReasonAccess], c.Reasons[responder.ReasonBadMAC] = 7, 3
 		return c
 	}
 	for _, test := range []struct {
@@ -349,7 +349,7 @@ func FuzzMRUList(f *testing.F) {
 		query := controlQuery(0x16, 10, 0, data)
 		binary.BigEndian.PutUint16(query[10:], uint16(len(data)))
 		reply, v := r.monitor.Answer(query, r.from, r.view())
-		if v.What == responder.Query {
+		if v.Result == responder.Query {
 			if assemble(t, query, reply); len(reply) > 32 {
 				t.Errorf("%q: got %d datagrams", data, len(reply))
 			}

@@ -37,16 +37,16 @@ func (s *Shard) network() *network {
 func (s *Shard) judgeNTS(env *Env, mode wire.Mode, length, room int) Verdict {
 	v := Verdict{NTS: true}
 	if env.Ring == nil || s.nts.nonces == nil || mode != wire.ModeServer {
-		v.What, v.Why = Denied, WhyNTS
+		v.Result, v.Reason = Denied, ReasonNTS
 		return v
 	}
 	switch s.nts.server.Judge(env.Ring, &s.nts.fields, length, room) {
 	case nts.Genuine:
-		v.What, v.Signed = Answered, true
+		v.Result, v.Signed = Answered, true
 	case nts.Refused:
-		v.What, v.Why = Refused, WhyCookie
+		v.Result, v.Reason = Refused, ReasonCookie
 	default:
-		v.What, v.Why = Ignored, WhyMalformed
+		v.Result, v.Reason = Ignored, ReasonMalformed
 	}
 	return v
 }

@@ -32,7 +32,7 @@ type ntsWorld struct {
 func newNTSWorld(t testing.TB, algorithm siv.Algorithm) *ntsWorld {
 	t.Helper()
 	w := &ntsWorld{world: newWorld(t), client: new(nts.Client)}
-	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Stamps: w.stamps, Random: 42, Nonces: &w.random})
+	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.stamps, Random: 42, Nonces: &w.random})
 	w.env.Ring = nts.NewRing([nts.RingKeySize]byte{3}, start)
 	w.exchangeKeys(t, algorithm)
 	return w
@@ -77,7 +77,7 @@ func TestRFC8915_5_7_RepliesAreGenuine(t *testing.T) {
 			data := w.request(t, request(4))
 			reply, v := w.ask(data)
 			answer, p := w.check(t, reply)
-			if answer != nts.AnswerGenuine || v.What != responder.Answered || !v.NTS || !v.Signed || len(reply) > len(data) {
+			if answer != nts.AnswerGenuine || v.Result != responder.Answered || !v.NTS || !v.Signed || len(reply) > len(data) {
 				t.Fatalf("%v, request %d: got %v, %+v, %d octets for %d", algorithm, i, answer, v, len(reply), len(data))
 			}
 			if p.Origin != request(4).Transmit || p.Stratum != 2 || w.client.Cookies() != nts.MaxCookies {
@@ -94,7 +94,7 @@ func TestRFC8915_5_7_NTSN(t *testing.T) {
 	data := w.request(t, request(4))
 	reply, v := w.ask(data)
 	answer, p := w.check(t, reply)
-	if answer != nts.AnswerNAK || v.What != responder.Refused || len(reply) != 84 {
+	if answer != nts.AnswerNAK || v.Result != responder.Refused || len(reply) != 84 {
 		t.Fatalf("another ring: got %v, %+v, %d octets", answer, v, len(reply))
 	}
 	if p.Stratum != 0 || p.ReferenceID != wire.KissNTSN || p.Origin != request(4).Transmit || p.Leap != wire.LeapUnknown {
@@ -114,8 +114,8 @@ func TestNTSAndWhatElseIsRequired(t *testing.T) {
 	} {
 		w.policy.Require = require
 		for i, data := range [][]byte{plain.Append(nil), keyed, w.request(t, plain)} {
-			if _, v := w.ask(data); v.What.Time() != want[i] {
-				t.Errorf("require %v, case %d: got %v (%v), want answered %v", require, i, v.What, v.Why, want[i])
+			if _, v := w.ask(data); v.Result.Time() != want[i] {
+				t.Errorf("require %v, case %d: got %v (%v), want answered %v", require, i, v.Result, v.Reason, want[i])
 			}
 		}
 	}
@@ -123,10 +123,10 @@ func TestNTSAndWhatElseIsRequired(t *testing.T) {
 	passive := request(4)
 	passive.Mode = wire.ModeActive
 	w.policy.AnswerActive = true
-	w.silent(t, "NTS in mode 1", w.request(t, passive), responder.WhyNTS)
+	w.silent(t, "NTS in mode 1", w.request(t, passive), responder.ReasonNTS)
 	w.env.Ring = nil
-	w.silent(t, "NTS where there is none", w.request(t, plain), responder.WhyNTS)
-	if _, v := w.ask(plain.Append(nil)); !v.What.Time() {
+	w.silent(t, "NTS where there is none", w.request(t, plain), responder.ReasonNTS)
+	if _, v := w.ask(plain.Append(nil)); !v.Result.Time() {
 		t.Error("a plain request was not answered")
 	}
 }
@@ -154,16 +154,16 @@ func TestNTSInterleaved(t *testing.T) {
 	h := request(4)
 	h.Origin, h.Receive, h.Transmit = p.Receive, 0x1111, 0x2222
 	reply, v := w.ask(w.request(t, h))
-	if v.What != responder.Answered {
-		t.Fatalf("got %v (%v)", v.What, v.Why)
+	if v.Result != responder.Answered {
+		t.Fatalf("got %v (%v)", v.Result, v.Reason)
 	}
 	_, p = w.check(t, reply)
 	w.pass(time.Second)
 	h.Origin, h.Receive, h.Transmit = p.Receive, 0x3333, 0x4444
 	reply, v = w.ask(w.request(t, h))
 	answer, p := w.check(t, reply)
-	if v.What != responder.Interleaved || answer != nts.AnswerGenuine || p.Origin != 0x3333 {
-		t.Errorf("got %v, %v, origin %v; want interleaved, genuine, the request's receive timestamp", v.What, answer, p.Origin)
+	if v.Result != responder.Interleaved || answer != nts.AnswerGenuine || p.Origin != 0x3333 {
+		t.Errorf("got %v, %v, origin %v; want interleaved, genuine, the request's receive timestamp", v.Result, answer, p.Origin)
 	}
 }
 
@@ -174,7 +174,7 @@ func TestNTSUnderTheRateLimit(t *testing.T) {
 	for range 6 {
 		w.exchangeKeys(t, siv.AESSIVCMAC256)
 		reply, v := w.ask(w.request(t, request(4)))
-		if v.What != responder.Kissed {
+		if v.Result != responder.RateKoD {
 			continue
 		}
 		kissed = true
@@ -192,8 +192,8 @@ func TestNTSGarbage(t *testing.T) {
 	w := newNTSWorld(t, siv.AESSIVCMAC256)
 	whole := w.request(t, request(4))
 	for n := range whole {
-		if reply, v := w.ask(whole[:n]); v.What.Time() && v.NTS || len(reply) > n {
-			t.Errorf("%d octets of %d: got %v and %d octets", n, len(whole), v.What, len(reply))
+		if reply, v := w.ask(whole[:n]); v.Result.Time() && v.NTS || len(reply) > n {
+			t.Errorf("%d octets of %d: got %v and %d octets", n, len(whole), v.Result, len(reply))
 		}
 	}
 	id := wire.AppendField(nil, wire.FieldUniqueIdentifier, make([]byte, 32), 0)
@@ -202,8 +202,8 @@ func TestNTSGarbage(t *testing.T) {
 	for n := 0; n < 2100; n += 4 {
 		cookie := wire.AppendField(nil, wire.FieldCookie, make([]byte, n), wire.MinField)
 		data := bytes.Join([][]byte{h.Append(nil), id, cookie, auth}, nil)
-		if reply, v := w.ask(data); v.What.Time() || len(reply) != 0 && len(reply) != 84 {
-			t.Errorf("a cookie of %d: got %v and %d octets", n, v.What, len(reply))
+		if reply, v := w.ask(data); v.Result.Time() || len(reply) != 0 && len(reply) != 84 {
+			t.Errorf("a cookie of %d: got %v and %d octets", n, v.Result, len(reply))
 		}
 	}
 }
@@ -213,7 +213,7 @@ func TestNTSRepliesAllocateNothing(t *testing.T) {
 	data := w.request(t, request(4))
 	rx := model.Received{Data: data, Remote: clientAt, Local: serverAt, Interface: 2, At: w.now}
 	if n := testing.AllocsPerRun(200, func() {
-		if _, v := w.shard.Respond(w.buffer[:], &rx, &w.env); !v.What.Time() {
+		if _, v := w.shard.Respond(w.buffer[:], &rx, &w.env); !v.Result.Time() {
 			t.Fail()
 		}
 	}); n != 0 {
@@ -227,12 +227,12 @@ func FuzzNTS(f *testing.F) {
 		w := newNTSWorld(t, siv.AESSIVCMAC256)
 		h := request(4)
 		data := append(h.Append(nil), tail...)
-		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS && v.What.Time() {
+		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS && v.Result.Time() {
 			t.Errorf("got %+v and %d octets for %x", v, len(reply), data)
 		}
 		data = w.request(t, h)
 		data[uint(at)%uint(len(data))] ^= change
-		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS && v.What.Time() && change != 0 {
+		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS && v.Result.Time() && change != 0 {
 			t.Errorf("got %+v and %d octets for %x", v, len(reply), data)
 		}
 	})
@@ -243,7 +243,7 @@ func BenchmarkNTS(b *testing.B) {
 	rx := model.Received{Data: w.request(b, request(4)), Remote: clientAt, Local: serverAt, At: ntptime.Instant{Wall: start, Raw: 1 << 40}}
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, v := w.shard.Respond(w.buffer[:], &rx, &w.env); !v.What.Time() {
+		if _, v := w.shard.Respond(w.buffer[:], &rx, &w.env); !v.Result.Time() {
 			b.Fatal(v)
 		}
 	}

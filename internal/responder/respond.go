@@ -16,7 +16,7 @@ const ntpPort = 123
 // query: whoever answers that counts it. So every datagram is counted once.
 func (s *Shard) Respond(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
 	n, v := s.Decide(dst, rx, env)
-	if v.What != Query {
+	if v.Result != Query {
 		s.Count(rx, v)
 	}
 	return n, v
@@ -27,7 +27,7 @@ func (s *Shard) Respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 func (s *Shard) Decide(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
 	n, v := s.respond(dst, rx, env)
 	if n > len(rx.Data) { // never so, and not to be left to reasoning (threats 5)
-		n, v = 0, Verdict{What: Ignored, Why: WhySpace}
+		n, v = 0, Verdict{Result: Ignored, Reason: ReasonSpace}
 	}
 	return n, v
 }
@@ -36,41 +36,41 @@ func (s *Shard) Decide(dst []byte, rx *model.Received, env *Env) (int, Verdict) 
 // not Respond's to decide. Any goroutine may call it.
 func (s *Shard) Count(rx *model.Received, v Verdict) {
 	version, mode := wire.Peek(rx.Data)
-	s.tally.count(version, uint8(mode), v)
+	s.counters.count(version, uint8(mode), v)
 }
 
 func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
 	if !possibleSource(rx, env.Policy) {
-		return 0, Verdict{What: Ignored, Why: WhySource}
+		return 0, Verdict{Result: Ignored, Reason: ReasonSource}
 	}
 	mode, why := replyMode(rx, env.Policy)
-	if why != WhyNone {
+	if why != ReasonNone {
 		if env.Policy.Queries(rx) {
-			return 0, Verdict{What: Query}
+			return 0, Verdict{Result: Query}
 		}
-		return 0, Verdict{What: Ignored, Why: why}
+		return 0, Verdict{Result: Ignored, Reason: why}
 	}
-	if why := s.decode(rx); why != WhyNone {
-		return 0, Verdict{What: Ignored, Why: why}
+	if why := s.decode(rx); why != ReasonNone {
+		return 0, Verdict{Result: Ignored, Reason: why}
 	}
 	grant := env.Policy.Grant(rx.Remote.Addr())
 	if !grant.Right.Time() {
-		return 0, Verdict{What: Denied, Why: WhyAccess}
+		return 0, Verdict{Result: Denied, Reason: ReasonAccess}
 	}
 	admission, at := s.clients.admit(rx.Remote.Addr(), &s.packet.Header, rx.At.Raw, env.Policy.Limit, &s.chance)
 	if admission == limited {
-		return 0, Verdict{What: Limited, Why: WhyRate}
+		return 0, Verdict{Result: Limited, Reason: ReasonRate}
 	}
 	key, v := s.authenticate(env, mode, grant.Require, len(rx.Data), len(dst))
 	switch {
-	case v.What == Refused && env.Snapshot != nil:
+	case v.Result == Refused && env.Snapshot != nil:
 		return s.refuse(dst), v
-	case v.What != Answered:
+	case v.Result != Answered:
 		return 0, v
 	case env.Snapshot == nil, env.Policy.SilentUntilSynchronized && !env.Snapshot.Synchronized && env.Snapshot.Updates == 0:
-		return 0, Verdict{What: Ignored, Why: WhyStarting}
+		return 0, Verdict{Result: Ignored, Reason: ReasonStarting}
 	case len(dst) < wire.HeaderSize+len(rx.Data)-len(s.packet.Signed): // header, and a trailer as long as the request's
-		return 0, Verdict{What: Ignored, Why: WhySpace}
+		return 0, Verdict{Result: Ignored, Reason: ReasonSpace}
 	}
 	s.smeared = env.smearing()
 	s.prepare(mode, rx, env.Snapshot)
@@ -79,7 +79,7 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 	}
 	if admission == kissed {
 		s.kiss(env.Policy.Limit)
-		v.What, v.Why = Kissed, WhyRate
+		v.Result, v.Reason = RateKoD, ReasonRate
 	}
 	return s.finish(dst, rx, env, key, at, v)
 }
@@ -102,36 +102,36 @@ var broadcastIPv4 = netip.AddrFrom4([4]byte{255, 255, 255, 255})
 // replyMode says in which mode a datagram is to be answered by its own (RFC 5905
 // Figure 20 for a packet that no association takes), or why it draws no answer.
 // A mode 0 packet never leaves.
-func replyMode(rx *model.Received, policy *Policy) (wire.Mode, Why) {
+func replyMode(rx *model.Received, policy *Policy) (wire.Mode, Reason) {
 	switch version, mode := wire.Peek(rx.Data); {
 	case len(rx.Data) == 0:
-		return 0, WhyMalformed
+		return 0, ReasonMalformed
 	case mode == wire.ModeClient:
-		return wire.ModeServer, WhyNone
+		return wire.ModeServer, ReasonNone
 	case mode == wire.ModeReserved && version == 1 && rx.Remote.Port() != ntpPort:
 		// RFC 1059 has no modes: from a high port it is a client's question, from
 		// port 123 a symmetric peer's, or a reply.
-		return wire.ModeServer, WhyNone
+		return wire.ModeServer, ReasonNone
 	case mode == wire.ModeActive && policy.AnswerActive:
-		return wire.ModePassive, WhyNone
+		return wire.ModePassive, ReasonNone
 	}
-	return 0, WhyMode
+	return 0, ReasonMode
 }
 
 // decode reads the request, and refuses what was sent to more than us: only a manycast
 // server answers that (RFC 5905 §3.1).
-func (s *Shard) decode(rx *model.Received) Why {
+func (s *Shard) decode(rx *model.Received) Reason {
 	switch s.packet.Decode(rx.Data) {
 	case wire.DefectNone:
 	case wire.DefectVersion:
-		return WhyVersion
+		return ReasonVersion
 	default:
-		return WhyMalformed
+		return ReasonMalformed
 	}
 	if rx.Local.IsMulticast() || rx.Local == broadcastIPv4 {
-		return WhyGroup
+		return ReasonGroup
 	}
-	return WhyNone
+	return ReasonNone
 }
 
 // authenticate checks what the request shows of its sender. The verdict is Answered
@@ -141,7 +141,7 @@ func (s *Shard) decode(rx *model.Received) Why {
 func (s *Shard) authenticate(env *Env, mode wire.Mode, require Require, length, room int) (*mac.Key, Verdict) {
 	p := &s.packet
 	if asks, wellFormed := s.asksNTS(); !wellFormed {
-		return nil, Verdict{What: Ignored, Why: WhyMalformed, NTS: true}
+		return nil, Verdict{Result: Ignored, Reason: ReasonMalformed, NTS: true}
 	} else if asks {
 		return nil, s.judgeNTS(env, mode, length, room)
 	}
@@ -149,29 +149,29 @@ func (s *Shard) authenticate(env *Env, mode wire.Mode, require Require, length, 
 		return nil, unsigned(require)
 	}
 	if p.CryptoNAK() {
-		return nil, Verdict{What: Ignored, Why: WhyNAK}
+		return nil, Verdict{Result: Ignored, Reason: ReasonNAK}
 	}
 	if len(p.Signed) > mac.MaxMessage { // the Signer would have to allocate
-		return nil, Verdict{What: Ignored, Why: WhyMalformed}
+		return nil, Verdict{Result: Ignored, Reason: ReasonMalformed}
 	}
 	switch key := env.Policy.Keys.Key(p.KeyID); {
 	case key == nil:
-		return nil, Verdict{What: Denied, Why: WhyUnknownKey}
+		return nil, Verdict{Result: Denied, Reason: ReasonUnknownKey}
 	case !s.signer.Verify(key, p.Signed, p.Digest):
-		return nil, Verdict{What: Denied, Why: WhyBadMAC}
+		return nil, Verdict{Result: Denied, Reason: ReasonBadMAC}
 	case require == RequireNTS:
-		return nil, Verdict{What: Denied, Why: WhyUnsigned}
+		return nil, Verdict{Result: Denied, Reason: ReasonUnsigned}
 	default:
-		return key, Verdict{What: Answered, Signed: true}
+		return key, Verdict{Result: Answered, Signed: true}
 	}
 }
 
 // unsigned judges a request with neither NTS nor a MAC.
 func unsigned(require Require) Verdict {
 	if require != RequireNone {
-		return Verdict{What: Denied, Why: WhyUnsigned}
+		return Verdict{Result: Denied, Reason: ReasonUnsigned}
 	}
-	return Verdict{What: Answered}
+	return Verdict{Result: Answered}
 }
 
 // prepare fills the header of a reply but for the transmit timestamp (RFC 5905
@@ -236,19 +236,19 @@ func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, a
 	h, request := &s.header, &s.packet.Header
 	var stamps slot
 	var earlier ntptime.Timestamp
-	if v.What == Answered && h.Mode == wire.ModeServer && s.stamps != nil && env.Policy.Interleaved && asksInterleaved(request) {
+	if v.Result == Answered && h.Mode == wire.ModeServer && s.stamps != nil && env.Policy.Interleaved && asksInterleaved(request) {
 		var interleaved bool
 		earlier, stamps, interleaved = s.stamps.exchange(rx.Remote.Addr(), request.Origin, h.Receive, rx.At.Raw)
 		if interleaved {
-			v.What = Interleaved
+			v.Result = Interleaved
 			h.Origin = request.Receive
 		}
 	}
 	h.Put(dst)
 	h.Transmit = s.transmitTime(dst, rx, env)
-	if v.What == Interleaved {
+	if v.Result == Interleaved {
 		wire.PutTransmit(dst, earlier)
-		v.StampID = s.await(stamps)
+		v.TimestampID = s.await(stamps)
 	} else {
 		wire.PutTransmit(dst, h.Transmit)
 	}
@@ -301,7 +301,7 @@ func flagsOf(v Verdict) clientFlags {
 	if v.Signed {
 		flags |= clientSigned
 	}
-	if v.What == Interleaved {
+	if v.Result == Interleaved {
 		flags |= clientInterleaved
 	}
 	return flags

@@ -45,7 +45,7 @@ func TestRFC5905_7_3_Versions(t *testing.T) {
 			}
 			continue
 		}
-		w.silent(t, "version 0 or above 4", h.Append(nil), responder.WhyVersion)
+		w.silent(t, "version 0 or above 4", h.Append(nil), responder.ReasonVersion)
 	}
 }
 
@@ -58,12 +58,12 @@ func TestRFC1059_ModeZero(t *testing.T) {
 	if p.Version != 1 || p.Mode != wire.ModeServer || p.Origin != 5 {
 		t.Errorf("got version %d, mode %v, origin %v, want 1, server, the transmit timestamp", p.Version, p.Mode, p.Origin)
 	}
-	if reply, v := w.askFrom(netip.AddrPortFrom(clientAt.Addr(), 123), h.Append(nil)); reply != nil || v.Why != responder.WhyMode {
-		t.Errorf("from port 123: got %d octets, %v, want silence", len(reply), v.Why)
+	if reply, v := w.askFrom(netip.AddrPortFrom(clientAt.Addr(), 123), h.Append(nil)); reply != nil || v.Reason != responder.ReasonMode {
+		t.Errorf("from port 123: got %d octets, %v, want silence", len(reply), v.Reason)
 	}
 	for _, version := range []uint8{0, 2, 3, 4, 5} {
 		h.Version = version
-		w.silent(t, "mode 0 of another version", h.Append(nil), responder.WhyMode)
+		w.silent(t, "mode 0 of another version", h.Append(nil), responder.ReasonMode)
 	}
 }
 
@@ -90,13 +90,13 @@ func TestRFC5905_Figure20_Modes(t *testing.T) {
 			h := wire.Header{Version: 4, Mode: test.mode, Stratum: 1, Origin: 77, Receive: 78, Transmit: 79}
 			reply, v := w.askFrom(netip.AddrPortFrom(clientAt.Addr(), port), h.Append(nil))
 			if test.want == 0 {
-				if reply != nil || v.Why != responder.WhyMode {
-					t.Errorf("%s from port %d: got %d octets, %v, want silence", test.name, port, len(reply), v.Why)
+				if reply != nil || v.Reason != responder.ReasonMode {
+					t.Errorf("%s from port %d: got %d octets, %v, want silence", test.name, port, len(reply), v.Reason)
 				}
 				continue
 			}
 			if reply == nil {
-				t.Errorf("%s from port %d: got silence (%v)", test.name, port, v.Why)
+				t.Errorf("%s from port %d: got silence (%v)", test.name, port, v.Reason)
 				continue
 			}
 			if p := decode(t, reply); p.Mode != test.want || p.Origin != 79 {
@@ -133,13 +133,13 @@ func TestSilentUntilSynchronized(t *testing.T) {
 	w.policy.SilentUntilSynchronized = true
 	w.snapshot.Synchronized, w.snapshot.Updates = false, 0
 	ask := request(4)
-	w.silent(t, "before the first synchronization", ask.Append(nil), responder.WhyStarting)
+	w.silent(t, "before the first synchronization", ask.Append(nil), responder.ReasonStarting)
 	w.snapshot.Updates = 1
 	if p := w.answered(t, ask); p.Leap != wire.LeapUnknown {
 		t.Errorf("after it was lost: got leap %v, want 3", p.Leap)
 	}
 	w.env.Snapshot = nil
-	w.silent(t, "before there is a snapshot", ask.Append(nil), responder.WhyStarting)
+	w.silent(t, "before there is a snapshot", ask.Append(nil), responder.ReasonStarting)
 }
 
 // TestRFC5905_12_RootDispersionGrows between snapshots, by PHI or what the snapshot says.
@@ -281,12 +281,12 @@ func TestRFC5905_9_2_Length(t *testing.T) {
 	h := request(4)
 	whole := h.Append(nil)
 	for n := range len(whole) {
-		w.silent(t, "under 48 octets", whole[:n], responder.WhyMalformed)
+		w.silent(t, "under 48 octets", whole[:n], responder.ReasonMalformed)
 	}
 	for tail := 1; tail < 28; tail++ {
 		reply, v := w.ask(append(bytes.Clone(whole), make([]byte, tail)...))
 		if reply != nil {
-			t.Errorf("48 octets and %d: got %d octets, want silence (%v)", tail, len(reply), v.Why)
+			t.Errorf("48 octets and %d: got %d octets, want silence (%v)", tail, len(reply), v.Reason)
 		}
 	}
 }
@@ -296,8 +296,8 @@ func TestControlQueriesAreForThisHostByDefault(t *testing.T) {
 	w := newWorld(t)
 	for addr, want := range map[string]bool{"127.0.0.1": true, "::1": true, "::ffff:127.0.0.1": true, "192.0.2.1": false, "fe80::1": false} {
 		rx := &model.Received{Data: []byte{0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}, Remote: netip.AddrPortFrom(netip.MustParseAddr(addr), 50000), At: w.now}
-		if _, v := w.receive(rx); (v.What == responder.Query) != want {
-			t.Errorf("%s: got %v, want a query %v", addr, v.What, want)
+		if _, v := w.receive(rx); (v.Result == responder.Query) != want {
+			t.Errorf("%s: got %v, want a query %v", addr, v.Result, want)
 		}
 	}
 }
@@ -308,26 +308,26 @@ func TestImpossibleSources(t *testing.T) {
 		name   string
 		remote string
 		index  int
-		want   responder.Why
+		want   responder.Reason
 	}{
-		{"port 0", "192.0.2.7:0", 2, responder.WhySource},
-		{"no address", "0.0.0.0:123", 2, responder.WhySource},
-		{"no IPv6 address", "[::]:123", 2, responder.WhySource},
-		{"a group", "224.0.1.1:123", 2, responder.WhySource},
-		{"an IPv6 group", "[ff02::101]:123", 2, responder.WhySource},
-		{"everybody", "255.255.255.255:123", 2, responder.WhySource},
-		{"loopback from outside", "127.0.0.1:40000", 2, responder.WhySource},
-		{"::1 from outside (CVE-2014-9751)", "[::1]:40000", 2, responder.WhySource},
-		{"mapped loopback from outside", "[::ffff:127.0.0.1]:40000", 2, responder.WhySource},
-		{"loopback from inside", "[::1]:40000", 1, responder.WhyNone},
-		{"loopback from an interface not known", "127.0.0.1:40000", 0, responder.WhyNone},
-		{"an ordinary address", "192.0.2.7:123", 2, responder.WhyNone},
+		{"port 0", "192.0.2.7:0", 2, responder.ReasonSource},
+		{"no address", "0.0.0.0:123", 2, responder.ReasonSource},
+		{"no IPv6 address", "[::]:123", 2, responder.ReasonSource},
+		{"a group", "224.0.1.1:123", 2, responder.ReasonSource},
+		{"an IPv6 group", "[ff02::101]:123", 2, responder.ReasonSource},
+		{"everybody", "255.255.255.255:123", 2, responder.ReasonSource},
+		{"loopback from outside", "127.0.0.1:40000", 2, responder.ReasonSource},
+		{"::1 from outside (CVE-2014-9751)", "[::1]:40000", 2, responder.ReasonSource},
+		{"mapped loopback from outside", "[::ffff:127.0.0.1]:40000", 2, responder.ReasonSource},
+		{"loopback from inside", "[::1]:40000", 1, responder.ReasonNone},
+		{"loopback from an interface not known", "127.0.0.1:40000", 0, responder.ReasonNone},
+		{"an ordinary address", "192.0.2.7:123", 2, responder.ReasonNone},
 	} {
 		w := newWorld(t)
 		w.policy.LoopbackInterface = 1
 		rx := &model.Received{Data: h.Append(nil), Remote: netip.MustParseAddrPort(test.remote), Local: serverAt, Interface: test.index, At: w.now}
-		if reply, v := w.receive(rx); v.Why != test.want || (reply != nil) != (test.want == responder.WhyNone) {
-			t.Errorf("%s: got %d octets (%v), want %v", test.name, len(reply), v.Why, test.want)
+		if reply, v := w.receive(rx); v.Reason != test.want || (reply != nil) != (test.want == responder.ReasonNone) {
+			t.Errorf("%s: got %d octets (%v), want %v", test.name, len(reply), v.Reason, test.want)
 		}
 	}
 }
@@ -338,8 +338,8 @@ func TestRFC5905_3_1_RequestToAGroup(t *testing.T) {
 	h := request(4)
 	for _, local := range []string{"224.0.1.1", "ff05::101", "255.255.255.255"} {
 		rx := &model.Received{Data: h.Append(nil), Remote: clientAt, Local: netip.MustParseAddr(local), At: w.now}
-		if reply, v := w.receive(rx); reply != nil || v.Why != responder.WhyGroup {
-			t.Errorf("to %s: got %d octets (%v), want silence", local, len(reply), v.Why)
+		if reply, v := w.receive(rx); reply != nil || v.Reason != responder.ReasonGroup {
+			t.Errorf("to %s: got %d octets (%v), want silence", local, len(reply), v.Reason)
 		}
 	}
 }
@@ -351,12 +351,12 @@ func TestRFC7822_3_Fields(t *testing.T) {
 	key := w.key(t, mac.AES128)
 	h := request(4)
 	unknown := wire.AppendField(h.Append(nil), 0xf323, make([]byte, 60), wire.MinLastField)
-	if reply, v := w.ask(unknown); len(reply) != wire.HeaderSize || v.What != responder.Answered {
-		t.Errorf("an unknown field: got %d octets, %v (%v), want 48, answered", len(reply), v.What, v.Why)
+	if reply, v := w.ask(unknown); len(reply) != wire.HeaderSize || v.Result != responder.Answered {
+		t.Errorf("an unknown field: got %d octets, %v (%v), want 48, answered", len(reply), v.Result, v.Reason)
 	}
 	reply, v := w.ask(key.AppendMAC(bytes.Clone(unknown), 4))
 	if len(reply) != wire.HeaderSize+20 || !v.Signed {
-		t.Errorf("an unknown field and a MAC: got %d octets, %v (%v), want 68, signed", len(reply), v.What, v.Why)
+		t.Errorf("an unknown field and a MAC: got %d octets, %v (%v), want 68, signed", len(reply), v.Result, v.Reason)
 	}
 	thousands := h.Append(nil)
 	for range 1000 {
@@ -364,12 +364,12 @@ func TestRFC7822_3_Fields(t *testing.T) {
 	}
 	thousands = wire.AppendField(thousands, 0x0001, nil, wire.MinLastField)
 	if reply, v := w.ask(thousands); len(reply) != wire.HeaderSize {
-		t.Errorf("a thousand fields: got %d octets, %v (%v), want 48", len(reply), v.What, v.Why)
+		t.Errorf("a thousand fields: got %d octets, %v (%v), want 48", len(reply), v.Result, v.Reason)
 	}
 	autokey := wire.AppendField(h.Append(nil), 0x0102, make([]byte, 100), wire.MinField)
-	w.silent(t, "Autokey with the MAC of a session key", append(wire.AppendKeyID(autokey, 0x55555555), make([]byte, 16)...), responder.WhyUnknownKey)
+	w.silent(t, "Autokey with the MAC of a session key", append(wire.AppendKeyID(autokey, 0x55555555), make([]byte, 16)...), responder.ReasonUnknownKey)
 	unknown[51] = 30
-	w.silent(t, "a malformed length", unknown, responder.WhyMalformed)
+	w.silent(t, "a malformed length", unknown, responder.ReasonMalformed)
 }
 
 // R17: without NTS here an NTS request gets nothing that its sender could use.
@@ -379,7 +379,7 @@ func TestRequestForNTSWithoutNTS(t *testing.T) {
 	data := wire.AppendField(h.Append(nil), wire.FieldUniqueIdentifier, make([]byte, 32), wire.MinField)
 	data = wire.AppendField(data, wire.FieldCookie, make([]byte, 100), wire.MinField)
 	data = wire.AppendField(data, wire.FieldAuthenticator, make([]byte, 36), wire.MinField)
-	w.silent(t, "a request with a cookie", data, responder.WhyNTS)
+	w.silent(t, "a request with a cookie", data, responder.ReasonNTS)
 }
 
 func TestReplyBufferTooSmall(t *testing.T) {
@@ -388,8 +388,8 @@ func TestReplyBufferTooSmall(t *testing.T) {
 	data := w.key(t, mac.SHA1).AppendMAC(h.Append(nil), 4)
 	rx := &model.Received{Data: data, Remote: clientAt, Local: serverAt, At: w.now}
 	for size := range len(data) {
-		if n, v := w.shard.Respond(make([]byte, size), rx, &w.env); n != 0 || v.Why != responder.WhySpace {
-			t.Errorf("room for %d octets: got %d, %v, want silence", size, n, v.Why)
+		if n, v := w.shard.Respond(make([]byte, size), rx, &w.env); n != 0 || v.Reason != responder.ReasonSpace {
+			t.Errorf("room for %d octets: got %d, %v, want silence", size, n, v.Reason)
 		}
 	}
 	if n, _ := w.shard.Respond(make([]byte, len(data)), rx, &w.env); n != len(data) {
@@ -413,29 +413,29 @@ func TestCountersCountByModeVersionAndResult(t *testing.T) {
 	if got := c.Packets[responder.Answered][3][wire.ModeClient]; got != 1 || c.Signed != 1 {
 		t.Errorf("version 3, mode 3: got %d with %d signed, want 1, 1", got, c.Signed)
 	}
-	if got := c.Packets[responder.Ignored][4][wire.ModeServer]; got != 1 || c.Whys[responder.WhyMode] != 1 {
+	if got := c.Packets[responder.Ignored][4][wire.ModeServer]; got != 1 || c.Reasons[responder.ReasonMode] != 1 {
 		t.Errorf("version 4, mode 4: got %d ignored, want 1", got)
 	}
-	if c.Whys[responder.WhyMalformed] != 1 || c.Received() != 6 || c.Sum(responder.Answered) != 4 {
-		t.Errorf("got %d malformed, %d in all, %d answered; want 1, 6, 4", c.Whys[responder.WhyMalformed], c.Received(), c.Sum(responder.Answered))
+	if c.Reasons[responder.ReasonMalformed] != 1 || c.Received() != 6 || c.Sum(responder.Answered) != 4 {
+		t.Errorf("got %d malformed, %d in all, %d answered; want 1, 6, 4", c.Reasons[responder.ReasonMalformed], c.Received(), c.Sum(responder.Answered))
 	}
-	w.shard.Count(&model.Received{Data: []byte{0x25}}, responder.Verdict{What: responder.Passed})
+	w.shard.Count(&model.Received{Data: []byte{0x25}}, responder.Verdict{Result: responder.Forwarded})
 	sum := w.shard.Counters()
 	w.shard.AddCounters(&sum)
-	if sum.Received() != 14 || sum.Packets[responder.Passed][4][wire.ModeBroadcast] != 2 {
-		t.Errorf("two shards added: got %d, %d passed on, want 14, 2", sum.Received(), sum.Sum(responder.Passed))
+	if sum.Received() != 14 || sum.Packets[responder.Forwarded][4][wire.ModeBroadcast] != 2 {
+		t.Errorf("two shards added: got %d, %d passed on, want 14, 2", sum.Received(), sum.Sum(responder.Forwarded))
 	}
 }
 
 func TestEveryVerdictHasItsWord(t *testing.T) {
 	seen := map[string]bool{}
-	for what := range responder.What(responder.Whats) {
+	for what := range responder.Result(responder.Results) {
 		seen["what "+what.String()] = true
 	}
-	for why := range responder.Why(responder.Whys) {
+	for why := range responder.Reason(responder.Reasons) {
 		seen["why "+why.String()] = true
 	}
-	if seen["what "] || seen["why "] || len(seen) != responder.Whats+responder.Whys {
-		t.Errorf("got %d words, want %d different ones", len(seen), responder.Whats+responder.Whys)
+	if seen["what "] || seen["why "] || len(seen) != responder.Results+responder.Reasons {
+		t.Errorf("got %d words, want %d different ones", len(seen), responder.Results+responder.Reasons)
 	}
 }

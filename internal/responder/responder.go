@@ -3,7 +3,7 @@
 // comes in with each call, and the reply is never longer than the request.
 //
 // A request walks through it in this order: source and mode, form, access right, rate
-// limit, MAC, interleaved stamps, header from the snapshot, transmit timestamp, MAC.
+// limit, MAC, interleaved timestamps, header from the snapshot, transmit timestamp, MAC.
 package responder
 
 import (
@@ -62,9 +62,9 @@ type Env struct {
 
 // ShardConfig is what shards are made of.
 type ShardConfig struct {
-	Clients *Clients // shared by the shards of a daemon; nil: nobody is remembered or limited
-	Stamps  *Stamps  // shared as well; nil: every reply is in basic mode
-	Random  uint64   // a random number of its own
+	Clients    *Clients    // shared by the shards of a daemon; nil: nobody is remembered or limited
+	Timestamps *Timestamps // shared as well; nil: every reply is in basic mode
+	Random     uint64      // a random number of its own
 	// Nonces gives the random octets that NTS wants; nil: NTS is not offered.
 	Nonces nts.Random
 }
@@ -72,25 +72,25 @@ type ShardConfig struct {
 // Shard answers the requests of one socket. One goroutine owns it; only Counters and
 // Count may be called by others.
 type Shard struct {
-	clients *Clients
-	stamps  *Stamps
-	chance  random
-	tally   tally
+	clients  *Clients
+	stamps   *Timestamps
+	chance   random
+	counters counters
 
-	packet  wire.Packet // the request
-	header  wire.Header // the reply
-	signer  mac.Signer
-	latest  ntptime.Timestamp // receive timestamp last given out
-	pending [pendingStamps]slot
-	stampID uint32
-	smeared *model.Snapshot // by which the last reply was smeared, nil: it was not
-	nts     *network        // nil: NTS is not offered
-	fetched uint64          // means nothing: what Expect read ends here
+	packet      wire.Packet // the request
+	header      wire.Header // the reply
+	signer      mac.Signer
+	latest      ntptime.Timestamp // receive timestamp last given out
+	pending     [pendingTimestamps]slot
+	timestampID uint32
+	smeared     *model.Snapshot // by which the last reply was smeared, nil: it was not
+	nts         *network        // nil: NTS is not offered
+	fetched     uint64          // means nothing: what Expect read ends here
 }
 
 // NewShard makes a shard.
 func NewShard(cfg ShardConfig) *Shard {
-	s := &Shard{clients: cfg.Clients, stamps: cfg.Stamps, chance: random(cfg.Random)}
+	s := &Shard{clients: cfg.Clients, stamps: cfg.Timestamps, chance: random(cfg.Random)}
 	if cfg.Nonces != nil {
 		s.nts = &network{nonces: cfg.Nonces}
 	}
@@ -100,12 +100,12 @@ func NewShard(cfg ShardConfig) *Shard {
 // Counters returns the shard's counts. Any goroutine may call it.
 func (s *Shard) Counters() Counters {
 	var c Counters
-	s.tally.addTo(&c)
+	s.counters.addTo(&c)
 	return c
 }
 
 // AddCounters adds the shard's counts to c. Any goroutine may call it.
-func (s *Shard) AddCounters(c *Counters) { s.tally.addTo(c) }
+func (s *Shard) AddCounters(c *Counters) { s.counters.addTo(c) }
 
 // Expect fetches what is known of clients whose requests wait, so that looks into a
 // large table cost them together little more than one.
@@ -115,28 +115,28 @@ func (s *Shard) Expect(remotes []netip.AddrPort) {
 	}
 }
 
-// The ids of transmit stamps that are asked for have their highest bit set, so that
+// The ids of transmit timestamps that are asked for have their highest bit set, so that
 // they are told from those of associations, which use the same sockets.
 const (
-	StampIDs      uint32 = 1 << 31
-	pendingStamps        = 1024 // replies whose stamps are on their way; a power of two
+	TimestampIDs      uint32 = 1 << 31
+	pendingTimestamps        = 1024 // replies whose timestamps are on their way; a power of two
 )
 
-// await makes the id under which the stamp of a reply is asked for.
+// await makes the id under which the timestamp of a reply is asked for.
 func (s *Shard) await(at slot) uint32 {
-	s.stampID++
-	s.pending[s.stampID%pendingStamps] = at
-	return s.stampID | StampIDs
+	s.timestampID++
+	s.pending[s.timestampID%pendingTimestamps] = at
+	return s.timestampID | TimestampIDs
 }
 
-// Transmitted notes when the reply with that Verdict.StampID really left. Ids that no
-// shard gives, and stamps that come too late, are of no effect.
+// Transmitted notes when the reply with that Verdict.TimestampID really left. Ids that no
+// shard gives, and timestamps that come too late, are of no effect.
 func (s *Shard) Transmitted(id uint32, at ntptime.Instant) {
-	if id&StampIDs == 0 || (s.stampID-id)&^StampIDs >= pendingStamps {
+	if id&TimestampIDs == 0 || (s.timestampID-id)&^TimestampIDs >= pendingTimestamps {
 		return
 	}
 	if s.stamps != nil {
 		at.Wall, _ = smeared(at, s.smeared)
-		s.stamps.sent(s.pending[id%pendingStamps], at.Timestamp())
+		s.stamps.sent(s.pending[id%pendingTimestamps], at.Timestamp())
 	}
 }

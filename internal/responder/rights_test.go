@@ -17,8 +17,8 @@ func TestSignedRequestIsAnsweredInKind(t *testing.T) {
 			h := request(version)
 			asked := key.AppendMAC(h.Append(nil), version)
 			reply, v := w.ask(asked)
-			if !v.Signed || v.What != responder.Answered || len(reply) != len(asked) {
-				t.Errorf("%v in version %d: got %v (%v) with %d octets, want a signed answer of %d", key, version, v.What, v.Why, len(reply), len(asked))
+			if !v.Signed || v.Result != responder.Answered || len(reply) != len(asked) {
+				t.Errorf("%v in version %d: got %v (%v) with %d octets, want a signed answer of %d", key, version, v.Result, v.Reason, len(reply), len(asked))
 				continue
 			}
 			p := decode(t, reply)
@@ -35,8 +35,8 @@ func TestTruncatedDigestInVersion3(t *testing.T) {
 	key := w.key(t, mac.SHA256)
 	h := request(3)
 	reply, v := w.ask(key.AppendMAC(h.Append(nil), 4))
-	if v.What != responder.Answered {
-		t.Fatalf("got %v (%v), want an answer", v.What, v.Why)
+	if v.Result != responder.Answered {
+		t.Fatalf("got %v (%v), want an answer", v.Result, v.Reason)
 	}
 	if p := decode(t, reply); len(p.Digest) != 20 || !key.Verify(p.Signed, p.Digest) {
 		t.Errorf("got %d octets of digest, want 20 that verify", len(p.Digest))
@@ -57,13 +57,13 @@ func TestRFC5905_9_2_BadMAC(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		data []byte
-		want responder.Why
+		want responder.Reason
 	}{
-		{"an unknown key", unknown, responder.WhyUnknownKey},
-		{"another key's digest of the same length", other, responder.WhyBadMAC},
-		{"a digest cut to nothing", signed[:52], responder.WhyNAK},
-		{"a digest lengthened", append(bytes.Clone(signed), 0, 0, 0, 0), responder.WhyBadMAC},
-		{"a crypto-NAK", wire.AppendCryptoNAK(h.Append(nil)), responder.WhyNAK},
+		{"an unknown key", unknown, responder.ReasonUnknownKey},
+		{"another key's digest of the same length", other, responder.ReasonBadMAC},
+		{"a digest cut to nothing", signed[:52], responder.ReasonNAK},
+		{"a digest lengthened", append(bytes.Clone(signed), 0, 0, 0, 0), responder.ReasonBadMAC},
+		{"a crypto-NAK", wire.AppendCryptoNAK(h.Append(nil)), responder.ReasonNAK},
 	} {
 		w.silent(t, test.name, test.data, test.want)
 	}
@@ -71,11 +71,11 @@ func TestRFC5905_9_2_BadMAC(t *testing.T) {
 		flipped := bytes.Clone(signed)
 		flipped[bit/8] ^= 1 << (bit % 8)
 		if reply, v := w.ask(flipped); reply != nil {
-			t.Errorf("bit %d flipped: got %v, want silence", bit, v.What)
+			t.Errorf("bit %d flipped: got %v, want silence", bit, v.Result)
 		}
 	}
 	if reply, v := w.ask(signed); reply == nil {
-		t.Errorf("the good one afterwards: got silence (%v)", v.Why)
+		t.Errorf("the good one afterwards: got silence (%v)", v.Reason)
 	}
 }
 
@@ -89,8 +89,8 @@ func TestRFC5905_9_2_CryptoNAK(t *testing.T) {
 			h.Mode = mode
 			signed := w.key(t, mac.SHA1).AppendMAC(h.Append(nil), version)
 			signed[60] ^= 1
-			w.silent(t, "a wrong MAC", signed, responder.WhyBadMAC)
-			w.silent(t, "a NAK in a request", wire.AppendCryptoNAK(h.Append(nil)), responder.WhyNAK)
+			w.silent(t, "a wrong MAC", signed, responder.ReasonBadMAC)
+			w.silent(t, "a NAK in a request", wire.AppendCryptoNAK(h.Append(nil)), responder.ReasonNAK)
 		}
 	}
 }
@@ -101,14 +101,14 @@ func TestRequire(t *testing.T) {
 		name    string
 		require responder.Require
 		signed  bool
-		want    responder.Why
+		want    responder.Reason
 	}{
-		{"nothing, and nothing shown", responder.RequireNone, false, responder.WhyNone},
-		{"nothing, and a key shown", responder.RequireNone, true, responder.WhyNone},
-		{"a key, and nothing shown", responder.RequireKey, false, responder.WhyUnsigned},
-		{"a key, and shown", responder.RequireKey, true, responder.WhyNone},
-		{"NTS, and nothing shown", responder.RequireNTS, false, responder.WhyUnsigned},
-		{"NTS, and a key shown", responder.RequireNTS, true, responder.WhyUnsigned},
+		{"nothing, and nothing shown", responder.RequireNone, false, responder.ReasonNone},
+		{"nothing, and a key shown", responder.RequireNone, true, responder.ReasonNone},
+		{"a key, and nothing shown", responder.RequireKey, false, responder.ReasonUnsigned},
+		{"a key, and shown", responder.RequireKey, true, responder.ReasonNone},
+		{"NTS, and nothing shown", responder.RequireNTS, false, responder.ReasonUnsigned},
+		{"NTS, and a key shown", responder.RequireNTS, true, responder.ReasonUnsigned},
 	} {
 		w := newWorld(t)
 		w.policy.Require = test.require
@@ -117,8 +117,8 @@ func TestRequire(t *testing.T) {
 			data = w.key(t, mac.AES256).AppendMAC(data, 4)
 		}
 		reply, v := w.ask(data)
-		if v.Why != test.want || (reply != nil) != (test.want == responder.WhyNone) {
-			t.Errorf("%s: got %d octets, %v (%v), want %v", test.name, len(reply), v.What, v.Why, test.want)
+		if v.Reason != test.want || (reply != nil) != (test.want == responder.ReasonNone) {
+			t.Errorf("%s: got %d octets, %v (%v), want %v", test.name, len(reply), v.Result, v.Reason, test.want)
 		}
 	}
 }
@@ -141,12 +141,12 @@ func TestAccessGoverns(t *testing.T) {
 		w.policy.Access = access
 		from := netip.AddrPortFrom(netip.MustParseAddr(test.addr), 40000)
 		reply, v := w.askFrom(from, h.Append(nil))
-		if (reply != nil) != test.time || !test.time && (v.What != responder.Denied || v.Why != responder.WhyAccess) {
-			t.Errorf("%s asks the time: got %v (%v), want %v", test.addr, v.What, v.Why, test.time)
+		if (reply != nil) != test.time || !test.time && (v.Result != responder.Denied || v.Reason != responder.ReasonAccess) {
+			t.Errorf("%s asks the time: got %v (%v), want %v", test.addr, v.Result, v.Reason, test.time)
 		}
 		reply, v = w.askFrom(from, control)
-		if reply != nil || (v.What == responder.Query) != test.query {
-			t.Errorf("%s asks by mode 6: got %v (%v), want %v", test.addr, v.What, v.Why, test.query)
+		if reply != nil || (v.Result == responder.Query) != test.query {
+			t.Errorf("%s asks by mode 6: got %v (%v), want %v", test.addr, v.Result, v.Reason, test.query)
 		}
 	}
 }

@@ -102,15 +102,15 @@ func TestSmearedInterleavedReply(t *testing.T) {
 	h.Origin, h.Receive, h.Transmit = p.Receive, 77, 99
 	reply, v := w.ask(h.Append(nil))
 	second := decode(t, reply)
-	if v.StampID != 0 {
-		w.shard.Transmitted(v.StampID, w.later(w.took))
+	if v.TimestampID != 0 {
+		w.shard.Transmitted(v.TimestampID, w.later(w.took))
 	}
 	at(2 * time.Second)
 	h.Origin = second.Receive
 	reply, v = w.ask(h.Append(nil))
 	third := decode(t, reply)
-	if v.What.String() != "interleaved" {
-		t.Fatalf("got %v", v.What)
+	if v.Result.String() != "interleaved" {
+		t.Fatalf("got %v", v.Result)
 	}
 	if d := third.Transmit.Sub(second.Receive); (d - w.took).Abs() > 10*time.Microsecond {
 		t.Errorf("the reply before left %v after its request came, by timestamps; %v in truth", d, w.took)

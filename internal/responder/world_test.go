@@ -18,7 +18,7 @@ import (
 type world struct {
 	shard    *responder.Shard
 	clients  *responder.Clients
-	stamps   *responder.Stamps
+	stamps   *responder.Timestamps
 	policy   *responder.Policy
 	snapshot *model.Snapshot
 	env      responder.Env
@@ -40,7 +40,7 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
 		clients: responder.NewClients(65536, seed, false),
-		stamps:  responder.NewStamps(65536, seed),
+		stamps:  responder.NewTimestamps(65536, seed),
 		policy:  &responder.Policy{},
 		now:     ntptime.Instant{Wall: start, Raw: 1_000_000_000_000},
 		took:    20 * time.Microsecond,
@@ -67,7 +67,7 @@ func newWorld(t testing.TB) *world {
 		RootDelay: 3 * time.Millisecond, RootDispersion: 5 * time.Millisecond, DispersionRate: 15 * ntptime.PPM,
 		Precision: -24, Updates: 9,
 	}
-	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Stamps: w.stamps, Random: 42})
+	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.stamps, Random: 42})
 	w.env = responder.Env{Snapshot: w.snapshot, Policy: w.policy, Now: func() ntptime.Instant { return w.later(w.took) }}
 	return w
 }
@@ -115,8 +115,8 @@ func request(version uint8) wire.Header {
 func (w *world) answered(t testing.TB, h wire.Header, tail ...byte) wire.Packet {
 	t.Helper()
 	reply, v := w.ask(append(h.Append(nil), tail...))
-	if !v.What.Time() {
-		t.Fatalf("got %v (%v), want an answer", v.What, v.Why)
+	if !v.Result.Time() {
+		t.Fatalf("got %v (%v), want an answer", v.Result, v.Reason)
 	}
 	return decode(t, reply)
 }
@@ -131,10 +131,10 @@ func decode(t testing.TB, reply []byte) wire.Packet {
 }
 
 // silent checks that a datagram draws nothing, for that reason.
-func (w *world) silent(t testing.TB, what string, data []byte, want responder.Why) {
+func (w *world) silent(t testing.TB, what string, data []byte, want responder.Reason) {
 	t.Helper()
 	reply, v := w.ask(data)
-	if reply != nil || v.Why != want {
-		t.Errorf("%s: got %d octets, %v (%v), want silence (%v)", what, len(reply), v.What, v.Why, want)
+	if reply != nil || v.Reason != want {
+		t.Errorf("%s: got %d octets, %v (%v), want silence (%v)", what, len(reply), v.Result, v.Reason, want)
 	}
 }

@@ -48,16 +48,16 @@ func (h *handler) Handle(rx *model.Received, lead time.Duration, reply []byte) (
 		return 0, netio.Token{}
 	}
 	if !h.env.Serves.Load() {
-		h.shard.Load().Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyNotServing})
+		h.shard.Load().Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonNotServing})
 		return 0, netio.Token{}
 	}
 	h.respond.Snapshot, h.respond.Policy, h.respond.Ring = h.env.Snapshot.Load(), h.env.Policy.Load(), h.env.Ring.Load()
 	h.respond.Lead, h.respond.Smeared = lead, h.smeared.Load()
 	n, verdict := h.shard.Load().Respond(reply, rx, &h.respond)
-	if verdict.What == responder.Query {
+	if verdict.Result == responder.Query {
 		h.pass(rx)
 	}
-	return n, netio.Token{ID: verdict.StampID}
+	return n, netio.Token{ID: verdict.TimestampID}
 }
 
 // Sent gives a transmit timestamp to the association that waits for it, or to the responder.
@@ -83,7 +83,7 @@ func (h *handler) pass(rx *model.Received) {
 		}
 	}
 	h.dropped.Add(1)
-	h.shard.Load().Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyQueue})
+	h.shard.Load().Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonQueue})
 }
 
 // stateless answers mode 1 packets that may not mobilize. It belongs to the goroutine that
@@ -110,7 +110,7 @@ func (a *stateless) renew(s *Set) {
 // or not at all.
 func (s *Set) Answer(rx *model.Received) {
 	if !s.env.Serves.Load() {
-		s.Count(rx, responder.Verdict{What: responder.Ignored, Why: responder.WhyNotServing})
+		s.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonNotServing})
 		return
 	}
 	a := s.stateless

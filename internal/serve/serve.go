@@ -350,7 +350,7 @@ func (l *Listener) ReceiveBuffer() (granted, asked int) { return l.port.ReceiveB
 // they are until the next start.
 type tables struct {
 	clients *responder.Clients // nil if none are to be remembered
-	stamps  *responder.Stamps
+	stamps  *responder.Timestamps
 }
 
 // makeTables makes the tables of clients, where a server needs them and there are none.
@@ -361,7 +361,7 @@ func (s *Set) makeTables(t *ClientTable) {
 	seed := responder.Seed{random(), random()}
 	s.tables.Store(&tables{
 		clients: responder.NewClients(t.Size, seed, t.Privacy),
-		stamps:  responder.NewStamps(t.Size, seed),
+		stamps:  responder.NewTimestamps(t.Size, seed),
 	})
 }
 
@@ -377,7 +377,7 @@ func (s *Set) Clients() *responder.Clients {
 func (s *Set) newShard() *responder.Shard {
 	settings := responder.ShardConfig{Clients: s.Clients(), Random: random(), Nonces: newNonces()}
 	if t := s.tables.Load(); t != nil {
-		settings.Stamps = t.stamps
+		settings.Timestamps = t.stamps
 	}
 	return responder.NewShard(settings)
 }

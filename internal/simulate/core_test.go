@@ -113,7 +113,7 @@ func TestServerLimitsTheRateAndCountsInterleaving(t *testing.T) {
 	}
 	w := coreRun(t, strings.Replace(text, "server: {}", "server: {rate_limit: {interval: 16s, burst: 2, leak: 4}}", 1))
 	limited := w.machines[0].program.(*core).server.shard.Counters()
-	if got := limited.Sum(responder.Kissed); got == 0 {
+	if got := limited.Sum(responder.RateKoD); got == 0 {
 		t.Error("got no kiss-o'-death of 1250 requests at four times the rate, want some")
 	}
 	if got := w.final(t, "client").Sources[0].Interval; got < 16*time.Second {

@@ -24,7 +24,7 @@ func newServer(c *core, policy *responder.Policy, now ntptime.Raw) *server {
 	seed := responder.Seed{c.random.Uint64(), c.random.Uint64()}
 	shard := responder.ShardConfig{Clients: responder.NewClients(size, seed, false), Random: c.random.Uint64()}
 	if rules.Interleaved {
-		shard.Stamps = responder.NewStamps(size, seed)
+		shard.Timestamps = responder.NewTimestamps(size, seed)
 	}
 	network := newStream(c.m.world.seed, "NTS "+c.m.host.Name)
 	shard.Nonces = &network
@@ -50,7 +50,7 @@ func (s *server) answer(p *packet, now ntptime.Instant) {
 		return
 	}
 	s.c.m.send(ntpPort, p.from, s.reply[:n])
-	if verdict.StampID != 0 {
-		s.shard.Transmitted(verdict.StampID, s.c.m.stamp())
+	if verdict.TimestampID != 0 {
+		s.shard.Transmitted(verdict.TimestampID, s.c.m.stamp())
 	}
 }
