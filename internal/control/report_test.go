@@ -229,7 +229,7 @@ func TestKeysOfTheReportsAreStable(t *testing.T) {
 		"clients": {ClientsReport([]responder.ClientReport{{}}, responder.ClientTotals{}, true), "clients",
 			"address drops hits interleaved interval last_seen mode poll signed version"},
 		"serverstats": {ServerStats{Listeners: []Listener{{}}}, "listeners", "accepted address control denied dropped ignored interleaved nts_accepted nts_denied " +
-			"nts_nak nts_rate_limited nts_received passed rate_limited received send_errors drops drops.overflow drops.stale drops.truncated drops.ignored_interface drops.overlong receive_buffer receive_buffer_asked"},
+			"nts_nak nts_rate_limited nts_received passed rate_limited received send_errors drops drops.overflow drops.stale drops.truncated drops.ignored_interface drops.overlong drops.unresolved receive_buffer receive_buffer_asked send_buffer"},
 		"trace": {Trace{Steps: []TraceStep{{Name: "a", Error: "b"}}}, "steps",
 			"address delay error leap name offset reference_id root_delay root_dispersion stratum"},
 		"status": {map[string]any{"x": StatusReport(s, now, Daemon{Revision: "r", Configuration: "c", ReloadError: "e", Clock: "kernel",

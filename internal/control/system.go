@@ -163,6 +163,7 @@ type Listener struct {
 	// ReceiveBufferAsked what we asked for.
 	ReceiveBuffer      int `json:"receive_buffer"`
 	ReceiveBufferAsked int `json:"receive_buffer_asked"`
+	SendBuffer         int `json:"send_buffer"` // granted, in bytes
 }
 
 // Cramped reports whether requests were lost for want of a buffer that the system's
@@ -179,6 +180,7 @@ type Drops struct {
 	Truncated        uint64 `json:"truncated"`         // longer than any NTP message
 	IgnoredInterface uint64 `json:"ignored_interface"` // came in by one of server.interfaces.ignore
 	Overlong         uint64 `json:"overlong"`          // replies refused: longer than their request
+	Unresolved       uint64 `json:"unresolved"`        // replies held back: to neighbours that nobody answers for, which filled the send buffer
 }
 
 // Reasons are the drops by name, in a fixed order.
@@ -186,6 +188,7 @@ func (d *Drops) Reasons() []DropCount {
 	return []DropCount{
 		{"overflow", d.Overflow}, {"stale", d.Stale}, {"truncated", d.Truncated},
 		{"ignored interface", d.IgnoredInterface}, {"overlong", d.Overlong},
+		{"unresolved neighbour", d.Unresolved},
 	}
 }
 

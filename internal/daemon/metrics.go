@@ -115,7 +115,7 @@ func (s metricsSource) Server() *metrics.Server {
 		server.Listeners = append(server.Listeners, metrics.Listener{
 			Address: l.Name(), Counters: l.Counters(),
 			SendErrors: sockets.SendErrors, Overflow: sockets.Overflow, Stale: sockets.Stale, Truncated: sockets.Truncated,
-			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong,
+			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong, Unresolved: sockets.Unresolved,
 		})
 	}
 	server.NTS = ntsMetrics(s.d.nts.report(s.d.clock.Now().Wall))

@@ -182,7 +182,7 @@ func listenerReport(l *serve.Listener) control.Listener {
 	sockets := l.SocketCounters()
 	granted, asked := l.ReceiveBuffer()
 	return control.Listener{
-		ReceiveBuffer: granted, ReceiveBufferAsked: asked,
+		ReceiveBuffer: granted, ReceiveBufferAsked: asked, SendBuffer: l.SendBuffer(),
 		Address:        l.Name(),
 		Received:       counted.Received(),
 		Accepted:       counted.Sum(responder.Answered) + counted.Sum(responder.Interleaved),
@@ -201,7 +201,7 @@ func listenerReport(l *serve.Listener) control.Listener {
 		Dropped:        sockets.Overflow + sockets.Stale,
 		Drops: control.Drops{
 			Overflow: sockets.Overflow, Stale: sockets.Stale, Truncated: sockets.Truncated,
-			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong,
+			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong, Unresolved: sockets.Unresolved,
 		},
 	}
 }

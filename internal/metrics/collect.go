@@ -214,7 +214,7 @@ func (out sink) listener(l *Listener) {
 		n      uint64
 	}{
 		{"overflow", l.Overflow}, {"stale", l.Stale}, {"truncated", l.Truncated},
-		{"ignored_interface", l.IgnoredInterface}, {"overlong", l.Overlong},
+		{"ignored_interface", l.IgnoredInterface}, {"overlong", l.Overlong}, {"unresolved", l.Unresolved},
 	} {
 		out.put(serverDiscarded, float64(d.n), l.Address, d.reason)
 	}

@@ -63,7 +63,7 @@ type Listener struct {
 	// What the sockets gave up: by the kernel for want of buffer, by us as too old, as
 	// longer than any NTP message, and as come in by an interface that is ignored; and
 	// replies refused as longer than their request.
-	Overflow, Stale, Truncated, IgnoredInterface, Overlong uint64
+	Overflow, Stale, Truncated, IgnoredInterface, Overlong, Unresolved uint64
 }
 
 // NTS is the state of the key establishment server.

@@ -66,7 +66,7 @@ func someDaemon() *fakeDaemon {
 			Sources: []model.SourceReport{someSource()},
 		},
 		server: &Server{
-			Listeners:    []Listener{{Address: "0.0.0.0:123", SendErrors: 1, Overflow: 2, Stale: 3, Truncated: 4, IgnoredInterface: 5, Overlong: 6}, {Address: "[::]:123"}},
+			Listeners:    []Listener{{Address: "0.0.0.0:123", SendErrors: 1, Overflow: 2, Stale: 3, Truncated: 4, IgnoredInterface: 5, Overlong: 6, Unresolved: 7}, {Address: "[::]:123"}},
 			NotListening: []string{"192.0.2.1:123"},
 			Clients:      responder.ClientTotals{Clients: 4},
 			NTS:          &NTS{Connections: map[string]uint64{"accepted": 2, "timeout": 1}, CertificateExpiry: start.Wall.Add(24 * time.Hour), KeyAge: time.Hour},
@@ -179,11 +179,13 @@ func TestAdditionsSayWhatTheSnapshotSays(t *testing.T) {
 		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="overflow"} 2
 		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="stale"} 3
 		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="truncated"} 4
+ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="unresolved"} 7
 		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="ignored_interface"} 5
 		ntp_server_discarded_packets_total{listen_address="0.0.0.0:123",reason="overlong"} 6
 		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="overflow"} 0
 		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="stale"} 0
 		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="truncated"} 0
+ntp_server_discarded_packets_total{listen_address="[::]:123",reason="unresolved"} 0
 		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="ignored_interface"} 0
 		ntp_server_discarded_packets_total{listen_address="[::]:123",reason="overlong"} 0
 		ntp_association_dropped_packets_total 9

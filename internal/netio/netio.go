@@ -135,6 +135,7 @@ type Counters struct {
 	Truncated  uint64 // dropped: longer than any NTP message
 	Overlong   uint64 // replies refused: longer than their request
 	SendErrors uint64 // replies the kernel would not send
+	Unresolved uint64 // replies held back: to neighbours that nobody answers for, while they filled the send buffer
 	Overflow   uint64 // dropped by the kernel: receive buffer full
 	Stamped    uint64 // transmit timestamps delivered
 	Unmatched  uint64 // transmit timestamps that nobody waits for
@@ -150,6 +151,7 @@ func (c *Counters) add(o Counters) {
 	c.Truncated += o.Truncated
 	c.Overlong += o.Overlong
 	c.SendErrors += o.SendErrors
+	c.Unresolved += o.Unresolved
 	c.Overflow += o.Overflow
 	c.Stamped += o.Stamped
 	c.Unmatched += o.Unmatched

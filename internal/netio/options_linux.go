@@ -76,13 +76,25 @@ func portOptions(v6 bool, cfg *ListenConfig) []option {
 		option{"IP_MULTICAST_ALL", unix.IPPROTO_IP, unix.IP_MULTICAST_ALL, 0, true})
 }
 
-// setReceiveBuffer asks for a receive buffer, beyond the system's limit where the
-// process may.
-func setReceiveBuffer(fd, octets int) error {
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, octets) == nil {
-		return nil
+// setBuffers asks for a receive buffer, and for a send buffer of DefaultSendBuffer, beyond
+// the system's limits where the process may.
+func setBuffers(fd, receive int) error {
+	for _, b := range []struct {
+		name       string
+		force, opt int
+		bytes      int
+	}{
+		{"SO_RCVBUF", unix.SO_RCVBUFFORCE, unix.SO_RCVBUF, receive},
+		{"SO_SNDBUF", unix.SO_SNDBUFFORCE, unix.SO_SNDBUF, DefaultSendBuffer},
+	} {
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, b.force, b.bytes) == nil {
+			continue
+		}
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, b.opt, b.bytes); err != nil {
+			return os.NewSyscallError("setsockopt "+b.name, err)
+		}
 	}
-	return os.NewSyscallError("setsockopt SO_RCVBUF", unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, octets))
+	return nil
 }
 
 // keepStamping opens, once, a socket that does nothing but ask for receive stamps, for as long

@@ -27,6 +27,7 @@ type source struct {
 type Port struct {
 	cfg     ListenConfig
 	sockets []*shard
+	guard   guard
 
 	mu     sync.Mutex
 	groups []*group
@@ -51,6 +52,7 @@ func Listen(cfg ListenConfig) (*Port, error) {
 		}
 		return nil, fmt.Errorf("listen on %s: %w", listenText(cfg.Address), err)
 	}
+	p.guardAll()
 	if err := p.Refresh(); err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
@@ -58,7 +60,16 @@ func Listen(cfg ListenConfig) (*Port, error) {
 }
 
 func newPort(cfg ListenConfig, sockets []*shard) *Port {
-	return &Port{cfg: cfg, sockets: sockets, hops: make(map[netip.Addr]int)}
+	p := &Port{cfg: cfg, sockets: sockets, hops: make(map[netip.Addr]int)}
+	p.guardAll()
+	return p
+}
+
+// guardAll gives the sockets the guard of their send buffers.
+func (p *Port) guardAll() {
+	for _, s := range p.sockets {
+		s.guard, s.siblings = &p.guard, p.sockets
+	}
 }
 
 // openBoth opens the sockets of IPv4 and of IPv6 on the same port; where the system
@@ -207,6 +218,17 @@ func (p *Port) ReceiveBuffer() (granted, asked int) {
 	return granted, p.cfg.ReceiveBuffer
 }
 
+// SendBuffer is the smallest send buffer of the port's sockets in bytes; DefaultSendBuffer
+// was asked for.
+func (p *Port) SendBuffer() (granted int) {
+	for i, s := range p.sockets {
+		if g := s.sendBuffer(); i == 0 || g < granted {
+			granted = g
+		}
+	}
+	return granted
+}
+
 // Refresh looks at the interfaces of this host again: groups are joined on interfaces
 // that have come (back), and the interfaces to ignore are found by name. Call it
 // whenever a Monitor tells of a change.
@@ -228,7 +250,10 @@ func (p *Port) Refresh() error {
 }
 
 // Close closes all sockets; every Serve returns.
-func (p *Port) Close() error { return closeAll(p.sockets) }
+func (p *Port) Close() error {
+	p.guard.closed.Store(true)
+	return closeAll(p.sockets)
+}
 
 // listen binds one UDP socket with the options that control sets before the bind.
 func listen(addr netip.AddrPort, control func(fd int) error) (*net.UDPConn, error) {

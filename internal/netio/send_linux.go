@@ -1,6 +1,7 @@
 package netio
 
 import (
+	"errors"
 	"net"
 	"net/netip"
 	"os"
@@ -36,6 +37,9 @@ func (s *shard) send(b []byte, to netip.AddrPort, from source, token Token) (ntp
 	if err != nil {
 		if want {
 			s.pending.forget(token)
+		}
+		if errors.Is(err, unix.EAGAIN) && s.guard != nil {
+			s.guard.begin(s.siblings)
 		}
 		return at, err
 	}

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -35,6 +34,9 @@ type server struct {
 	sourceLength int  // of the control message that says where a reply comes from
 	lead         leadEstimate
 	flushes      uint
+	unchecked    int    // replies sent since the last look at the send buffer
+	look         uint32 // of the guard, in which let replies to unresolved neighbours were sent
+	let          int
 	end          bool // no more draining
 	failed       syscall.Errno
 }
@@ -217,6 +219,10 @@ func (v *server) reply(i, o, n int) bool {
 		v.count.overlong.Add(1) // never longer than the request: no amplification
 		return false
 	}
+	if v.holdsBack(v.rx.Remote.Addr()) {
+		v.count.unresolved.Add(1)
+		return false
+	}
 	controls := appendSource(v.out.control[o][:0], v.v6, v.replySource(), v.replyInterface())
 	length := len(controls)
 	if length > 0 {
@@ -266,11 +272,18 @@ func (v *server) flush(fd uintptr, n int) {
 			continue
 		case errno != 0:
 			v.count.sendErrors.Add(1)
+			if errno == unix.EAGAIN {
+				v.guard.begin(v.siblings)
+			}
 			from++
 		default:
 			v.count.replied.Add(uint64(sent))
 			from += sent
 		}
+	}
+	if v.unchecked += n; v.unchecked >= checkEvery {
+		v.unchecked = 0
+		v.checkRoom(fd)
 	}
 	if timed {
 		v.lead.sent(n, v.cfg.Clock.Now().Raw.Sub(before.Raw))
@@ -374,16 +387,4 @@ func (l *leadEstimate) sent(n int, d time.Duration) {
 		return
 	}
 	l.perReply += (cost - l.perReply) / 16
-}
-
-// socketDrops reads how many datagrams the kernel dropped for want of room (SO_MEMINFO).
-func socketDrops(fd uintptr) uint32 {
-	var info [16]uint32
-	size := uint32(unsafe.Sizeof(info))
-	_, _, errno := syscall.RawSyscall6(unix.SYS_GETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_MEMINFO,
-		uintptr(unsafe.Pointer(&info)), uintptr(unsafe.Pointer(&size)), 0)
-	if errno != 0 || size < 4*(unix.SK_MEMINFO_DROPS+1) {
-		return 0
-	}
-	return info[unix.SK_MEMINFO_DROPS]
 }

@@ -20,6 +20,9 @@ type shard struct {
 	guards  []*net.UDPConn // what keeps others from the port, closed with the primary
 	cfg     *ListenConfig
 
+	guard    *guard   // of the port
+	siblings []*shard // the sockets of the port
+
 	closed  atomic.Bool
 	ignored atomic.Pointer[[]int]
 	pending pendingTimestamps
@@ -28,7 +31,7 @@ type shard struct {
 
 // shardCounters are the counters of one socket, each added to by one goroutine.
 type shardCounters struct {
-	received, replied, sent, stale, ignored, duplicate, truncated, overlong, sendErrors, stamped, unmatched atomic.Uint64
+	received, replied, sent, stale, ignored, duplicate, truncated, overlong, sendErrors, unresolved, stamped, unmatched atomic.Uint64
 }
 
 // openShards opens the workers' sockets of one address.
@@ -51,7 +54,7 @@ func newShard(cfg *ListenConfig, addr netip.AddrPort, more []option) (*shard, er
 		if err := setOptions(fd, append(portOptions(v6, cfg), more...)); err != nil {
 			return err
 		}
-		return setReceiveBuffer(fd, cfg.ReceiveBuffer)
+		return setBuffers(fd, cfg.ReceiveBuffer)
 	})
 	if err != nil {
 		return nil, err
@@ -128,7 +131,7 @@ func (s *shard) counters() Counters {
 	return Counters{
 		Received: c.received.Load(), Replied: c.replied.Load(), Sent: c.sent.Load(),
 		Stale: c.stale.Load(), Ignored: c.ignored.Load(), Duplicate: c.duplicate.Load(),
-		Truncated: c.truncated.Load(), Overlong: c.overlong.Load(), SendErrors: c.sendErrors.Load(),
+		Truncated: c.truncated.Load(), Overlong: c.overlong.Load(), SendErrors: c.sendErrors.Load(), Unresolved: c.unresolved.Load(),
 		Stamped: c.stamped.Load(), Unmatched: c.unmatched.Load(), Overflow: s.overflow(),
 	}
 }
@@ -143,6 +146,12 @@ func (s *shard) receiveBuffer() int {
 		return err
 	})
 	return octets / 2
+}
+
+// sendBuffer is what the kernel granted of the send buffer, in the same measure.
+func (s *shard) sendBuffer() int {
+	_, size := s.sendQueue()
+	return size / 2
 }
 
 // overflow is how many datagrams the kernel has dropped on this socket, 0 if it does not tell.

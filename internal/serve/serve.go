@@ -343,6 +343,9 @@ func (l *Listener) addCounters(sum *responder.Counters) {
 // SocketCounters are those of its sockets.
 func (l *Listener) SocketCounters() netio.Counters { return l.port.Counters() }
 
+// SendBuffer is what the sockets have been granted to send from, in bytes.
+func (l *Listener) SendBuffer() int { return l.port.SendBuffer() }
+
 // ReceiveBuffer is what the sockets have been granted and what was asked for, in bytes.
 func (l *Listener) ReceiveBuffer() (granted, asked int) { return l.port.ReceiveBuffer() }
 
