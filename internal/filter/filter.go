@@ -57,6 +57,8 @@ type Filter struct {
 	path   Path
 	routes routes
 	good   Bank              // state at the last exchange of little excess
+	window [2]int            // the newest so many of rest are of the jitter as it is
+	taken  int               // differences put into rest; the newest is at taken-1
 	rest   [2][Depth]float32 // s, differences between neighbours without the frequency's part
 	slope  float64           // s/s, frequency by which the register's jitter was last measured
 }
@@ -101,6 +103,21 @@ func (f *Filter) Slant() float64 {
 	}
 	gap := math.Min(slantGap*(p.low[lowestKept-1]-low), math.Max(low, 0))
 	return belief / 2 * math.Max(slantShare*p.excess(n), gap)
+}
+
+// OneSided returns the jitter of the one direction that has it, in seconds, as far as
+// the other is known to be quiet; 0 where both have it, or too little is known.
+func (f *Filter) OneSided() float64 {
+	_, belief := f.path.lean()
+	return belief * math.Max(f.path.scale[0], f.path.scale[1])
+}
+
+// BellShaped reports whether round trips gather around their mean and seldom come near
+// the base.
+func (f *Filter) BellShaped() bool {
+	base, _ := f.path.base()
+	_, variance := f.path.bell(base)
+	return variance > 0
 }
 
 // OffMiddle returns how far the offset is from the middle of what an exchange of
@@ -218,6 +235,7 @@ func (f *Filter) Feed(x Exchange, t *Tracker, s Start, joint *Estimate, patience
 	if x.Kind == TwoWay {
 		r.RouteChange = f.observe(&x, t, &e, joint)
 		if f.routes.shorter > 0 {
+			r.Conflict = true
 			return r // faster than light: not used until it is known why
 		}
 	}
@@ -236,8 +254,8 @@ func (f *Filter) Feed(x Exchange, t *Tracker, s Start, joint *Estimate, patience
 		f.resume(t, patience)
 	default:
 		r.Window = f.Window(&x, f.count-1, &e)
-		if f.routes.lowered || f.count <= Depth && lower && r.Window.miss(e.Offset) > disproof*math.Hypot(math.Sqrt(e.P00), r.Window.Edge) {
-			r.Replayed = true // the base was too high, and the state with it
+		if f.routes.lowered || lower && f.baseTooHigh(&r.Window, &e) {
+			r.Replayed = true
 			f.rebuild(t, s, &e)
 			break
 		}
@@ -250,6 +268,12 @@ func (f *Filter) Feed(x Exchange, t *Tracker, s Start, joint *Estimate, patience
 // disproof is how many standard deviations outside of its window an exchange of
 // the least round trip ever finds a state that rests on too high a base.
 const disproof = 3
+
+// baseTooHigh reports whether an exchange of the least round trip ever contradicts a
+// young state: the base was too high, and the state with it.
+func (f *Filter) baseTooHigh(w *Window, e *Estimate) bool {
+	return f.count <= Depth && w.miss(e.Offset) > disproof*math.Hypot(math.Sqrt(e.P00), w.Edge)
+}
 
 // rebuild works the state out anew from the register after the base has turned
 // out to be lower. A frequency learned for longer than the register reaches is kept

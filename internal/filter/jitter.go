@@ -13,16 +13,18 @@ import "math"
 // same reason they are those of the register, not a mean that forgets slowly: a
 // queue that ends is forgotten with the exchanges that it held up.
 const (
-	huber       = 1.5   // differences beyond so many scales count as that many
-	huberMean   = 0.777 // E min(x, 1.5) of an exponential x of mean 1
-	fewest      = 3     // differences before they say anything
-	scaleRounds = 24    // of the fixed point, from nothing known
-	scaleRefine = 2     // from the scale before this exchange
-	scaleAgrees = 1.6   // a scale of so many times what was known is another one
-	scaleSlow   = 32.0  // exchanges over which one that agrees is refined
-	ratioSpread = 1.77  // sd of ln of the ratio of two scales from n differences is about 1.77/√n
-	ratioSigmas = 3.0
-	scaleShrink = 0.3 // n differences can not show a direction to be quieter than 0.3/n² of the other
+	huber        = 1.5   // differences beyond so many scales count as that many
+	huberMean    = 0.777 // E min(x, 1.5) of an exponential x of mean 1
+	fewest       = 3     // differences before they say anything
+	scaleRounds  = 24    // of the fixed point, from nothing known
+	scaleRefine  = 2     // from the scale before this exchange
+	scaleAgrees  = 1.6   // a scale of so many times what was known is another one
+	scaleSlow    = 32.0  // exchanges over which one that agrees is refined
+	changeCount  = 12    // differences that show, by
+	changeFactor = 10.0  // this factor, that jitter has changed
+	ratioSpread  = 1.77  // sd of ln of the ratio of two scales from n differences is about 1.77/√n
+	ratioSigmas  = 3.0
+	scaleShrink  = 0.3 // n differences can not show a direction to be quieter than 0.3/n² of the other
 )
 
 // differences are those between neighbouring two-way exchanges of the register,
@@ -140,36 +142,61 @@ func (f *Filter) measureJitter(e *Estimate, anew bool) {
 		f.slope = d.frequency(e.Freq)
 	}
 	for direction := range f.rest {
-		d.rest(direction, f.slope, &f.rest[direction])
+		var rest [Depth]float32
+		d.rest(direction, f.slope, &rest)
+		for i := range d.n { // there the newest is first, here last
+			f.rest[direction][i] = rest[d.n-1-i]
+		}
+		f.window[direction] = d.n
 	}
-	f.path.differences = d.n
+	f.taken = d.n
 	f.setScales(0, scaleRounds)
 }
 
 // followJitter takes the newest difference in place of the oldest.
 func (f *Filter) followJitter(e *Estimate) {
-	if f.Last(0).Kind != TwoWay || f.Last(1).Kind != TwoWay || f.path.differences == 0 {
+	if f.Last(0).Kind != TwoWay || f.Last(1).Kind != TwoWay || f.taken == 0 {
 		return
 	}
 	o, t := between(f.Last(0), f.Last(1))
 	for direction := range f.rest {
-		f.rest[direction][f.count%f.path.differences] = float32(math.Abs(o[direction] - e.Freq*t[direction]))
+		f.rest[direction][f.taken%Depth] = float32(math.Abs(o[direction] - e.Freq*t[direction]))
+		f.window[direction] = min(f.window[direction]+1, Depth-1)
 	}
+	f.taken++
 	f.setScales(1, scaleRefine)
 }
 
+// latest copies the last n differences of a direction, in any order.
+func (f *Filter) latest(direction, n int, into *[Depth]float32) []float32 {
+	for i := range n {
+		into[i] = f.rest[direction][(f.taken-1-i)%Depth]
+	}
+	return into[:n]
+}
+
 // setScales works the scales out of the differences that the frequency has left.
-// What is known, with weight keep, is only refined as long as it agrees with them.
+// What is known, with weight keep, is only refined as long as it agrees with them;
+// and when the last dozen speaks of another jitter, those before it are dropped.
 func (f *Filter) setScales(keep float64, rounds int) {
 	p := &f.path
 	var j [2]float64
+	var rest [Depth]float32
+	changed := false
 	for i := range j {
-		j[i] = scaleOf(f.rest[i][:p.differences], keep*p.scale[i], rounds)
+		if n := f.window[i]; n > changeCount+changeCount/2 {
+			now := scaleOf(f.latest(i, changeCount, &rest), keep*p.scale[i], rounds+scaleRefine)
+			if now > changeFactor*p.scale[i] || p.scale[i] > changeFactor*max(now, scaleFloor) {
+				f.window[i], changed = changeCount, keep > 0
+			}
+		}
+		j[i] = scaleOf(f.latest(i, f.window[i], &rest), keep*p.scale[i], rounds)
 	}
+	p.differences = min(f.window[0], f.window[1])
 	least := max(scaleShrink/float64(p.differences*p.differences)*max(j[0], j[1]), scaleFloor)
 	for i := range j {
 		next := clamp(j[i], least, 1e3)
-		if was := p.scale[i]; keep > 0 && next < scaleAgrees*was && was < scaleAgrees*next {
+		if was := p.scale[i]; keep > 0 && !changed && next < scaleAgrees*was && was < scaleAgrees*next {
 			next = was + (next-was)/scaleSlow
 		}
 		p.scale[i] = next

@@ -31,6 +31,9 @@ func (s *System) residual(now ntptime.Instant) (float64, filter.Estimate) {
 // interval, the correction, and what the sources are to do next.
 func (s *System) track(now ntptime.Instant, src *source, used bool, r *filter.Result, out *Output) {
 	soon := src.soon(r)
+	if soon == 0 {
+		soon = s.stillUnclear(src)
+	}
 	s.gap = s.poll.Interval()
 	usable := s.summary.Usable && s.joint.Started()
 	if usable && used && src.inJoint {

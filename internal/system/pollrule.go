@@ -45,12 +45,8 @@ func (s *System) pollUpdate(r *filter.Result, now ntptime.Instant, src *source, 
 	e := s.joint.Estimate()
 	low := s.lowPoll()
 	high := math.Max(low, s.highPoll())
-	goal := s.cfg.AccuracyGoal.Seconds()
-	if goal <= 0 {
-		goal = discipline.Goal(s.leastDelay())
-	}
 	slant := s.slant()
-	s.poll.Update(discipline.Spread{P00: e.P00 + slant*slant, P01: e.P01, P11: e.P11, Wander: e.Wander}, goal, low, high)
+	s.poll.Update(discipline.Spread{P00: e.P00 + slant*slant, P01: e.P01, P11: e.P11, Wander: e.Wander}, s.goal(), low, high)
 	if r.Jumped {
 		s.poll.Hurry(low)
 		s.event(out, now, model.EventFrequencyJump, src.id, dur(r.Window.Hi-e.Offset), "")
@@ -127,6 +123,39 @@ func (o *source) soon(r *filter.Result) float64 {
 	o.budget = min(o.budget+1.0/extraRecovery, extraBudget)
 	o.volley++
 	return discipline.Volley(o.volley)
+}
+
+const (
+	unclearMost    = 32   // exchanges that a start asks for beyond its quick series
+	unclearSlanted = 8.0  // s between them while no clean exchange has shown the base,
+	unclearNoisy   = 16.0 // and while nothing ever comes near the base, so that only averaging helps
+	unclearGoals   = 2.0  // times the goal: below, the usual interval will do
+)
+
+// stillUnclear returns after how many seconds a start whose quick series has ended asks
+// again because the offset is not known well, 0 for no sooner than usual. There are
+// some dozens of such exchanges once, so that a day's mean stays below 60 an hour.
+func (s *System) stillUnclear(src *source) float64 {
+	if !src.inJoint || src.samples > 2*uint64(discipline.VolleyLength)+unclearMost || src.volley <= discipline.VolleyLength ||
+		src.volley > discipline.VolleyLength+unclearMost {
+		return 0
+	}
+	goal := unclearGoals * s.goal()
+	switch {
+	case src.filter.Slant() > goal || src.filter.OneSided() > goal:
+		return unclearSlanted
+	case src.filter.BellShaped() && sqrt(s.joint.Estimate().P00) > goal:
+		return unclearNoisy
+	}
+	return 0
+}
+
+// goal is the accuracy that is worth polling for, in seconds.
+func (s *System) goal() float64 {
+	if goal := s.cfg.AccuracyGoal.Seconds(); goal > 0 {
+		return goal
+	}
+	return discipline.Goal(s.leastDelay())
 }
 
 // pollInterval is the interval of the system peer as last asked for.
