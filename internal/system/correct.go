@@ -23,7 +23,7 @@ func dur(seconds float64) time.Duration {
 // residual returns what is to be corrected now: reference − disciplined clock,
 // with the state it comes from.
 func (s *System) residual(now ntptime.Instant) (float64, filter.Estimate) {
-	e := s.joint.Estimate().Extrapolate(int64(now.Raw))
+	e := s.matured(s.joint.Estimate()).Extrapolate(int64(now.Raw))
 	return e.Offset - s.correction(now), e
 }
 

@@ -197,6 +197,7 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 		}
 		src.verdict, src.distance = v, s.candidates[i].Distance
 	}
+	s.noteSplit()
 	if s.direct != nil || !s.summary.Usable {
 		return false
 	}

@@ -46,6 +46,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	}
 	changed := s.reselect(now, src, out)
 	used := s.take(src, &x, &r, changed)
+	s.noteJoint(m.T1.Raw)
 	s.noteConflict(src, &x, &r)
 	s.rebase()
 	s.track(now, src, used, &r, out)

@@ -18,6 +18,7 @@ type peerState struct {
 	stratum    uint8
 	refid      wire.ReferenceID
 	delay      float64 // s, root delay of ours
+	roundTrip  float64 // s, least one to the peer
 	dispersion float64 // s, the peer's root dispersion
 	ticks      float64 // s, what its samples may be off for the precision of clocks
 	fall       fall    // of the peer's root dispersion
@@ -34,6 +35,7 @@ func (s *System) refreshPeer() {
 	s.peer = peerState{
 		stratum: p.server.Stratum + 1, refid: wire.ReferenceAddress(p.status.Address.Addr()),
 		delay:      p.server.RootDelay.Seconds() + least,
+		roundTrip:  least,
 		dispersion: p.server.RootDispersion.Seconds() + p.filter.OffMiddle(),
 		ticks:      p.ownDispersion(),
 		fall:       p.fall,
@@ -81,6 +83,8 @@ func (s *System) quality(left float64, e filter.Estimate) quality {
 	for t := 4.0; t <= 32; t *= 2 { // until the next snapshot, 16 s from now, and as long again
 		rate = math.Max(rate, s.peer.fall.rate+boundSigmas*(sqrt(spread.Variance(t))-sd)/t)
 	}
+	split, grows := s.splitBound(left, e)
+	dispersion, rate = math.Max(dispersion, split-s.peer.delay/2), math.Max(rate, grows)
 	return quality{
 		dispersion: dur(dispersion), bound: dur(dispersion + s.peer.delay/2),
 		estimated: dur(math.Hypot(math.Hypot(sd, slant), left)), rate: ntptime.Frequency(rate),

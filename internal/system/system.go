@@ -84,13 +84,14 @@ const (
 
 // System is the system process. It is not safe for concurrent use.
 type System struct {
-	cfg     Config
-	origin  int64 // ns
-	sources []*source
-	joint   filter.Tracker
-	partial bool         // sources have gone that the joint state was made of; then
-	kept    filter.Start // the frequency known when the last one went
-	direct  *source      // the only source: its filter works on the joint state itself
+	cfg        Config
+	origin     int64 // ns
+	sources    []*source
+	joint      filter.Tracker
+	jointSince ntptime.Raw  // Never: there is no joint state
+	partial    bool         // sources have gone that the joint state was made of; then
+	kept       filter.Start // the frequency known when the last one went
+	direct     *source      // the only source: its filter works on the joint state itself
 
 	selector   selection.Selector
 	candidates []selection.Candidate
@@ -102,6 +103,7 @@ type System struct {
 	discipline  discipline.Discipline
 	lastRefusal string // why the clock driver refused the last correction
 	poll        discipline.Poll
+	split       bool    // the sources have parted without a majority
 	conflict    float64 // s, by which a source's last samples contradict the state, for the bound
 	agreed      int     // samples in a row that did not
 	gap         float64 // s, expected until the next update
@@ -159,7 +161,7 @@ type point struct {
 
 // New makes a system process without sources.
 func New(cfg Config, now ntptime.Instant) *System {
-	s := &System{started: now.Raw, next: now.Raw}
+	s := &System{started: now.Raw, next: now.Raw, jointSince: ntptime.Never}
 	s.setConfig(cfg)
 	s.origin = int64(now.Wall) - int64(now.Raw)
 	s.discipline = discipline.New(s.limits())
