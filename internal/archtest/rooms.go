@@ -50,6 +50,7 @@ var Rooms = map[string]Room{
 	"internal/refclock":   {Layer: 2, Goroutines: "a driver waits in a device's blocking read"},
 	"internal/ntske":      {Layer: 2, Goroutines: "one for each TLS connection, bounded"},
 	"internal/resolve":    {Layer: 2, Goroutines: "a look-up may block for as long as the system's resolver likes"},
+	"internal/chrony":     {Layer: 2},
 	"internal/control":    {Layer: 2, Goroutines: "one for each connection to the control socket, bounded"},
 	"internal/state":      {Layer: 2},
 	"internal/clockbound": {Layer: 2},

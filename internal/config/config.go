@@ -431,6 +431,10 @@ type Control struct {
 	Socket      string // empty: none
 	SocketGiven bool   // false: Socket is the default
 	Mode        uint32 // permission bits
+	// ChronySocket and ChronyPort answer chrony's tools: a Unix datagram socket, and UDP on
+	// loopback; "" and 0: not.
+	ChronySocket string
+	ChronyPort   uint16
 }
 
 // LogLevel is the least level logged, LogFormat the form of a line.

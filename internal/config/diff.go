@@ -71,7 +71,9 @@ var parts = []struct {
 	{"clock.accuracy_goal", false, func(c *Config) any { return c.Clock.AccuracyGoal }},
 	{"selection", false, func(c *Config) any { return c.Selection }},
 	{"metrics", false, func(c *Config) any { return c.Metrics }},
-	{"control", true, func(c *Config) any { return []any{c.Control.Socket, c.Control.Mode} }},
+	{"control", true, func(c *Config) any {
+		return []any{c.Control.Socket, c.Control.Mode, c.Control.ChronySocket, c.Control.ChronyPort}
+	}},
 	{"clockbound", true, func(c *Config) any { return c.ClockBound }},
 	{"log.level", false, func(c *Config) any { return c.Log.Level }},
 	{"log.format", true, func(c *Config) any { return c.Log.Format }},

@@ -188,6 +188,8 @@ const DefaultSocket = "/run/timeball/timeball.sock"
 var controlKeys = section[Control]{
 	value("socket", socketKind, DefaultSocket, func(c *Control) *string { return &c.Socket }),
 	permissionKey("mode", 0o660, func(c *Control) *uint32 { return &c.Mode }),
+	value("chrony_socket", socketKind, "", func(c *Control) *string { return &c.ChronySocket }),
+	number("chrony_port", 0, 0, 65535, func(c *Control) *uint16 { return &c.ChronyPort }),
 }
 
 var clockBoundKeys = section[ClockBound]{

@@ -73,6 +73,7 @@ type Daemon struct {
 	nts       *ntsServer
 	kept      *keptKeys
 	control   *controlService
+	chrony    *chronyService
 	metrics   atomic.Pointer[metricsService]
 	group     *group
 	serves    atomic.Bool    // a server section stands
@@ -138,6 +139,9 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 	}
 	change.commit()
 	if d.control, err = openControl(d, cfg); err != nil {
+		return err
+	}
+	if d.chrony, err = openChrony(d, cfg); err != nil {
 		return err
 	}
 	return d.openMetricsOrWait(cfg)
@@ -209,6 +213,7 @@ func (d *Daemon) startParts() {
 	d.nts.start(d.group)
 	d.group.Go("NTS", d.nts.look)
 	d.control.start(d.group)
+	d.chrony.start(d.group)
 	d.metrics.Load().start(d.group)
 	d.group.Go("cards", d.followCards)
 	d.group.Go("state", d.keepState)
@@ -235,6 +240,7 @@ func (d *Daemon) Close() {
 	}
 	d.nts.close()
 	d.control.close()
+	d.chrony.close()
 	d.metrics.Load().close()
 	d.closeHardware()
 	d.bounds.close()
