@@ -80,7 +80,7 @@ func (c *Changes) Reset() {
 
 // Any reports whether there is anything to do.
 func (c *Changes) Any() bool {
-	return len(c.Stop)+len(c.Start)+len(c.Options)+len(c.Resolve)+len(c.Forget)+len(c.Replaced) > 0 || c.Idle
+	return len(c.StartClock) > 0 || len(c.Stop)+len(c.Start)+len(c.Options)+len(c.Resolve)+len(c.Forget)+len(c.Replaced) > 0 || c.Idle
 }
 
 // Setup is what a set of associations rests on; a reload brings another one.

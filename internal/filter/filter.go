@@ -159,7 +159,7 @@ func (f *Filter) Window(x *Exchange, index int, e *Estimate) Window {
 		w = f.oneWayWindow(x)
 	case Reference:
 		noise := math.Max(float64(x.Error), scaleFloor)
-		w = Window{Lo: x.Forward, Hi: x.Forward, Edge: math.Hypot(noise, 1.2*f.path.scale[0]), Scale: noise + f.path.scale[0]}
+		w = Window{Lo: x.Forward, Hi: x.Forward, Edge: math.Max(noise, 1.2*f.path.scale[0]), Scale: noise + f.path.scale[0]}
 	default:
 		forward, backward := x.oneWay(e.Freq)
 		w = f.path.window(forward, backward)

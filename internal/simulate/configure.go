@@ -42,7 +42,10 @@ func (s *Scenario) runnable() error {
 			why := ""
 			switch {
 			case source.Kind == config.RefclockSource:
-				why = "reference clocks are not simulated; give the host a perfect clock and local: {stratum: 1}"
+				if h.receiver(source.Refclock.RefID) != nil {
+					continue
+				}
+				why = fmt.Sprintf("there is no device for it; add {refid: %s} to the host's receivers", source.Refclock.RefID)
 			case source.Host != "" && !linked[[2]string{h.Name, source.Host}]:
 				why = fmt.Sprintf("there is no way from %s to %s; add a row to links", h.Name, source.Host)
 			default:

@@ -20,6 +20,7 @@ type core struct {
 	set     *engine.Associations
 	system  *engine.SystemProcess
 	members []*member
+	clocks  []*refclock
 	server  *server // nil: mode 3 is not answered
 	keys    *mac.KeyRing
 	random  stream
@@ -111,6 +112,9 @@ func (c *core) carryOut(now ntptime.Instant) {
 		for _, id := range changes.Stop {
 			c.remove(id, now)
 		}
+		for _, rc := range changes.StartClock {
+			c.addClock(now, rc)
+		}
 		for _, a := range changes.Start {
 			c.add(now, a)
 		}
@@ -138,6 +142,13 @@ func (c *core) add(now ntptime.Instant, a *engine.Association) {
 
 // remove forgets an association.
 func (c *core) remove(id model.SourceID, now ntptime.Instant) {
+	for i, r := range c.clocks {
+		if r.ID() == id {
+			c.clocks = append(c.clocks[:i], c.clocks[i+1:]...)
+			c.toSystem(func() { c.system.RemoveSource(now, id) })
+			return
+		}
+	}
 	for i, a := range c.members {
 		if a.ID() == id {
 			c.members = append(c.members[:i], c.members[i+1:]...)
@@ -152,6 +163,9 @@ func (c *core) deadline() ntptime.Raw {
 	for _, a := range c.members {
 		due = min(due, a.process.Deadline())
 	}
+	for _, r := range c.clocks {
+		due = min(due, r.process.Deadline())
+	}
 	return due
 }
 
@@ -164,6 +178,11 @@ func (c *core) timer(now ntptime.Instant) {
 		}
 	}
 	c.exchangeKeys(now)
+	for _, r := range c.clocks {
+		if r.process.Deadline() <= now.Raw {
+			r.poll(now)
+		}
+	}
 	if c.system.Deadline() <= now.Raw {
 		c.toSystem(func() { c.system.OnTimer(now) })
 	}
@@ -253,6 +272,9 @@ func (c *core) ClockChanged(at ntptime.Instant) {
 	c.present = at
 	for _, a := range c.members {
 		a.process.OnClockChanged(at)
+	}
+	for _, r := range c.clocks {
+		r.process.OnClockChanged(at)
 	}
 }
 

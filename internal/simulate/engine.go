@@ -112,6 +112,8 @@ func (w *world) handle(e *happening) {
 		m.answer(e.packet)
 	case doReplay:
 		m.replayed(e)
+	case doReading:
+		m.reading(e)
 	}
 }
 

@@ -1,5 +1,7 @@
 package simulate
 
+import "timeball/internal/model"
+
 // kind says what happens to a machine at a moment.
 type kind uint8
 
@@ -12,6 +14,7 @@ const (
 	doDeliver              // a packet arrives
 	doServe                // the answer to a request that arrived earlier leaves
 	doReplay               // the reply of a recorded exchange arrives
+	doReading              // a reference clock's device tells its time
 )
 
 // happening is one entry of the event heap.
@@ -24,8 +27,9 @@ type happening struct {
 	generation uint32
 	packet     *packet
 	event      *Event
-	replay     int // doReplay: number of the host's record,
-	next       int // and of the exchange in it
+	replay     int            // doReplay: number of the host's record,
+	next       int            // and of the exchange in it
+	source     model.SourceID // doReading: whose device it is
 }
 
 // before orders by time, and by the order of scheduling within one moment.

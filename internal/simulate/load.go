@@ -157,6 +157,9 @@ func (r *reader) host(key, value *yaml.Node, path string) Host {
 	r.mapping(value, path, []field{
 		{"clock", func(n *yaml.Node, path string) { r.clock(n, path, &h.Clock) }},
 		{"turnaround", r.duration(&h.Turnaround, 0, time.Second)},
+		{"receivers", func(n *yaml.Node, path string) {
+			r.sequence(n, path, func(n *yaml.Node, path string) { h.Receivers = append(h.Receivers, r.receiver(n, path)) })
+		}},
 		{"config", func(n *yaml.Node, _ string) { configuration = n }},
 	})
 	if configuration == nil {

@@ -115,23 +115,4 @@ func (d *direction) draw(j *Jitter, last *part, t int64) float64 {
 	return d.fresh(j)
 }
 
-func (d *direction) fresh(j *Jitter) float64 {
-	if j.Probability < 1 && d.random.Float64() >= j.Probability {
-		return 0
-	}
-	switch j.Distribution {
-	case Exponential:
-		return float64(j.Mean) * d.random.ExpFloat64()
-	case Normal:
-		return float64(j.Mean) + float64(j.Deviation)*d.random.NormFloat64()
-	case Uniform:
-		return float64(j.From) + float64(j.To-j.From)*d.random.Float64()
-	case Gamma:
-		return float64(j.Mean) * d.random.gamma(j.Shape)
-	case Pareto:
-		// Scale m of a mean m·a/(a−1); 1−U lies in (0, 1].
-		scale := float64(j.Mean) * (j.Shape - 1) / j.Shape
-		return min(scale*math.Pow(1-d.random.Float64(), -1/j.Shape), float64(maxDelay))
-	}
-	return 0
-}
+func (d *direction) fresh(j *Jitter) float64 { return d.random.jitter(j) }

@@ -52,3 +52,25 @@ func (s stream) gamma(shape float64) float64 {
 		}
 	}
 }
+
+// jitter draws one part of a delay, in ns.
+func (s stream) jitter(j *Jitter) float64 {
+	if j.Probability < 1 && s.Float64() >= j.Probability {
+		return 0
+	}
+	switch j.Distribution {
+	case Exponential:
+		return float64(j.Mean) * s.ExpFloat64()
+	case Normal:
+		return float64(j.Mean) + float64(j.Deviation)*s.NormFloat64()
+	case Uniform:
+		return float64(j.From) + float64(j.To-j.From)*s.Float64()
+	case Gamma:
+		return float64(j.Mean) * s.gamma(j.Shape)
+	case Pareto:
+		// Scale m of a mean m·a/(a−1); 1−U lies in (0, 1].
+		scale := float64(j.Mean) * (j.Shape - 1) / j.Shape
+		return min(scale*math.Pow(1-s.Float64(), -1/j.Shape), float64(maxDelay))
+	}
+	return 0
+}

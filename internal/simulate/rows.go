@@ -192,6 +192,7 @@ func (r *reader) value(n *yaml.Node, path string, duration bool) (float64, bool)
 // check looks at what only the whole scenario shows.
 func (r *reader) check(root *yaml.Node, s *Scenario) {
 	r.checkReplays(root, s)
+	r.checkReceivers(s)
 	if s.Duration == 0 && len(r.problems) == 0 {
 		r.fail(root, "duration", "is missing; write how long to simulate, like 20000s")
 	}

@@ -195,7 +195,7 @@ func TestProgressEndsAtOne(t *testing.T) {
 
 func TestWhatIsNotSimulatedIsToldBeforehand(t *testing.T) {
 	for _, c := range []struct{ name, sources, want string }{
-		{"a reference clock", "[{refclock: {driver: shm, unit: 0, refid: GPS}}]", "reference clocks are not simulated"},
+		{"a reference clock", "[{refclock: {driver: shm, unit: 0, refid: GPS}}]", "there is no device for it; add {refid: GPS}"},
 		{"no way to a source", "[{server: c}]", "there is no way from a to c"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

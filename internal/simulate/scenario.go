@@ -45,8 +45,9 @@ type Host struct {
 	Clock      Clock
 	Turnaround time.Duration // from the arrival of a request to the departure of its answer
 	Config     *config.Config
-	Replays    []Replay // its sources whose exchanges were recorded; they are not in Config
-	Line       int      // where the file names it
+	Receivers  []Receiver // devices that its reference clocks read
+	Replays    []Replay   // its sources whose exchanges were recorded; they are not in Config
+	Line       int        // where the file names it
 	Column     int
 }
 

@@ -29,7 +29,7 @@ func newServer(c *core, policy *responder.Policy, now ntptime.Raw) *server {
 	network := newStream(c.m.world.seed, "NTS "+c.m.host.Name)
 	shard.Nonces = &network
 	s := &server{c: c, shard: responder.NewShard(shard), started: now}
-	s.env = responder.Env{Policy: policy, Now: c.m.stamp}
+	s.env = responder.Env{Policy: policy, Now: c.m.stamp, Smeared: rules.Listen[0].Smear}
 	if rules.NTS != nil {
 		s.env.Ring = newRing(&network, c.m.world.scenario.Start)
 	}

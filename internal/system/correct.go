@@ -34,13 +34,13 @@ func (s *System) track(now ntptime.Instant, src *source, used bool, r *filter.Re
 	if soon == 0 {
 		soon = s.stillUnclear(src)
 	}
-	s.gap = s.poll.Interval()
+	s.gap = s.updateInterval()
 	usable := s.summary.Usable && s.joint.Started()
 	if usable && used && src.inJoint {
 		s.updates++
 		s.lastUpdate = now
 		s.pollUpdate(r, now, src, out)
-		s.gap = s.poll.Interval()
+		s.gap = s.updateInterval()
 		if soon > 0 {
 			s.gap = math.Min(s.gap, soon)
 		}

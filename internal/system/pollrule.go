@@ -63,6 +63,18 @@ func (s *System) leastDelay() float64 {
 	return d
 }
 
+// updateInterval is the expected time until the next update in seconds: that of the poll
+// rule, or of a reference clock, which gives its samples whatever the rule says.
+func (s *System) updateInterval() float64 {
+	interval := s.poll.Interval()
+	for _, src := range s.sources {
+		if src.inJoint && src.reference {
+			interval = math.Min(interval, src.opt.MinPoll.Seconds())
+		}
+	}
+	return interval
+}
+
 // hints tells the associations how to poll. One budget is shared: the joint
 // interval tau is divided so that a source of little jitter is asked more often.
 // Who is not used is watched at half of its longest interval.
