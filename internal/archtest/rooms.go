@@ -38,6 +38,7 @@ var Rooms = map[string]Room{
 	"internal/filter":      {Layer: 1, Pure: true},
 	"internal/bound":       {Layer: 1, Pure: true},
 	"internal/reference":   {Layer: 1, Pure: true},
+	"internal/history":     {Layer: 1, Pure: true},
 	"internal/selection":   {Layer: 1, Pure: true},
 	"internal/discipline":  {Layer: 1, Pure: true},
 	"internal/system":      {Layer: 1, Pure: true, Beside: []string{"filter", "selection", "discipline"}},
@@ -74,7 +75,7 @@ var Rooms = map[string]Room{
 // OutsideModules says which rooms may import a module that is not ours, by prefix of the
 // import path.
 var OutsideModules = map[string][]string{
-	"github.com/ajstarks/svgo":     {"simulate"},
+	"github.com/ajstarks/svgo":     {"simulate", "history"},
 	"github.com/coreos/go-systemd": {"daemon", "cli", "netio"},
 	"github.com/pelletier/go-toml": {"convert"},
 	"github.com/prometheus":        {"metrics"},

@@ -45,6 +45,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitGood
 	}
+	if status := statusError(0); errors.As(err, &status) {
+		return int(status)
+	}
 	if !errors.Is(err, errQuiet) {
 		fmt.Fprintln(stderr, "timeball:", err)
 	}
@@ -78,7 +81,7 @@ func newRoot() *cobra.Command {
 	addGroup(root, "daemon", newRun(), newCheck(), newConvert(), newKeygen())
 	addGroup(root, "change", newReload(), newOffline(), newOnline(), newBurst(), newStep(), newAcceptCorrection())
 	addGroup(root, "report", newStatus(), newSources(), newExplain(), newTracking(), newAssociations(),
-		newTrace(), newClients(), newServerStats(), newNow(), newWait())
+		newTrace(), newHistory(), newHealth(), newClients(), newServerStats(), newNow(), newWait())
 	addGroup(root, "try", newQuery(), newLab(), newSimulate())
 	root.AddCommand(newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = false

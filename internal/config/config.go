@@ -24,6 +24,7 @@ type Config struct {
 	Selection          Selection
 	Metrics            *Metrics // nil: no metrics listener
 	Control            Control
+	History            History
 	ClockBound         *ClockBound // nil: not written
 	Log                Log
 	NTS                NTS
@@ -424,6 +425,11 @@ type Selection struct {
 type Metrics struct {
 	Listen ListenAddress
 	Hosts  []string // names by which the pages for people may be asked for, besides localhost and addresses
+}
+
+// History is the memory behind the page's past and `timeball history`.
+type History struct {
+	Size int // bytes, at most; 0: none
 }
 
 // Control is the Unix socket of the reports.

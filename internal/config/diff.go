@@ -74,6 +74,7 @@ var parts = []struct {
 	{"control", true, func(c *Config) any {
 		return []any{c.Control.Socket, c.Control.Mode, c.Control.ChronySocket, c.Control.ChronyPort}
 	}},
+	{"history", true, func(c *Config) any { return c.History }},
 	{"clockbound", true, func(c *Config) any { return c.ClockBound }},
 	{"log.level", false, func(c *Config) any { return c.Log.Level }},
 	{"log.format", true, func(c *Config) any { return c.Log.Format }},
@@ -97,6 +98,8 @@ func RestartReason(section string) string {
 		return "what was kept of NTS is read at the start"
 	case "clock.drift_file", "clock.state_dir":
 		return "drift and panic gate are read at the start"
+	case "history":
+		return "what is remembered would be lost"
 	case "control":
 		return "the control socket is open already"
 	case "log.format":

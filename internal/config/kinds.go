@@ -27,6 +27,7 @@ var (
 	fileKind         = kind[string]{"file", "a file name", "/etc/timeball/keys.yaml", parseFile}
 	optionalFileKind = kind[string]{"file", "a file name", "/var/lib/timeball/drift", parseAny}
 	socketKind       = kind[string]{"file", "a file name", DefaultSocket, parseSocket}
+	sizeKind         = kind[int]{"size", "a size", "1MB", parseSize}
 	refidKind        = kind[string]{"text", "a reference id", "GPS", parseRefID}
 )
 
@@ -108,6 +109,27 @@ func parseSocket(text string) (string, error) {
 		return "", errors.New("is too long for a Unix socket; up to 107 bytes are possible")
 	}
 	return text, nil
+}
+
+// maxSize is the most that is spent on memories: what the ring of the history can use.
+const maxSize = 1_000_000
+
+// parseSize reads bytes: 0, 500kB, 1MB.
+func parseSize(text string) (int, error) {
+	number, unit := text, 1
+	if cut, found := strings.CutSuffix(text, "MB"); found {
+		number, unit = cut, 1_000_000
+	} else if cut, found := strings.CutSuffix(text, "kB"); found {
+		number, unit = cut, 1000
+	}
+	value, err := strconv.ParseUint(number, 10, 32)
+	switch {
+	case err != nil || unit == 1 && value != 0:
+		return 0, errors.New("is not a size; write one like 500kB or 1MB, or 0 for none")
+	case value*uint64(unit) > maxSize:
+		return 0, errors.New("is too large; up to 1MB is used")
+	}
+	return int(value) * unit, nil
 }
 
 func parseRefID(text string) (string, error) {

@@ -43,6 +43,7 @@ func TestEmptyFileHasAllDefaults(t *testing.T) {
 		},
 		Selection: Selection{MinSources: 1, MaxDistance: 1500 * time.Millisecond},
 		Control:   Control{Socket: "/run/timeball/timeball.sock", Mode: 0o660},
+		History:   History{Size: 1_000_000},
 		Log:       Log{Level: LevelInfo, Format: FormatConsole},
 		NTS:       NTS{ColdStart: true, State: "/var/lib/timeball/nts"},
 	}

@@ -20,6 +20,7 @@ var configKeys = section[Config]{
 	group("selection", selectionKeys, func(c *Config) *Selection { return &c.Selection }),
 	optional("metrics", metricsKeys, func(c *Config) **Metrics { return &c.Metrics }),
 	group("control", controlKeys, func(c *Config) *Control { return &c.Control }),
+	group("history", historyKeys, func(c *Config) *History { return &c.History }),
 	optional("clockbound", clockBoundKeys, func(c *Config) **ClockBound { return &c.ClockBound }),
 	group("log", logKeys, func(c *Config) *Log { return &c.Log }),
 	list("hardware_timestamps", interfaceKind, "", func(c *Config) *[]string { return &c.HardwareTimestamps }),
@@ -195,6 +196,10 @@ var controlKeys = section[Control]{
 var clockBoundKeys = section[ClockBound]{
 	value("version1", optionalFileKind, "/var/run/clockbound/shm", func(c *ClockBound) *string { return &c.Version1 }),
 	value("version2", optionalFileKind, "/var/run/clockbound/shm0", func(c *ClockBound) *string { return &c.Version2 }),
+}
+
+var historyKeys = section[History]{
+	value("size", sizeKind, "1MB", func(h *History) *int { return &h.Size }),
 }
 
 var logKeys = section[Log]{

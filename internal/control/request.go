@@ -24,6 +24,7 @@ const (
 	CommandServerStats  = "serverstats"
 	CommandAssociations = "associations"
 	CommandTrace        = "trace"
+	CommandHistory      = "history"
 	CommandNow          = "now"
 )
 

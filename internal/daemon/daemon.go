@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"timeball/internal/clock"
 	"timeball/internal/config"
 	"timeball/internal/engine"
+	"timeball/internal/history"
 	"timeball/internal/leapfile"
 	"timeball/internal/mac"
 	"timeball/internal/model"
@@ -75,6 +77,8 @@ type Daemon struct {
 	control   *controlService
 	chrony    *chronyService
 	metrics   atomic.Pointer[metricsService]
+	history   past
+	hostName  string
 	group     *group
 	serves    atomic.Bool    // a server section stands
 	leaps     *leapfile.List // the registry's, once it runs; nil: none
@@ -122,6 +126,8 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 	d.setAddresses()
 	d.driver, d.leaps = cfg.Clock.Driver, leapList(cfg, d.log)
 	d.serves.Store(cfg.Server != nil)
+	d.history.ring = history.New(cfg.History.Size)
+	d.hostName, _ = os.Hostname() // "" is shown as it is
 	if d.bounds, err = openBoundFiles(cfg, d.machineOffset, d.log); err != nil {
 		return err
 	}
@@ -217,6 +223,7 @@ func (d *Daemon) startParts() {
 	d.metrics.Load().start(d.group)
 	d.group.Go("cards", d.followCards)
 	d.group.Go("state", d.keepState)
+	d.group.Go("history", d.keepHistory)
 	d.group.Go("supervisor", d.feedWatchdog)
 }
 

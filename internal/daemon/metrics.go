@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"timeball/internal/config"
+	"timeball/internal/history"
 	"timeball/internal/metrics"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
@@ -98,7 +99,20 @@ func (s metricsSource) Process() metrics.Process {
 	return metrics.Process{
 		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started),
 		LastReload: ntptime.WallOf(at), ReloadFailed: !good, AssociationDrops: d.ports.Dropped(),
+		ReloadError: d.reloads.problem(), Host: d.hostName, Clock: string(d.driver), Machine: d.machine(),
 	}
+}
+
+func (s metricsSource) History(span string) (history.View, bool) {
+	return s.d.history.view(span, s.d.clock.Now())
+}
+
+// machine is machineOffset, nil where the machine's clock is the one disciplined.
+func (d *Daemon) machine() *time.Duration {
+	if offset, observed := d.machineOffset(); observed {
+		return &offset
+	}
+	return nil
 }
 
 func (s metricsSource) Server() *metrics.Server {
@@ -109,6 +123,7 @@ func (s metricsSource) Server() *metrics.Server {
 	server := &metrics.Server{Broadcast: s.d.broadcastsSent()}
 	for _, l := range p.NotListening() {
 		server.NotListening = append(server.NotListening, l.Address.String())
+		server.NotListeningWhy = append(server.NotListeningWhy, l.Why)
 	}
 	for _, l := range p.Listeners() {
 		sockets := l.SocketCounters()

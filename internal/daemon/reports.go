@@ -85,6 +85,8 @@ func (d *Daemon) answer(ctx context.Context, r control.Request) (any, error) {
 		return d.clientsReport(r.Args, now.Raw)
 	case control.CommandNow:
 		return bound.At(snapshot, d.clock.Now()), nil
+	case control.CommandHistory:
+		return d.historyReport(r.Args["span"])
 	case control.CommandTrace:
 		return d.trace(ctx, snapshot)
 	}

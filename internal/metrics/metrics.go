@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"timeball/internal/history"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
@@ -27,6 +28,8 @@ type Source interface {
 	Process() Process
 	// Server is what has been served; nil without a server section.
 	Server() *Server
+	// History is what is remembered of a span; false: nothing is.
+	History(span string) (history.View, bool)
 }
 
 // Process is what a process knows of itself.
@@ -39,6 +42,12 @@ type Process struct {
 	LastReload ntptime.Wall
 	// ReloadFailed says that a later one was refused; the old one is in force.
 	ReloadFailed bool
+	// ReloadError is why, in words.
+	ReloadError string
+	Host        string // name of this machine
+	Clock       string // driver
+	// Machine is the time worked out minus the machine's clock, where that is only observed.
+	Machine *time.Duration
 	// AssociationDrops are packets for associations that came faster than they were read.
 	AssociationDrops uint64
 }
@@ -47,11 +56,12 @@ type Process struct {
 type Server struct {
 	Listeners []Listener
 	// NotListening are addresses of the configuration that this machine does not have;
-	// one of Listeners may be among them.
-	NotListening []string
-	Clients      responder.ClientTotals
-	Broadcast    uint64 // packets sent in mode 5
-	NTS          *NTS   // nil: no key establishment
+	// one of Listeners may be among them. NotListeningWhy has the reasons.
+	NotListening    []string
+	NotListeningWhy []string
+	Clients         responder.ClientTotals
+	Broadcast       uint64 // packets sent in mode 5
+	NTS             *NTS   // nil: no key establishment
 }
 
 // Listener counts at one address listened at. Every packet received is one of those

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"timeball/internal/history"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
@@ -24,6 +25,7 @@ import (
 
 // fakeDaemon is a Source of fixed values.
 type fakeDaemon struct {
+	past     *history.Ring
 	snapshot *model.Snapshot
 	now      ntptime.Instant
 	process  Process
@@ -34,6 +36,12 @@ func (f *fakeDaemon) Snapshot() *model.Snapshot { return f.snapshot }
 func (f *fakeDaemon) Now() ntptime.Instant      { return f.now }
 func (f *fakeDaemon) Process() Process          { return f.process }
 func (f *fakeDaemon) Server() *Server           { return f.server }
+func (f *fakeDaemon) History(span string) (history.View, bool) {
+	if f.past == nil {
+		return history.View{}, false
+	}
+	return f.past.View(span, f.now), true
+}
 
 var start = ntptime.Instant{Wall: ntptime.WallOf(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)), Raw: ntptime.Raw(1000 * time.Second)}
 

@@ -7,11 +7,15 @@ import (
 	"html/template"
 	"math"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"timeball/internal/bound"
+	"timeball/internal/history"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/responder"
 	"timeball/internal/wire"
 )
 
@@ -27,9 +31,21 @@ var pageTemplate = template.Must(template.New("page").Parse(pageText))
 type view struct {
 	Version, Uptime string
 	Class           string // good, warn or bad
-	Headline        string
+	Host, Headline  string
+	Alerts          []string
 	Facts           []fact
 	Sources         []row
+	Server          []fact
+	Span            string
+	Spans           []string
+	Charts          []chart
+	Style           template.CSS
+}
+
+// chart is a picture that we have drawn ourselves, names in it escaped.
+type chart struct {
+	Title string
+	SVG   template.HTML
 }
 
 type fact struct{ Name, Value string }
@@ -41,9 +57,9 @@ type row struct {
 }
 
 // ServeHTTP implements http.Handler.
-func (p page) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
+func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	var text bytes.Buffer
-	if err := pageTemplate.Execute(&text, p.view()); err != nil {
+	if err := pageTemplate.Execute(&text, p.view(r.URL.Query().Get("span"))); err != nil {
 		http.Error(w, "the status page cannot be made: "+err.Error(), http.StatusInternalServerError)
 		return
 	}
@@ -55,20 +71,89 @@ func (p page) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	w.Write(text.Bytes()) // an error here is the client's: it is gone
 }
 
-func (p page) view() view {
+func (p page) view(span string) view {
 	process := p.source.Process()
-	v := view{Version: process.Version, Uptime: span(process.Uptime), Class: "warn", Headline: "starting"}
+	v := view{Version: process.Version, Uptime: uptimeText(process.Uptime), Host: process.Host, Class: "warn", Headline: "starting"}
 	s := p.source.Snapshot()
 	if s == nil {
 		return v
 	}
 	now := p.source.Now()
 	v.Class, v.Headline = headline(s)
+	server := p.source.Server()
+	v.Alerts = alerts(&process, s, server)
 	v.Facts = facts(s, now)
+	v.Server = served(server)
+	v.remember(p.source, span)
 	for i := range s.Sources {
 		v.Sources = append(v.Sources, rowOf(&s.Sources[i], now))
 	}
 	return v
+}
+
+// remember adds what is remembered of a span.
+func (v *view) remember(source Source, span string) {
+	past, ok := source.History(span)
+	if !ok {
+		return
+	}
+	v.Span, v.Spans, v.Style = past.Span, history.Names(), template.CSS(history.Style)
+	for _, c := range past.Charts() {
+		v.Charts = append(v.Charts, chart{c.Title, template.HTML(c.SVG)})
+	}
+}
+
+// alerts are what an operator has to know before all else.
+func alerts(process *Process, s *model.Snapshot, server *Server) (list []string) {
+	if process.Machine != nil && s.LastUpdate != (ntptime.Instant{}) {
+		list = append(list, "the machine's clock is only observed, not set: its offset is "+offset(*process.Machine+s.Offset)+"; what follows is of the time worked out and served")
+	}
+	if process.ReloadFailed {
+		list = append(list, "the last reload was refused, the configuration before is in force: "+process.ReloadError)
+	}
+	if server != nil {
+		for i, address := range server.NotListening {
+			text := "nothing is served at " + address
+			if i < len(server.NotListeningWhy) {
+				text += ": " + server.NotListeningWhy[i]
+			}
+			list = append(list, text)
+		}
+	}
+	return list
+}
+
+// served are the server's counters, over all addresses.
+func served(server *Server) []fact {
+	if server == nil {
+		return nil
+	}
+	var sum responder.Counters
+	var errors, dropped uint64
+	var addresses []string
+	for i := range server.Listeners {
+		l := &server.Listeners[i]
+		addCounters(&sum, &l.Counters)
+		errors, dropped = errors+l.SendErrors, dropped+l.Overflow+l.Stale
+		if !slices.Contains(server.NotListening, l.Address) {
+			addresses = append(addresses, l.Address)
+		}
+	}
+	count := func(n uint64) string { return fmt.Sprint(n) }
+	list := []fact{
+		{"Served at", strings.Join(addresses, ", ")},
+		{"Requests received", count(sum.Received())},
+		{"Answered with the time", count(sum.Sum(responder.Answered) + sum.Sum(responder.Interleaved))},
+		{"Refused", count(sum.Sum(responder.Denied) + sum.Sum(responder.Refused))},
+		{"Over the rate limit", count(sum.Sum(responder.Limited) + sum.Sum(responder.Kissed))},
+		{"Dropped unread", count(dropped)},
+		{"Replies not sent", count(errors)},
+		{"Clients within the hour", fmt.Sprint(server.Clients.Clients)},
+	}
+	if server.Broadcast > 0 {
+		list = append(list, fact{"Broadcasts sent", count(server.Broadcast)})
+	}
+	return list
 }
 
 // headline says in words how things stand.
@@ -117,6 +202,7 @@ func measured(s *model.Snapshot, grown time.Duration) []fact {
 		{"Jitter", span(s.Jitter)},
 		{"Root delay", span(s.RootDelay)},
 		{"Root dispersion", span(s.RootDispersion + grown)},
+		{"Root distance", span(s.RootDelay/2 + s.RootDispersion + grown)},
 		{"Reference id", reference(s)},
 	}
 }
@@ -145,6 +231,9 @@ func rowOf(r *model.SourceReport, now ntptime.Instant) row {
 	}
 	return out
 }
+
+// uptimeText is how long the process runs.
+func uptimeText(d time.Duration) string { return span(d) }
 
 // offset prints a signed time in a fitting unit.
 func offset(d time.Duration) string {

@@ -37,6 +37,7 @@ func TestPageShowsHowThingsStand(t *testing.T) {
 
 func TestPageShowsNoNumbersBeforeThereAreAny(t *testing.T) {
 	f := someDaemon()
+	f.server = nil
 	f.snapshot = &model.Snapshot{Stratum: 16, ErrorBound: 16 * time.Second, Sources: []model.SourceReport{someSource()}}
 	f.snapshot.Sources[0].Name, f.snapshot.Sources[0].LastSample = "192.0.2.1", ntptime.Instant{}
 	text, _ := pageOf(t, f)
