@@ -145,7 +145,7 @@ func served(server *Server) []fact {
 		{"Requests received", count(sum.Received())},
 		{"Answered with the time", count(sum.Sum(responder.Answered) + sum.Sum(responder.Interleaved))},
 		{"Refused", count(sum.Sum(responder.Denied) + sum.Sum(responder.Refused))},
-		{"Over the rate limit", count(sum.Sum(responder.Limited) + sum.Sum(responder.Kissed))},
+		{"Over the rate limit", count(sum.Sum(responder.Limited) + sum.Sum(responder.RateKoD))},
 		{"Dropped unread", count(dropped)},
 		{"Replies not sent", count(errors)},
 		{"Clients within the hour", fmt.Sprint(server.Clients.Clients)},
