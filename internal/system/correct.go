@@ -96,7 +96,7 @@ func (s *System) kernelState(now ntptime.Instant, left float64, e filter.Estimat
 		k.MaxError, k.EstimatedError = q.bound, q.estimated
 		k.Synchronized = s.synchronized(now) || s.local.active
 	}
-	k.Leap = s.kernelLeap(now)
+	k.Leap = s.kernelLeap(now, left)
 	return k
 }
 
@@ -147,11 +147,13 @@ func (s *System) OnClockJump(j model.ClockJump, out *Output) {
 		s.forget()
 		s.carryOut(j.At, s.discipline.Stop(), filter.Estimate{}, out)
 	}
+	s.leapClockSet(j.At)
 	s.poll.Hurry(s.lowPoll())
 	for _, src := range s.sources {
 		src.volley = 1
 	}
 	s.setState(j.At, out)
+	s.tellKernel(j.At, out) // whoever has set the clock has told it that nobody knows the time
 	out.Changed = true
 }
 
@@ -183,7 +185,7 @@ func (s *System) forget() {
 
 // Deadline returns when OnTimer is due.
 func (s *System) Deadline() ntptime.Raw {
-	d := min(s.next, s.discipline.Deadline(), s.leap.due, s.local.due)
+	d := min(s.afterLeap(s.next), s.afterLeap(s.discipline.Deadline()), s.leap.due, s.afterLeap(s.local.due))
 	if s.waiting() {
 		d = min(d, s.firstHeard.Add(hearing))
 	}
@@ -199,6 +201,9 @@ func (s *System) OnTimer(now ntptime.Instant, out *Output) {
 		s.firstSelection(now, out)
 	}
 	s.leapTimer(now, out)
+	if s.inLeap(now.Raw) {
+		return
+	}
 	if now.Raw >= s.discipline.Deadline() {
 		s.endSlew(now, out)
 	}
@@ -282,7 +287,12 @@ func (s *System) setState(now ntptime.Instant, out *Output) {
 // state that is the drift file's frequency.
 func (s *System) tellKernel(now ntptime.Instant, out *Output) {
 	if out.HasCorrection {
-		out.Correction.Kernel.Leap = s.kernelLeap(now)
+		left := 0.0
+		if s.joint.Started() {
+			left, _ = s.residual(now)
+			left -= out.Correction.Step.Seconds()
+		}
+		out.Correction.Kernel.Leap = s.kernelLeap(now, left)
 		return
 	}
 	if s.joint.Started() {
@@ -293,12 +303,13 @@ func (s *System) tellKernel(now ntptime.Instant, out *Output) {
 	}
 }
 
-// kernelLeap is what the kernel is armed with: nothing, unless it does the leap.
-func (s *System) kernelLeap(now ntptime.Instant) wire.Leap {
-	if !s.cfg.Leap.Mode.byKernel() {
+// kernelLeap is what the kernel is armed with: nothing, unless it does the leap, and its
+// clock, with left seconds still to be corrected, knows when.
+func (s *System) kernelLeap(now ntptime.Instant, left float64) wire.Leap {
+	if !s.cfg.Leap.Mode.byKernel() || math.Abs(left) >= leapOff && s.discipline.Refused() == 0 {
 		return wire.LeapNone
 	}
-	return s.leap.armed(now.Wall)
+	return s.leap.armed(s.leapClock(now))
 }
 
 // leapOf is LeapUnknown while the clock is not synchronized.
@@ -306,5 +317,5 @@ func (s *System) leapOf(now ntptime.Instant) wire.Leap {
 	if !s.synced && !s.local.active {
 		return wire.LeapUnknown
 	}
-	return s.leap.armed(now.Wall)
+	return s.leap.armed(s.leapClock(now))
 }

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"math"
 	"time"
 
 	"timeball/internal/discipline"
@@ -57,6 +58,12 @@ type leapState struct {
 const (
 	leapWindow = 24 * time.Hour // announced on its last day only (RFC 5905 §7.3)
 	leapGuard  = 2 * time.Second
+	// The kernel makes the leap second at the first tick after it, up to 10 ms late with
+	// 100 of them a second. To take it for made before would have the next correction
+	// disarm it.
+	leapLate = 50 * time.Millisecond
+	// A clock that is so far off is not what tells when the leap second is.
+	leapOff = 1.0 // s
 )
 
 func (l *leapState) init() { l.due = ntptime.Never }
@@ -64,7 +71,7 @@ func (l *leapState) init() { l.due = ntptime.Never }
 // armed is the indicator to show at a moment.
 func (l *leapState) armed(now ntptime.Wall) wire.Leap {
 	switch {
-	case l.at == 0 || l.at.Sub(now) > leapWindow || now >= l.at:
+	case l.at == 0 || l.at.Sub(now) > leapWindow:
 		return wire.LeapNone
 	case l.sign > 0:
 		return wire.LeapInsert
@@ -87,15 +94,30 @@ func monthEnd(now ntptime.Wall) ntptime.Wall {
 	return ntptime.WallOf(time.Date(t.Year(), t.Month()+1, 1, 0, 0, 0, 0, time.UTC))
 }
 
+// leapClock is the time by which the leap second comes: the clock's, or what it should
+// read where it is far off, because somebody has set it or it is yet to be corrected.
+// Nobody else is asked while a correction is refused.
+func (s *System) leapClock(now ntptime.Instant) ntptime.Wall {
+	if !s.joint.Started() || s.discipline.Refused() != 0 {
+		return now.Wall
+	}
+	left, _ := s.residual(now)
+	if s.cfg.Leap.Mode.byKernel() && math.Abs(left) < leapOff {
+		return now.Wall // by which the kernel goes
+	}
+	return now.Wall.Add(dur(left))
+}
+
 // leapVote looks for a leap second at the end of this month: the list says so,
 // or, without a list that reaches as far, the majority of the joint sources on
 // the last day.
 func (s *System) leapVote(now ntptime.Instant, out *Output) {
-	end := monthEnd(now.Wall)
+	clock := s.leapClock(now)
+	end := monthEnd(clock)
 	sign, known := s.leapListed(end)
 	if !known {
 		sign = 0
-		if end.Sub(now.Wall) <= leapWindow && leapMonth(now.Wall) && s.summary.Usable {
+		if end.Sub(clock) <= leapWindow && leapMonth(clock) && s.summary.Usable {
 			sign = s.leapMajority()
 		}
 	}
@@ -105,12 +127,12 @@ func (s *System) leapVote(now ntptime.Instant, out *Output) {
 	switch {
 	case sign == 0 && s.leap.at == end:
 		s.leap.at, s.leap.due = 0, ntptime.Never
-	case sign != 0 && s.leap.at != end:
+	case sign != 0 && s.leap.at != end && !s.inLeap(now.Raw):
 		s.leap.at, s.leap.sign = end, sign
 		s.event(out, now, model.EventLeapArmed, 0, time.Duration(sign)*time.Second, "")
 	}
 	s.leapSchedule(now)
-	if armed := s.leap.armed(now.Wall); armed != s.leap.told {
+	if armed := s.leap.armed(s.leapClock(now)); armed != s.leap.told {
 		s.leap.told = armed
 		if s.cfg.Leap.Mode.byKernel() {
 			s.tellKernel(now, out)
@@ -165,7 +187,8 @@ func (s *System) leapMajority() int {
 	return 0
 }
 
-// leapSchedule sets the timer to the leap second itself, as the clock reads now.
+// leapSchedule sets the timer to the leap second itself, or to when the kernel has made it.
+// It is on the raw scale, and so to be set anew whenever the other is.
 func (s *System) leapSchedule(now ntptime.Instant) {
 	s.leap.due = ntptime.Never
 	if s.leap.at == 0 {
@@ -175,7 +198,33 @@ func (s *System) leapSchedule(now ntptime.Instant) {
 	if s.leap.sign < 0 {
 		moment = moment.Add(-time.Second)
 	}
-	s.leap.due = now.Raw.Add(moment.Sub(now.Wall))
+	s.leap.due = now.Raw.Add(moment.Sub(s.leapClock(now)))
+	if s.cfg.Leap.Mode.byKernel() {
+		s.leap.due = s.leap.due.Add(leapLate)
+	}
+}
+
+// inLeap reports whether the kernel is just about to make the leap second, or has made it
+// and we have not yet followed: nothing is to be corrected then.
+func (s *System) inLeap(now ntptime.Raw) bool {
+	return s.leap.at != 0 && s.cfg.Leap.Mode.byKernel() && now < s.leap.due && now >= s.leap.due.Add(-leapLate)
+}
+
+// afterLeap puts a deadline that lies in there behind it.
+func (s *System) afterLeap(deadline ntptime.Raw) ntptime.Raw {
+	if s.inLeap(deadline) {
+		return s.leap.due
+	}
+	return deadline
+}
+
+// leapClockSet looks at the leap second anew when the clock was set. One that the clock has
+// been set past without anybody who knows better is no more.
+func (s *System) leapClockSet(now ntptime.Instant) {
+	if s.leap.at != 0 && s.leapClock(now) > s.leap.at.Add(leapGuard) {
+		s.leap.at, s.leap.told = 0, wire.LeapNone
+	}
+	s.leapSchedule(now)
 }
 
 // leapTimer does the leap second. All offsets shift with it: the references'
