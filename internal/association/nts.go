@@ -202,4 +202,14 @@ func (a *Association) noteSecurity() {
 		st.State = model.KeysNone
 	}
 	st.Next = s.next
+	a.status.Waiting = ""
+	switch st.State {
+	case model.KeysSought:
+		a.status.Waiting = "an NTS key exchange is under way"
+		if st.FailureKind != "" {
+			a.status.Waiting += "; the last one failed (" + st.FailureKind + "): " + st.Failure
+		}
+	case model.KeysFailed:
+		a.status.Waiting = "no NTS keys: the key exchange failed (" + st.FailureKind + "): " + st.Failure
+	}
 }

@@ -152,6 +152,7 @@ func reach(register int) string { return fmt.Sprintf("%03o", register) }
 func printSource(w io.Writer, s *control.Source) error {
 	if s.Samples == 0 {
 		fmt.Fprintf(w, "\n%s: not measured yet: %s\n", label(s), s.Reason)
+		printSecurity(w, s.Security)
 		if s.ReferenceID == "" {
 			return nil
 		}
@@ -166,7 +167,29 @@ func printSource(w io.Writer, s *control.Source) error {
 		fmt.Fprintf(w, ", %s timestamps", s.Timestamps)
 	}
 	fmt.Fprintln(w)
+	printSecurity(w, s.Security)
 	return printFilter(w, s.Filter)
+}
+
+// printSecurity says how a source with NTS has its keys.
+func printSecurity(w io.Writer, n *control.Security) {
+	if n == nil {
+		return
+	}
+	fmt.Fprintf(w, "  NTS: %s, %d cookies", n.State, n.Cookies)
+	if n.AEAD != "" {
+		fmt.Fprintf(w, ", %s", n.AEAD)
+	}
+	if n.CertificateExpires != "" {
+		fmt.Fprintf(w, ", certificate until %s", n.CertificateExpires)
+	}
+	if n.Undated {
+		fmt.Fprint(w, ", whose dates are not checked yet")
+	}
+	fmt.Fprintf(w, "; %d key exchanges\n", n.Exchanges)
+	if n.FailureKind != "" {
+		fmt.Fprintf(w, "  the last key exchange failed (%s): %s\n", n.FailureKind, n.Failure)
+	}
 }
 
 // printFilter prints the last samples of a source, the newest first.

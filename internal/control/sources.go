@@ -9,6 +9,7 @@ import (
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/siv"
 	"timeball/internal/wire"
 )
 
@@ -48,11 +49,40 @@ type Source struct {
 	RootDispersion float64        `json:"root_dispersion"`
 	Key            uint32         `json:"key,omitempty"`
 	NTS            bool           `json:"nts"`
+	Security       *Security      `json:"security,omitempty"` // where nts is true
 	Dynamic        bool           `json:"dynamic"`
 	Timestamps     string         `json:"timestamps,omitempty"` // who took ours of the last sample: daemon, kernel, hardware
 	Offline        bool           `json:"offline"`              // not polled, as an operator wished
 	Idle           bool           `json:"idle"`                 // a line of the configuration without an association; the reason says why
 	Filter         []FilterSample `json:"filter,omitempty"`     // newest first
+}
+
+// Security is what a source with NTS (RFC 8915) knows of its keys.
+type Security struct {
+	State              string `json:"state"`   // none, exchanging, keyed, failed
+	Cookies            int    `json:"cookies"` // left, 0 to 8
+	AEAD               string `json:"aead,omitempty"`
+	Exchanges          uint64 `json:"exchanges"`                     // key exchanges begun
+	FailureKind        string `json:"failure_kind,omitempty"`        // name, date, chain, alpn, tls, refused, timeout, network, protocol
+	Failure            string `json:"failure,omitempty"`             // the same in words
+	Undated            bool   `json:"undated,omitempty"`             // the dates of the certificate are not checked yet
+	CertificateExpires string `json:"certificate_expires,omitempty"` // RFC 3339
+}
+
+func securityOf(r *model.SourceReport) *Security {
+	if !r.NTS {
+		return nil
+	}
+	st := &r.Security
+	out := &Security{State: st.State.String(), Cookies: st.Cookies, Exchanges: st.Exchanges,
+		FailureKind: st.FailureKind, Failure: st.Failure, Undated: st.Undated}
+	if st.Algorithm != 0 {
+		out.AEAD = siv.Algorithm(st.Algorithm).String()
+	}
+	if st.Expires != 0 {
+		out.CertificateExpires = st.Expires.Time().Format(time.RFC3339)
+	}
+	return out
 }
 
 // FilterSample is one of the last samples of a source.
@@ -83,7 +113,7 @@ func sourceOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Sou
 		Frequency: finite(float64(r.Frequency)), Samples: r.Samples,
 		Leap: r.Server.Leap.String(), ReferenceID: reference(r.Server.ReferenceID, r.Server.Stratum),
 		RootDelay: r.Server.RootDelay.Seconds(), RootDispersion: r.Server.RootDispersion.Seconds(),
-		Key: r.KeyID, NTS: r.NTS, Dynamic: r.Dynamic, Offline: r.Offline, Idle: r.Idle,
+		Key: r.KeyID, NTS: r.NTS, Security: securityOf(r), Dynamic: r.Dynamic, Offline: r.Offline, Idle: r.Idle,
 	}
 	if r.Samples > 0 && !r.Reference {
 		out.Timestamps = r.Timestamps.String()

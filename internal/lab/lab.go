@@ -127,7 +127,7 @@ func (l *Lab) boot(h *host) error {
 func (l *Lab) adapt(h *host, from *config.Config) *config.Config {
 	c := *from
 	c.Clock.Driver = config.ClockVirtual
-	c.Clock.DriftFile, c.Clock.StateDir = "", "" // a lab leaves nothing behind
+	c.Clock.DriftFile, c.Clock.StateDir, c.NTS.State = "", "", "" // a lab leaves nothing behind
 	if !c.Control.SocketGiven {
 		c.Control.Socket = filepath.Join(l.scratch, h.name+".sock")
 	}
@@ -153,6 +153,10 @@ func (l *Lab) adaptSource(h *host, s *config.Source) {
 	if s.Kind == config.BroadcastClient || s.Kind == config.MulticastClient {
 		s.Interface = loopback
 	}
+	if s.NTS != nil && s.NTS.Port == config.NTSPort {
+		network := *s.NTS
+		network.Port, s.NTS = l.port, &network
+	}
 }
 
 // loopback is the name of the loopback interface on Linux.
@@ -163,6 +167,11 @@ func (l *Lab) adaptServer(h *host, s *config.Server) {
 		s.Listen = []config.ListenAddress{{Addr: h.addr, Port: l.port}}
 	}
 	s.Workers = 1
+	if s.NTS != nil { // TCP's port of the number that UDP has
+		network := *s.NTS
+		network.Listen, network.Keys = []config.ListenAddress{{Addr: h.addr, Port: l.port}}, ""
+		s.NTS = &network
+	}
 	s.Broadcast = append([]config.Broadcast(nil), s.Broadcast...)
 	for i := range s.Broadcast {
 		b := &s.Broadcast[i]

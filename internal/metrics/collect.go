@@ -144,6 +144,10 @@ func (out sink) source(r *model.SourceReport, peer model.SourceID, now ntptime.I
 	if r.LastSample != (ntptime.Instant{}) {
 		put(sourceSampleAge, max(0, now.Raw.Sub(r.LastSample.Raw)).Seconds())
 	}
+	if r.NTS {
+		put(sourceCookies, float64(r.Security.Cookies))
+		put(sourceExchanges, float64(r.Security.Exchanges))
+	}
 	put(sourceJitter, r.Jitter.Seconds())
 	put(sourceWeight, r.Weight)
 	put(sourceFrequency, float64(r.Frequency))

@@ -95,6 +95,8 @@ var (
 	sourceAccepted       = defineSource(counter, "ntp_source_accepted_packets_total", "Packets of the source that passed all tests.")
 	sourceRejected       = defineSource(counter, "ntp_source_rejected_total", "Packets refused, by the test they failed.", "reason")
 	refclockRefused      = defineSource(counter, "ntp_refclock_refused_total", "Readings of a reference clock that its driver refused, by reason.", "reason")
+	sourceCookies        = defineSource(gauge, "ntp_source_nts_cookies_available", "Cookies left of a source with NTS, 0 to 8.")
+	sourceExchanges      = defineSource(counter, "ntp_source_nts_key_exchanges_total", "Key exchanges begun with a source with NTS.")
 	sourceKisses         = defineSource(counter, "ntp_source_kod_total", "Kiss-o'-death packets believed, by code.", "code")
 )
 

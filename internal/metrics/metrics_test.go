@@ -49,7 +49,7 @@ var start = ntptime.Instant{Wall: ntptime.WallOf(time.Date(2026, 1, 2, 3, 4, 5, 
 func someSource() model.SourceReport {
 	r := model.SourceReport{
 		SourceStatus: model.SourceStatus{
-			Source: 3, Name: "a.example", Address: netip.MustParseAddrPort("192.0.2.1:123"), Mode: wire.ModeClient,
+			Source: 3, Name: "a.example", Address: netip.MustParseAddrPort("192.0.2.1:123"), Mode: wire.ModeClient, NTS: true, Security: model.Security{Cookies: 8, Exchanges: 1},
 			Reach: 0b11111100, Interval: 64 * time.Second, Sent: 9, Accepted: 8,
 			Server: model.ServerState{Stratum: 1, ReferenceID: wire.ReferenceName("GPS"), RootDelay: time.Millisecond, RootDispersion: 2 * time.Millisecond},
 		},

@@ -54,6 +54,7 @@ type row struct {
 	Class, Name, Address, State, Reason       string
 	Stratum, Poll, Reach, Age, Offset, Jitter string
 	Delay                                     string
+	NTS                                       string // "": without
 }
 
 // ServeHTTP implements http.Handler.
@@ -225,6 +226,9 @@ func rowOf(r *model.SourceReport, now ntptime.Instant) row {
 	}
 	if host := r.Address.Addr(); host.IsValid() && host.String() != r.Name && r.Address.String() != r.Name {
 		out.Address = r.Address.String()
+	}
+	if r.NTS {
+		out.NTS = fmt.Sprintf("NTS, %d cookies", r.Security.Cookies)
 	}
 	if r.LastSample != (ntptime.Instant{}) {
 		out.Offset, out.Delay, out.Jitter = offset(r.Offset)+" ± "+span(r.Error), span(r.Delay), span(r.Jitter)

@@ -225,6 +225,9 @@ func (q *query) sourceVariables(r *model.SourceReport) []variable {
 		{"dispersion", millis(r.Error, 6)},
 		{"jitter", millis(r.Jitter, 6)},
 	}
+	if r.NTS {
+		v = append(v, variable{"ntscookies", fmt.Sprint(r.Security.Cookies)})
+	}
 	return append(v,
 		variable{"filtdelay", filter(r, func(f model.FilterSample) time.Duration { return f.Delay })},
 		variable{"filtoffset", filter(r, func(f model.FilterSample) time.Duration { return f.Offset })},

@@ -151,6 +151,9 @@ func (s *System) report(now ntptime.Instant, src *source, r *model.SourceReport)
 	}
 	r.Filter = src.samplesFor(now)
 	r.Reason, r.Checks = selection.Explain(&verdict, s.facts(src))
+	if r.NTS {
+		r.Checks = append([]model.Check{securityCheck(now.Raw, &r.Security)}, r.Checks...)
+	}
 }
 
 // samplesFor lists the last samples, newest first.
