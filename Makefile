@@ -128,6 +128,23 @@ install: $(BIN)/timeball ## binary, units, example configuration (DESTDIR, PREFI
 	if [ -z "$(DESTDIR)" ] && command -v systemd-sysusers >/dev/null; then systemd-sysusers $(SYSUSERSDIR)/timeball.conf; fi
 	if [ -z "$(DESTDIR)" ] && [ -d /run/systemd/system ]; then systemctl daemon-reload; fi
 
+# A version that dpkg and rpm can compare: that of a tag, or the commit's date and name.
+PKGVERSION  ?= $(shell git describe --tags --exact-match 2>/dev/null | sed 's/^v//' | grep . || git log -1 --format=0.0.0+git%cd.%h --date=format:%Y%m%d%H%M 2>/dev/null || echo 0.0.0)
+PKGARCH     ?= $(shell $(GO) env GOARCH)
+NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.1
+
+.PHONY: package
+package: build ## deb and rpm in dist/, with manual pages and completions
+	rm -rf dist/gen
+	mkdir -p dist/gen/units
+	$(GO) run ./packaging/gen dist/gen $(PKGVERSION)
+	for unit in configs/timeball.service configs/timeball-wait.service configs/dhcp/timeball-networkd.service configs/dhcp/timeball-networkd.path; do \
+	  sed 's|/usr/local/bin/|/usr/bin/|' $$unit > dist/gen/units/$${unit##*/}; \
+	done
+	for kind in deb rpm; do \
+	  PKGVERSION=$(PKGVERSION) PKGARCH=$(PKGARCH) $(GO) run $(NFPM) package --config packaging/nfpm.yaml --packager $$kind --target dist/; \
+	done
+
 .PHONY: uninstall
 uninstall: ## what install put there, except configuration and state
 	rm -f $(DESTDIR)$(BINDIR)/timeball $(DESTDIR)$(SYSUSERSDIR)/timeball.conf

@@ -57,6 +57,9 @@ func Main(args []string, stdout, stderr io.Writer) int {
 	return exitNotSo
 }
 
+// Root is the tree of commands, for whoever writes manual pages and completions of it.
+func Root() *cobra.Command { return newRoot() }
+
 // newRoot builds the tree of commands.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{

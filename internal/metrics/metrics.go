@@ -109,6 +109,8 @@ func New(source Source, hosts []string) http.Handler {
 		EnableOpenMetrics:   true,
 	}))
 	mux.HandleFunc("GET /now", func(w http.ResponseWriter, _ *http.Request) { writeNow(w, source) })
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) { writeReady(w, source) })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { writeHealth(w, source) })
 	known := knownHosts(hosts)
 	mux.Handle("GET /{$}", known.only(page{source}))
 	return mux
