@@ -107,6 +107,10 @@ var tests = [...]test{
 	{"distance", "s", [2]Cause{CauseDistance}, passedDistance, failedDistance},
 	{"fallback", "", [2]Cause{CauseFallback}, nil,
 		always("it is a fallback, and other sources are in use; it would be used if none of them were")},
+	{"smear", "", [2]Cause{CauseSmear}, nil,
+		always("it spreads a leap second over hours, and others tell UTC: they are never mixed; it would be used if more sources smeared than not")},
+	{"no smear", "", [2]Cause{CauseNoSmear}, nil,
+		always("it tells UTC, and more of the others spread a leap second over hours: they are never mixed; it would be used if no more sources smeared than not")},
 	{"majority", "sources", [2]Cause{CauseNoMajority}, passedMajority, failedMajority},
 	{"agreement", "s", [2]Cause{CauseMajority, CauseProbation}, passedAgreement, failedAgreement},
 	{"min_sources", "sources", [2]Cause{CauseMinimum}, passedMinimum, failedMinimum},
@@ -263,6 +267,8 @@ func passedConsistency(f *Facts) string {
 // reasons say the outcome in words, where there is no number to it.
 var reasons = map[Cause]string{
 	CauseFallback: "a fallback: other sources are in use",
+	CauseSmear:    "smearing: it spreads a leap second over hours, and other sources do not",
+	CauseNoSmear:  "not smearing: more of the other sources spread a leap second over hours",
 	CausePolicy:   "excluded by configuration (no_select)", CauseLoop: "excluded: loop, it takes its time from this host",
 	CauseOrphan:   "excluded: another orphan server, not the one to follow",
 	CauseNoAnswer: "waiting for its first answer", CauseUnreachable: "no answer",

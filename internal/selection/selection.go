@@ -32,6 +32,8 @@ const (
 	CauseNoSample           // heard, but no measurement yet
 	CauseDistance           // root distance beyond the limit
 	CauseFallback           // a reserve, and others are in use
+	CauseSmear              // it smears a leap second, and more of the others do not
+	CauseNoSmear            // it does not, and more of the others do
 	CauseMajority           // its interval does not meet the majority's
 	CauseNoMajority         // no majority agrees on anything
 	CauseProbation          // agrees again, but not for long enough
@@ -51,6 +53,7 @@ type Candidate struct {
 	Trust      bool
 	Require    bool
 	Fallback   bool // used only while no other is
+	Smears     bool // it tells smeared time at present
 	Loop       bool
 	Orphan     bool // it serves as an orphan and is not the one to follow
 	Denied     bool
@@ -166,11 +169,41 @@ func (s *Selector) selectAmong(cs []Candidate, p Policy, fallback bool) Summary 
 			trusted = trusted || c.Trust
 		}
 	}
+	s.separate(cs, &sum)
 	s.intersect(cs, trusted, &sum)
 	s.truechimers(cs, &sum)
 	s.policy(cs, p, &sum)
 	s.combine(cs, &sum)
 	return sum
+}
+
+// separate keeps smeared time and UTC apart: round a leap second they differ by up to half
+// a second, and in between by what a path's asymmetry may be, so that they would be mixed.
+// The larger group stays; of equal ones UTC.
+func (s *Selector) separate(cs []Candidate, sum *Summary) {
+	smeared, plain := 0, 0
+	for i := range cs {
+		switch c := &cs[i]; {
+		case c.Verdict.Cause != CauseNone:
+		case c.Smears:
+			smeared++
+		default:
+			plain++
+		}
+	}
+	if smeared == 0 || plain == 0 {
+		return
+	}
+	out, cause := true, CauseSmear
+	if smeared > plain {
+		out, cause = false, CauseNoSmear
+	}
+	for i := range cs {
+		if c := &cs[i]; c.Verdict.Cause == CauseNone && c.Smears == out {
+			c.Verdict.State, c.Verdict.Cause = model.StateExcluded, cause
+			sum.Selectable--
+		}
+	}
 }
 
 // Alone judges a candidate by the tests that need no other source. A Cause of CauseNone:

@@ -257,17 +257,23 @@ func (s *System) smear(now ntptime.Wall) (sm smear.Smear, after bool) {
 	if s.cfg.Leap.Mode != LeapSmear {
 		return sm, false
 	}
-	sm = smear.Smear{Leap: s.leap.at, Delete: s.leap.sign < 0, Window: s.cfg.Leap.Window, Shape: s.cfg.Leap.Shape}
-	if sm.Active(now) {
-		return sm, false
+	sm = smear.Smear{Leap: s.leap.at, Delete: s.leap.sign < 0, Window: s.cfg.Leap.Window}
+	if !sm.Active(now) {
+		after = true
+		if sm.Leap = s.leap.done; !sm.Active(now) {
+			sm, after = s.listedLeap(now, s.cfg.Leap.Window)
+		}
 	}
-	if sm.Leap = s.leap.done; sm.Active(now) {
-		return sm, true
-	}
+	sm.Shape = s.cfg.Leap.Shape
+	return sm, after
+}
+
+// listedLeap is a leap second of the list that has happened within half a window.
+func (s *System) listedLeap(now ntptime.Wall, window time.Duration) (sm smear.Smear, after bool) {
 	table := s.cfg.Leap.Table
 	for i := range table {
 		if i > 0 && table[i].At <= now {
-			sm.Leap, sm.Delete = table[i].At, table[i].TAI < table[i-1].TAI
+			sm = smear.Smear{Leap: table[i].At, Delete: table[i].TAI < table[i-1].TAI, Window: window}
 			if sm.Active(now) {
 				return sm, true
 			}

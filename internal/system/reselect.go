@@ -150,6 +150,7 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 	if src.reference && c.Stratum == 0 {
 		c.Stratum = 1 // a reference clock is stratum 0 and as good as its leap says
 	}
+	c.Smears = s.smears(src, now)
 	if src.samples > 0 && (!src.heard || src.answered || (c.Reach == 0 && src.status.Unanswered < 8)) {
 		c.Reach = 1
 	}

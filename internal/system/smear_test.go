@@ -1,9 +1,12 @@
 package system
 
 import (
+	"strings"
 	"testing"
 	"time"
 
+	"timeball/internal/model"
+	"timeball/internal/smear"
 	"timeball/internal/wire"
 )
 
@@ -54,5 +57,28 @@ func TestSmearLeavesOurOwnClockTrue(t *testing.T) {
 	}
 	if s := b.snapshot(); s.Smear.Offset(s.At.Wall, false) > -400*time.Millisecond {
 		t.Errorf("an hour before the leap second smeared time is only %v off", s.Smear.Offset(s.At.Wall, false))
+	}
+}
+
+// A source that smears without saying so is told by its shape, and called by its name.
+func TestASmearIsToldByItsShape(t *testing.T) {
+	b := eve(t, func(c *Config) {
+		c.Leap = LeapConfig{Expires: newMonth.Add(1000 * time.Hour), Table: []LeapEntry{{At: 0, TAI: 37}, {At: newMonth, TAI: 38}}}
+	})
+	for id := range model.SourceID(4) {
+		b.add(id+1, nil)
+	}
+	smeared := smear.Smear{Leap: newMonth, Window: 24 * time.Hour}
+	for range 6 {
+		for id := range model.SourceID(3) {
+			b.sample(id+1, 0, nil)
+		}
+		b.sample(4, smeared.Offset(b.utc, false), nil)
+		b.pass(16 * time.Second)
+	}
+	for _, r := range b.snapshot().Sources {
+		if smears := strings.HasPrefix(r.Reason, "smearing"); smears != (r.Source == 4) {
+			t.Errorf("source %d: %v, %s", r.Source, r.State, r.Reason)
+		}
 	}
 }

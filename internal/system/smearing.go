@@ -1,0 +1,53 @@
+package system
+
+import (
+	"math"
+
+	"timeball/internal/ntptime"
+	"timeball/internal/smear"
+)
+
+const (
+	// A smear is told from our time by its shape once it is off by smearSeen, to within
+	// smearMisses of it: the clouds begin at noon and gain 42 ms in the first hour.
+	smearSeen   = 5e-3 // s
+	smearMisses = 0.1
+)
+
+// smears reports whether a source tells smeared time: its reference id says so, or its
+// offset is what one of the usual shapes makes of the leap second that is known.
+func (s *System) smears(src *source, now ntptime.Raw) bool {
+	if smear.Tells(src.server.ReferenceID) {
+		return true
+	}
+	t := s.tracker(src)
+	if src == s.direct || src.samples == 0 || !t.Started() || !s.joint.Started() {
+		return false
+	}
+	wall := ntptime.Wall(s.origin + int64(now) + int64(s.joint.Estimate().Extrapolate(int64(now)).Offset*1e9))
+	leap, after := s.knownLeap(wall)
+	if leap.Leap == 0 {
+		return false
+	}
+	off := t.Estimate().Extrapolate(int64(now)).Offset - s.joint.Estimate().Extrapolate(int64(now)).Offset
+	for _, shape := range []smear.Shape{smear.Linear, smear.Cosine} {
+		leap.Shape = shape
+		if want := leap.Offset(wall, after).Seconds(); math.Abs(want) > smearSeen && math.Abs(off-want) < smearMisses*math.Abs(want) {
+			return true
+		}
+	}
+	return false
+}
+
+// knownLeap is the leap second in whose usual window of smearing we are, and whether it
+// has happened; the zero value: in none.
+func (s *System) knownLeap(now ntptime.Wall) (smear.Smear, bool) {
+	sm := smear.Smear{Leap: s.leap.at, Delete: s.leap.sign < 0, Window: smear.DefaultWindow}
+	if sm.Active(now) {
+		return sm, false
+	}
+	if sm.Leap = s.leap.done; sm.Active(now) {
+		return sm, true
+	}
+	return s.listedLeap(now, smear.DefaultWindow)
+}
