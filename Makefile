@@ -10,7 +10,7 @@ LDFLAGS     := -s -w -X timeball/internal/cli.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Tests against other programs and whole scenarios have targets of their own.
-LONG        := timeball/test/(peers|interop|modes|scenarios|bench|soak)
+LONG        := timeball/test/(peers|monitor|interop|modes|scenarios|bench|soak)
 PACKAGES     = $$($(GO) list ./... | grep -Ev '^$(LONG)(/|$$)')
 
 RACE        := $(if $(shell command -v $(or $(CC),cc) gcc 2>/dev/null),-race)
@@ -95,7 +95,7 @@ REAL         = $(GO) test -count=1 -p 1 -timeout 15m -v -parallel 8
 
 .PHONY: e2e
 e2e: ## every mode, and chrony, ntpsec, openntpd, timesyncd, in network namespaces (root; skips with a reason)
-	$(REAL) ./test/peers ./test/interop ./test/soak ./test/modes | $(BRIEF)
+	$(REAL) ./test/peers ./test/monitor ./test/interop ./test/soak ./test/modes | $(BRIEF)
 
 .PHONY: bench
 bench: ## the benchmarks

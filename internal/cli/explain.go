@@ -29,23 +29,25 @@ func printExplain(w io.Writer, e *control.Explain) error {
 		if i > 0 {
 			fmt.Fprintln(w)
 		}
-		fmt.Fprintf(w, "%s %s: %s\n  %s\n", stateMarks[s.State], nameAt(s.Name, s.Address), s.State, s.Reason)
-		var t table
-		for _, c := range s.Checks {
-			t.row(checkRow(&c)...)
+		paragraph(w, stateMarks[s.State]+" "+nameAt(s.Name, s.Address)+":", s.State, 2)
+		paragraph(w, "  ", s.Reason, 2)
+		width := 0
+		for i := range s.Checks {
+			width = max(width, len(s.Checks[i].Name))
 		}
-		if err := t.print(w); err != nil {
-			return err
+		for i := range s.Checks {
+			printCheck(w, &s.Checks[i], width)
 		}
 	}
 	return nil
 }
 
-// checkRow is a mark, the test's name and what it found, in words.
-func checkRow(c *control.Check) []string {
-	mark := "    NO"
+// printCheck prints a mark, the test's name and what it found, in words.
+func printCheck(w io.Writer, c *control.Check, width int) {
+	mark := "NO"
 	if c.Passed {
-		mark = "    ok"
+		mark = "ok"
 	}
-	return []string{mark, c.Name, c.Text}
+	head := fmt.Sprintf("    %s  %-*s  ", mark, width, c.Name)
+	paragraph(w, head, c.Text, len(head))
 }

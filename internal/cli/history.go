@@ -63,7 +63,7 @@ func printHistory(w io.Writer, v *history.View) error {
 		_, err := fmt.Fprintln(w, "nothing is remembered yet; the first point comes within 10 s")
 		return err
 	}
-	fmt.Fprintf(w, "the last %s, each row the worst of its time (UTC); %s\n", v.Span, strings.ToLower(offsetLegend[:1])+offsetLegend[1:])
+	fmt.Fprintf(w, "The last %s, each row the worst of its time (UTC).\n%s\n", v.Span, offsetLegend)
 	var t table
 	t.row("FROM", "SYNC", "OFFSET", "BOUND", "FREQUENCY", "JITTER", "REQUESTS", "ANSWERED")
 	whole := map[string]float64{"hour": 3600, "day": 86400, "week": 7 * 86400}[v.Span]

@@ -23,10 +23,10 @@ func newStatus() *cobra.Command {
 func printStatus(w io.Writer, s *control.Status) error {
 	fmt.Fprintln(w, headline(&s.Tracking))
 	printMachine(w, s.Machine)
-	fmt.Fprintf(w, "%s%s, %s; last update %s\n", served(s.Machine), offsetWords(s.Offset), errorAtMost(s.ErrorBound), ago(s.LastUpdateAge))
+	paragraph(w, served(s.Machine), fmt.Sprintf("%s, %s; last update %s", offsetWords(s.Offset), errorAtMost(s.ErrorBound), ago(s.LastUpdateAge)), 2)
 	fmt.Fprintln(w, frequencyWords(s.Frequency))
 	if s.Daemon.ReloadError != "" {
-		fmt.Fprintf(w, "THE LAST RELOAD WAS REFUSED, the configuration before is in force: %s\n", s.Daemon.ReloadError)
+		paragraph(w, "THE LAST RELOAD WAS REFUSED, the configuration before is in force:", s.Daemon.ReloadError, 2)
 	}
 	printNotListening(w, s.Daemon.NotListening)
 	printNTSServer(w, s.Daemon.NTS)
@@ -46,7 +46,7 @@ func errorAtMost(b control.Bound) string {
 // printMachine says how wrong the machine's clock is where it is only observed.
 func printMachine(w io.Writer, m *control.Machine) {
 	if m != nil {
-		fmt.Fprintf(w, "THE MACHINE'S CLOCK IS ONLY OBSERVED: %s, %s\n", offsetWords(m.Offset), errorAtMost(m.ErrorBound))
+		paragraph(w, "THE MACHINE'S CLOCK IS ONLY OBSERVED:", offsetWords(m.Offset)+", "+errorAtMost(m.ErrorBound), 2)
 	}
 }
 
@@ -86,7 +86,7 @@ func frequencyWords(ratio float64) string {
 // printNotListening names the addresses at which nothing is served.
 func printNotListening(w io.Writer, list []control.NotListening) {
 	for _, l := range list {
-		fmt.Fprintf(w, "NOTHING IS SERVED AT %s: %s\n", l.Address, l.Reason)
+		paragraph(w, "NOTHING IS SERVED AT "+l.Address+":", l.Reason, 2)
 	}
 }
 

@@ -60,6 +60,9 @@ func printTracking(w io.Writer, t *control.Tracking) error {
 // reference is whom the clock follows.
 func reference(t *control.Tracking) string {
 	if t.Source == "" {
+		if t.ReferenceID == "" {
+			return "none"
+		}
 		return "none (reference id " + t.ReferenceID + ")"
 	}
 	return nameAt(t.Source, t.Address)

@@ -32,10 +32,14 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector.
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	out := sink(ch)
-	out.process(c.source.Process())
+	process := c.source.Process()
+	out.process(process)
 	if s := c.source.Snapshot(); s != nil {
 		now := c.source.Now()
 		out.system(s, now)
+		if process.Machine != nil && s.LastUpdate != (ntptime.Instant{}) {
+			out.put(systemMachineOffset, (*process.Machine + s.Offset).Seconds())
+		}
 		for i := range s.Sources {
 			out.source(&s.Sources[i], s.SystemPeer, now)
 		}

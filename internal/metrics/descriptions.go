@@ -59,6 +59,7 @@ var (
 	systemUpdates        = define(counter, "ntp_system_updates_total", "Updates of the clock.")
 	systemSteps          = define(counter, "ntp_system_steps_total", "Steps of the clock.")
 	systemPanic          = define(gauge, "ntp_system_panic_offset_seconds", "Correction refused because it is beyond the panic limit; 0, none is.")
+	systemMachineOffset  = define(gauge, "ntp_system_machine_offset_seconds", "Reference minus the machine's clock; there while that is only observed, with clock.driver observe.")
 	systemTAI            = define(gauge, "ntp_system_tai_offset_seconds", "TAI minus UTC; there while it is known.")
 	systemLeapPending    = define(gauge, "ntp_system_leap_pending_timestamp_seconds", "When the armed leap second happens; there while one is armed.")
 	sourcesConfigured    = define(gauge, "ntp_sources_configured", "Lines of `sources:` in the configuration.")

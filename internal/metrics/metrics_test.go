@@ -121,6 +121,8 @@ func expect(t *testing.T, f *fakeDaemon, text string) {
 
 func TestEveryFamilyIsThereAndPasses(t *testing.T) {
 	f := someDaemon()
+	machine := 300 * time.Millisecond
+	f.process.Machine = &machine
 	f.snapshot.Sources[0].Reference = true
 	problems, err := testutil.CollectAndLint(&collector{f})
 	if err != nil || len(problems) != 0 {
