@@ -33,6 +33,8 @@ var Rooms = map[string]Room{
 	"internal/smear":    {Layer: 0, Pure: true, Beside: []string{"ntptime", "wire"}},
 	"internal/config":   {Layer: 0, Pure: true, OS: "load.go"},
 
+	"internal/scenario": {Layer: 0, Pure: true, Beside: []string{"config", "ntptime", "model"}, OS: "load.go"},
+
 	// L1: the core
 	"internal/association": {Layer: 1, Pure: true},
 	"internal/filter":      {Layer: 1, Pure: true},
@@ -61,7 +63,7 @@ var Rooms = map[string]Room{
 	"internal/serve":    {Layer: 3},
 	"internal/daemon":   {Layer: 3, Beside: []string{"serve"}, Goroutines: "starts all that run for the daemon's life"},
 	"internal/simulate": {Layer: 3, Goroutines: "several runs of a scenario in parallel"},
-	"internal/lab":      {Layer: 3, Beside: []string{"daemon", "simulate"}, Goroutines: "one for each host's daemon"},
+	"internal/lab":      {Layer: 3, Beside: []string{"daemon"}, Goroutines: "one for each host's daemon"},
 
 	// L4: the faces
 	"internal/convert": {Layer: 4},
@@ -84,8 +86,8 @@ var OutsideModules = map[string][]string{
 	"go.uber.org/zap":              {"serve", "daemon", "simulate", "lab", "cli"},
 	"golang.org/x/net":             {"netio"},
 	"golang.org/x/sys":             {"netio", "clock", "clockbound", "refclock", "control", "daemon", "cli"},
-	"gopkg.in/yaml.v3":             {"config", "simulate", "daemon", "cli"},
-	"go.yaml.in/yaml":              {"config", "simulate", "daemon", "cli"},
+	"gopkg.in/yaml.v3":             {"config", "scenario", "daemon", "cli"},
+	"go.yaml.in/yaml":              {"config", "scenario", "daemon", "cli"},
 }
 
 // impure names the packages of the standard library that no pure room imports; those

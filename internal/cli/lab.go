@@ -17,7 +17,7 @@ import (
 	"timeball/internal/control"
 	"timeball/internal/daemon"
 	"timeball/internal/lab"
-	"timeball/internal/simulate"
+	"timeball/internal/scenario"
 )
 
 // labOptions are the flags of `timeball lab`.
@@ -49,7 +49,7 @@ func newLab() *cobra.Command {
 
 // runLab runs a scenario and shows it; it fails if a host is not synchronized at the end.
 func runLab(ctx context.Context, stdout, stderr io.Writer, path string, o *labOptions) error {
-	scenario, err := simulate.Load(path)
+	scenario, err := scenario.Load(path)
 	if err != nil {
 		return err
 	}
@@ -82,7 +82,7 @@ func runLab(ctx context.Context, stdout, stderr io.Writer, path string, o *labOp
 }
 
 // notPlayed says what of a scenario the lab leaves out; "" if nothing.
-func notPlayed(s *simulate.Scenario) string {
+func notPlayed(s *scenario.Scenario) string {
 	left := len(s.Links)
 	for i := range s.Events {
 		if !lab.Plays(&s.Events[i]) {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"timeball/internal/scenario"
 	"timeball/internal/simulate"
 )
 
@@ -53,7 +54,7 @@ func runSimulate(ctx context.Context, stdout, stderr io.Writer, path string, o *
 	if o.seed < -1 {
 		return usageError{fmt.Errorf("--seed %d: want 0 or more", o.seed)}
 	}
-	scenario, err := simulate.Load(path)
+	scenario, err := scenario.Load(path)
 	if err != nil {
 		return err
 	}

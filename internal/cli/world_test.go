@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"timeball/internal/lab"
-	"timeball/internal/simulate"
+	"timeball/internal/scenario"
 )
 
 // patience bounds every wait.
@@ -86,7 +86,7 @@ var labPair = sync.OnceValues(func() (*pair, error) {
 	if err := os.WriteFile(path, fmt.Appendf(nil, pairText, dir), 0o600); err != nil {
 		return nil, err
 	}
-	scenario, err := simulate.Load(path)
+	scenario, err := scenario.Load(path)
 	if err != nil {
 		return nil, err
 	}

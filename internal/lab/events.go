@@ -4,22 +4,22 @@ import (
 	"context"
 	"time"
 
-	"timeball/internal/simulate"
+	"timeball/internal/scenario"
 )
 
 // Plays reports whether the lab does an event: the daemon of a host stops and starts, and
 // somebody sets its clock. The others, and the links, are the simulator's.
-func Plays(e *simulate.Event) bool { return isLife(e) || isSetting(e) }
+func Plays(e *scenario.Event) bool { return isLife(e) || isSetting(e) }
 
-func isLife(e *simulate.Event) bool {
-	return e.Kind == simulate.Stop || e.Kind == simulate.Start && e.Reboot == nil
+func isLife(e *scenario.Event) bool {
+	return e.Kind == scenario.Stop || e.Kind == scenario.Start && e.Reboot == nil
 }
 
-func isSetting(e *simulate.Event) bool { return e.Kind == simulate.OffsetStep }
+func isSetting(e *scenario.Event) bool { return e.Kind == scenario.OffsetStep }
 
 // eventsOf picks a host's events of a sort, in order of time as the scenario has them.
-func eventsOf(s *simulate.Scenario, host string, sort func(*simulate.Event) bool) []simulate.Event {
-	var events []simulate.Event
+func eventsOf(s *scenario.Scenario, host string, sort func(*scenario.Event) bool) []scenario.Event {
+	var events []scenario.Event
 	for i := range s.Events {
 		if e := &s.Events[i]; e.Host == host && sort(e) {
 			events = append(events, *e)
@@ -46,12 +46,12 @@ func (l *Lab) live(ctx context.Context, h *host) error {
 		at := l.started.Add(e.At)
 		running := h.daemon.Load()
 		switch {
-		case e.Kind == simulate.Stop && running != nil:
+		case e.Kind == scenario.Stop && running != nil:
 			if err := runUntil(ctx, at, running.Run); err != nil || ctx.Err() != nil {
 				return err
 			}
 			h.daemon.Store(nil)
-		case e.Kind == simulate.Start && running == nil:
+		case e.Kind == scenario.Start && running == nil:
 			if !sleepUntil(ctx, at) {
 				return nil
 			}

@@ -19,7 +19,7 @@ import (
 	"timeball/internal/clock"
 	"timeball/internal/config"
 	"timeball/internal/daemon"
-	"timeball/internal/simulate"
+	"timeball/internal/scenario"
 )
 
 // Options are what surrounds a lab.
@@ -45,8 +45,8 @@ type host struct {
 	clock    *clock.Virtual
 	config   *config.Config
 	daemon   atomic.Pointer[daemon.Daemon] // nil: stopped
-	events   []simulate.Event              // its stops and starts, in order of time
-	settings []simulate.Event              // when somebody else sets its clock, in order of time
+	events   []scenario.Event              // its stops and starts, in order of time
+	settings []scenario.Event              // when somebody else sets its clock, in order of time
 }
 
 // firstHost is the address of the first host; the others follow.
@@ -60,7 +60,7 @@ var loopbackBroadcast = netip.AddrFrom4([4]byte{127, 255, 255, 255})
 
 // Open makes the hosts of a scenario ready; Run starts them. The error names the
 // host that cannot be.
-func Open(s *simulate.Scenario, opts Options) (*Lab, error) {
+func Open(s *scenario.Scenario, opts Options) (*Lab, error) {
 	if len(s.Hosts) > maxHosts {
 		return nil, fmt.Errorf("the scenario has %d hosts, and a lab has room for %d", len(s.Hosts), maxHosts)
 	}
@@ -94,7 +94,7 @@ func Open(s *simulate.Scenario, opts Options) (*Lab, error) {
 }
 
 // prepare makes one host: its clock, its configuration as the lab needs it, its daemon.
-func (l *Lab) prepare(h *host, model *simulate.Host) error {
+func (l *Lab) prepare(h *host, model *scenario.Host) error {
 	h.clock = clock.NewVirtual(clock.VirtualConfig{Offset: model.Clock.Offset, Frequency: model.Clock.Frequency})
 	h.config = l.adapt(h, model.Config)
 	return l.boot(h)

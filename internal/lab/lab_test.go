@@ -18,19 +18,19 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"timeball/internal/model"
-	"timeball/internal/simulate"
+	"timeball/internal/scenario"
 )
 
 const patience = 30 * time.Second
 
-// scenario reads a scenario of these hosts.
-func scenario(t *testing.T, text string) *simulate.Scenario {
+// scenarioOf reads a scenario of these hosts.
+func scenarioOf(t *testing.T, text string) *scenario.Scenario {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "scenario.yaml")
 	if err := os.WriteFile(path, []byte("duration: 60s\n"+text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s, err := simulate.Load(path)
+	s, err := scenario.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func run(t *testing.T, text string) *Lab { return runWith(t, text, Options{Versi
 
 func runWith(t *testing.T, text string, opts Options) *Lab {
 	t.Helper()
-	l, err := Open(scenario(t, text), opts)
+	l, err := Open(scenarioOf(t, text), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,16 +214,16 @@ events:
 
 func TestWhichEventsAreForTheLab(t *testing.T) {
 	for _, test := range []struct {
-		event simulate.Event
+		event scenario.Event
 		want  bool
 	}{
-		{simulate.Event{Kind: simulate.Stop}, true},
-		{simulate.Event{Kind: simulate.Start}, true},
-		{simulate.Event{Kind: simulate.Start, Reboot: &simulate.Reboot{}}, false},
-		{simulate.Event{Kind: simulate.OffsetStep}, true},
-		{simulate.Event{Kind: simulate.WanderChange}, false},
-		{simulate.Event{Kind: simulate.FrequencyStep}, false},
-		{simulate.Event{Kind: simulate.Suspend}, false},
+		{scenario.Event{Kind: scenario.Stop}, true},
+		{scenario.Event{Kind: scenario.Start}, true},
+		{scenario.Event{Kind: scenario.Start, Reboot: &scenario.Reboot{}}, false},
+		{scenario.Event{Kind: scenario.OffsetStep}, true},
+		{scenario.Event{Kind: scenario.WanderChange}, false},
+		{scenario.Event{Kind: scenario.FrequencyStep}, false},
+		{scenario.Event{Kind: scenario.Suspend}, false},
 	} {
 		if got := Plays(&test.event); got != test.want {
 			t.Errorf("%v: got %v, want %v", test.event.Kind, got, test.want)
@@ -246,7 +246,7 @@ func TestALabThatCannotBeOpenedNamesTheHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer busy.Close()
-	s := scenario(t, fmt.Sprintf(`
+	s := scenarioOf(t, fmt.Sprintf(`
 hosts:
   a: {clock: {}, config: {local: {stratum: 1}, server: {}}}
   b: {clock: {}, config: {metrics: {listen: "%s"}}}
@@ -262,14 +262,14 @@ hosts:
 }
 
 func TestTooManyHosts(t *testing.T) {
-	s := &simulate.Scenario{Hosts: make([]simulate.Host, maxHosts+1)}
+	s := &scenario.Scenario{Hosts: make([]scenario.Host, maxHosts+1)}
 	if _, err := Open(s, Options{}); err == nil {
 		t.Error("got nil, want an error")
 	}
 }
 
 func TestALabPlaysNoRecords(t *testing.T) {
-	s := &simulate.Scenario{Hosts: []simulate.Host{{Name: "client", Replays: make([]simulate.Replay, 1)}}}
+	s := &scenario.Scenario{Hosts: []scenario.Host{{Name: "client", Replays: make([]scenario.Replay, 1)}}}
 	if _, err := Open(s, Options{}); err == nil || !strings.Contains(err.Error(), "timeball simulate") {
 		t.Errorf("got error %v, want one that says what plays it", err)
 	}

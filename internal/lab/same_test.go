@@ -15,7 +15,7 @@ hosts:
   client: {clock: {offset: 1ms}, config: {sources: [{server: server, min_poll: 0, max_poll: 0}]}}
 links: [{between: [client, server], delay: 1ms}]
 `
-	result, err := simulate.Run(t.Context(), scenario(t, text), simulate.Options{})
+	result, err := simulate.Run(t.Context(), scenarioOf(t, text), simulate.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,12 +3,14 @@ package simulate
 import (
 	"context"
 	"testing"
+
+	"timeball/internal/scenario"
 )
 
 // BenchmarkClient simulates one client that polls one server every 64 s, on one
 // core; the metric to read is simulated seconds per second.
 func BenchmarkClient(b *testing.B) {
-	s, err := Parse("bench.yaml", []byte(`duration: 1000000s
+	s, err := scenario.Parse("bench.yaml", []byte(`duration: 1000000s
 hosts:
   server: {config: {local: {stratum: 1}, server: {}}}
   client:

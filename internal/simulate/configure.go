@@ -9,6 +9,7 @@ import (
 	"timeball/internal/engine"
 	"timeball/internal/leapfile"
 	"timeball/internal/ntptime"
+	"timeball/internal/scenario"
 )
 
 // precision is what a daemon of the reference models finds when it reads its clock:
@@ -27,7 +28,7 @@ func (m *machine) precision() ntptime.Log2 {
 }
 
 // runnable says what of a scenario the simulator cannot do, with its place.
-func (s *Scenario) runnable() error {
+func runnable(s *scenario.Scenario) error {
 	var problems config.Problems
 	linked := map[[2]string]bool{}
 	for i := range s.Links {
@@ -42,7 +43,7 @@ func (s *Scenario) runnable() error {
 			why := ""
 			switch {
 			case source.Kind == config.RefclockSource:
-				if h.receiver(source.Refclock.RefID) != nil {
+				if h.Receiver(source.Refclock.RefID) != nil {
 					continue
 				}
 				why = fmt.Sprintf("there is no device for it; add {refid: %s} to the host's receivers", source.Refclock.RefID)

@@ -14,7 +14,7 @@ import (
 func coreRun(t *testing.T, text string) *world {
 	t.Helper()
 	s := parse(t, text)
-	if err := s.runnable(); err != nil {
+	if err := runnable(s); err != nil {
 		t.Fatal(err)
 	}
 	w := newWorld(s, s.Seed, true, boot)

@@ -6,6 +6,7 @@ import (
 
 	"timeball/internal/config"
 	"timeball/internal/ntptime"
+	"timeball/internal/scenario"
 )
 
 // memory is what outlives a program on its machine.
@@ -18,27 +19,27 @@ type memory struct {
 
 // event does to the machine what a row of `events:` says. Changes of the oscillator
 // are known to it from the start.
-func (m *machine) event(e *Event) {
+func (m *machine) event(e *scenario.Event) {
 	m.advance(m.world.now)
-	m.marks = append(m.marks, mark{m.world.now, e.describe()})
+	m.marks = append(m.marks, mark{m.world.now, describe(e)})
 	switch e.Kind {
-	case OffsetStep:
+	case scenario.OffsetStep:
 		m.clock.ahead -= e.Value.Seconds()
 		m.disturbed(-e.Value, 0)
-	case Suspend:
+	case scenario.Suspend:
 		m.suspended += e.Value
 		m.asleep = m.world.now + int64(e.Value)
 		m.disturbed(e.Value, e.Value)
-	case Reload:
+	case scenario.Reload:
 		if p, able := m.program.(interface {
 			reload(*config.Config, ntptime.Instant)
 		}); able {
 			p.reload(e.Config, m.stamp())
 			m.schedule()
 		}
-	case Stop:
+	case scenario.Stop:
 		m.halt()
-	case Start:
+	case scenario.Start:
 		m.halt()
 		if e.Reboot != nil {
 			m.reboot(e.Reboot)
@@ -48,16 +49,16 @@ func (m *machine) event(e *Event) {
 }
 
 // describe is the event in a few words, for pictures.
-func (e *Event) describe() string {
+func describe(e *scenario.Event) string {
 	switch e.Kind {
-	case FrequencyStep:
+	case scenario.FrequencyStep:
 		return fmt.Sprintf("frequency %+.3g ppm", e.Frequency.PPM())
-	case OffsetStep:
-		return "clock set by " + formatSeconds(-e.Value.Seconds())
-	case WanderChange:
+	case scenario.OffsetStep:
+		return "clock set by " + scenario.FormatSeconds(-e.Value.Seconds())
+	case scenario.WanderChange:
 		return fmt.Sprintf("wander %g", e.Wander)
-	case Suspend:
-		return "sleeps " + formatSeconds(e.Value.Seconds())
+	case scenario.Suspend:
+		return "sleeps " + scenario.FormatSeconds(e.Value.Seconds())
 	}
 	return string(e.Kind)
 }
@@ -97,7 +98,7 @@ func (m *machine) halt() {
 
 // reboot makes of the machine what it is after its power was off: the kernel's
 // frequency is 0 and the time that of the hardware clock.
-func (m *machine) reboot(boot *Reboot) {
+func (m *machine) reboot(boot *scenario.Reboot) {
 	raw := m.raw(m.world.now)
 	wrong := m.trueError(m.world.now, raw) + boot.Offset.Seconds()
 	m.clock.set(raw, -wrong, 0, 0)

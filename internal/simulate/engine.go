@@ -6,6 +6,7 @@ import (
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/scenario"
 )
 
 // program is what runs on a machine: the NTP core in all but the tests of the models.
@@ -36,7 +37,7 @@ type packet struct {
 
 // world is one run: virtual time and all that lives in it. It is single-threaded.
 type world struct {
-	scenario *Scenario
+	scenario *scenario.Scenario
 	seed     uint64
 	now      int64 // true nanoseconds since the start
 	end      int64
@@ -51,7 +52,7 @@ type world struct {
 // of a scenario can be mistaken for a real one.
 var firstAddress = netip.AddrFrom4([4]byte{198, 18, 0, 1})
 
-func newWorld(s *Scenario, seed uint64, series bool, boot func(m *machine) program) *world {
+func newWorld(s *scenario.Scenario, seed uint64, series bool, boot func(m *machine) program) *world {
 	w := &world{scenario: s, seed: seed, end: int64(s.Duration), network: newNetwork(s, seed), address: map[netip.Addr]int{}}
 	address := firstAddress
 	for i := range s.Hosts {

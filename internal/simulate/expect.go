@@ -2,66 +2,12 @@ package simulate
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
-	"time"
 
+	"timeball/internal/scenario"
 	"timeball/internal/wire"
 )
-
-// Range is what a figure has to lie in, both ends included.
-type Range struct {
-	Low, High float64
-	Duration  bool // seconds, printed as a duration
-}
-
-// Expectation is one row of `expect:`: what must hold of a host after the runs.
-type Expectation struct {
-	Host     string
-	Every    bool          // the figures hold in every run, not only in the median
-	From, To time.Duration // window of the statistics; both 0: from `settle` to the end
-	Figures  []FigureExpectation
-
-	Synchronized *bool
-	Stratum      *uint8
-	Sources      []SourceExpectation
-	Line         int
-	Column       int
-}
-
-// FigureExpectation is the range of one figure by its name in the JSON report.
-type FigureExpectation struct {
-	Figure string
-	Range  Range
-}
-
-// SourceExpectation is the state that a host must see one of its sources in at the end.
-type SourceExpectation struct {
-	Source string // a host's name
-	States []string
-}
-
-// Holds reports whether a value lies in the range.
-func (r Range) Holds(value float64) bool { return value >= r.Low && value <= r.High }
-
-// String prints "at most 30 µs" or "30 µs to 40 µs".
-func (r Range) String() string {
-	switch {
-	case math.IsInf(r.High, 1):
-		return "at least " + r.format(r.Low)
-	case r.Low == 0:
-		return "at most " + r.format(r.High)
-	}
-	return fmt.Sprintf("%s to %s", r.format(r.Low), r.format(r.High))
-}
-
-func (r Range) format(value float64) string {
-	if r.Duration {
-		return formatSeconds(value)
-	}
-	return formatNumber(value)
-}
 
 // Violations says in words which expectations do not hold, in the file's order.
 func (r *Result) Violations() []string {
@@ -76,8 +22,8 @@ func (r *Result) Violations() []string {
 					window = used[e.Host]
 					used[e.Host]++
 				}
-				found = append(found, e.compareFigures(h, window)...)
-				found = append(found, e.compareStates(h)...)
+				found = append(found, compareFigures(e, h, window)...)
+				found = append(found, compareStates(e, h)...)
 			}
 		}
 	}
@@ -95,24 +41,24 @@ func (r *RunResult) in(n int) Figures {
 
 // compareFigures holds the figures of a window against their ranges, the medians or
 // those of every run.
-func (e *Expectation) compareFigures(h *HostResult, window int) []string {
+func compareFigures(e *scenario.Expectation, h *HostResult, window int) []string {
 	all := make([]Figures, len(h.Runs))
 	for i := range h.Runs {
 		all[i] = h.Runs[i].in(window)
 	}
 	if !e.Every {
 		middle := median(all)
-		return e.compare(&middle, "")
+		return compare(e, &middle, "")
 	}
 	var found []string
 	for i := range all {
-		found = append(found, e.compare(&all[i], fmt.Sprintf(" with seed %d", h.Runs[i].Seed))...)
+		found = append(found, compare(e, &all[i], fmt.Sprintf(" with seed %d", h.Runs[i].Seed))...)
 	}
 	return found
 }
 
 // compare holds figures against their ranges.
-func (e *Expectation) compare(f *Figures, when string) []string {
+func compare(e *scenario.Expectation, f *Figures, when string) []string {
 	var found []string
 	if e.To != 0 {
 		when += fmt.Sprintf(" from %s to %s", formatSpan(e.From), formatSpan(e.To))
@@ -120,7 +66,7 @@ func (e *Expectation) compare(f *Figures, when string) []string {
 	for i := range e.Figures {
 		want := &e.Figures[i]
 		if got := f.get(want.Figure); !want.Range.Holds(got) {
-			found = append(found, fmt.Sprintf("%s: %s%s: got %s, want %s", e.Host, want.Figure, when, want.Range.format(got), want.Range))
+			found = append(found, fmt.Sprintf("%s: %s%s: got %s, want %s", e.Host, want.Figure, when, want.Range.Format(got), want.Range))
 		}
 	}
 	return found
@@ -128,7 +74,7 @@ func (e *Expectation) compare(f *Figures, when string) []string {
 
 // compareStates holds the state at the end of every run against what is expected.
 // What is the same in several runs is said once.
-func (e *Expectation) compareStates(h *HostResult) []string {
+func compareStates(e *scenario.Expectation, h *HostResult) []string {
 	var found []string
 	runs := map[string]int{}
 	report := func(what string, got, want any) {

@@ -1,6 +1,9 @@
 package simulate
 
-import "timeball/internal/model"
+import (
+	"timeball/internal/model"
+	"timeball/internal/scenario"
+)
 
 // kind says what happens to a machine at a moment.
 type kind uint8
@@ -26,7 +29,7 @@ type happening struct {
 	// generation of the machine's timer: an entry of an older one is stale.
 	generation uint32
 	packet     *packet
-	event      *Event
+	event      *scenario.Event
 	replay     int            // doReplay: number of the host's record,
 	next       int            // and of the exchange in it
 	source     model.SourceID // doReading: whose device it is

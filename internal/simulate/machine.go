@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"timeball/internal/ntptime"
+	"timeball/internal/scenario"
 	"timeball/internal/wire"
 )
 
@@ -18,7 +19,7 @@ const rawOrigin = ntptime.Raw(time.Second)
 type machine struct {
 	world   *world
 	index   int
-	host    *Host
+	host    *scenario.Host
 	address netip.Addr
 	osc     *oscillator
 	clock   discipline
@@ -37,7 +38,7 @@ type machine struct {
 	life       uint32      // counts the program's starts
 	midnightAt uint32      // generation of the leap's timer
 	stats      statistics
-	record     *Record // that knows the true time of this machine, which is none of the world's; nil: none
+	record     *scenario.Record // that knows the true time of this machine, which is none of the world's; nil: none
 	plain      plain
 	marks      []mark
 	events     []Happened
@@ -52,9 +53,9 @@ type mark struct {
 
 func newMachine(w *world, index int, address netip.Addr, series bool) *machine {
 	h := &w.scenario.Hosts[index]
-	var steps []Event
+	var steps []scenario.Event
 	for _, e := range w.scenario.Events {
-		if e.Host == h.Name && (e.Kind == FrequencyStep || e.Kind == WanderChange) {
+		if e.Host == h.Name && (e.Kind == scenario.FrequencyStep || e.Kind == scenario.WanderChange) {
 			steps = append(steps, e)
 		}
 	}
@@ -65,7 +66,7 @@ func newMachine(w *world, index int, address netip.Addr, series bool) *machine {
 		noise:   newStream(w.seed, "reading "+h.Name),
 		perfect: h.Clock.Perfect(),
 		stats:   newStatistics(w.scenario, h.Name, series),
-		record:  h.truth(),
+		record:  truth(h),
 		plain:   plain{stats: newStatistics(w.scenario, "", false)},
 		due:     ntptime.Never,
 	}
@@ -105,11 +106,11 @@ func (m *machine) raw(t int64) float64 { return float64(t)*1e-9 + m.osc.err }
 func (m *machine) trueError(t int64, raw float64) float64 {
 	x := m.osc.err + m.clock.at(raw)
 	if m.record != nil {
-		offset, _ := m.record.at(t)
+		offset, _ := m.record.At(t)
 		x -= offset
 	}
 	if m.clock.leap != 0 || m.world.scenario.Leap != nil {
-		x += float64(m.clock.leap - m.world.scenario.leapsBy(t))
+		x += float64(m.clock.leap - leapsBy(m.world.scenario, t))
 	}
 	return x
 }
@@ -119,13 +120,13 @@ func (m *machine) trueRate(t int64) float64 {
 	if m.record == nil {
 		return 0
 	}
-	_, rate := m.record.at(t)
+	_, rate := m.record.At(t)
 	return rate
 }
 
 // leapsBy is the whole seconds by which UTC has been set back (−1) or forward (+1)
 // at t since the start.
-func (s *Scenario) leapsBy(t int64) int64 {
+func leapsBy(s *scenario.Scenario, t int64) int64 {
 	switch {
 	case s.Leap == nil:
 	case s.Leap.Delete && t >= int64(s.Leap.At-s.Start)-second:

@@ -5,10 +5,12 @@ import (
 	"math"
 	"testing"
 	"time"
+
+	"timeball/internal/scenario"
 )
 
 // freeRun advances an oscillator alone and calls f after each second's draw.
-func freeRun(clock Clock, steps []Event, seed uint64, seconds int, f func(k int, err float64)) {
+func freeRun(clock scenario.Clock, steps []scenario.Event, seed uint64, seconds int, f func(k int, err float64)) {
 	o := newOscillator(clock, steps, newStream(seed, "oscillator"))
 	for k := range seconds {
 		o.draw()
@@ -21,7 +23,7 @@ func freeRun(clock Clock, steps []Event, seed uint64, seconds int, f func(k int,
 func TestOscillatorHasTheAllanDeviationOfItsWander(t *testing.T) {
 	const wander, seconds = 1e-9, 1 << 20
 	x := make([]float64, seconds)
-	freeRun(Clock{Wander: wander}, nil, 1, seconds, func(k int, err float64) { x[k] = err })
+	freeRun(scenario.Clock{Wander: wander}, nil, 1, seconds, func(k int, err float64) { x[k] = err })
 	for _, tau := range []int{16, 64, 256, 1024} {
 		sum, n := 0.0, 0
 		for i := 0; i+2*tau < seconds; i += tau / 8 {
@@ -43,7 +45,7 @@ func TestHoldoverGrowsWithThePowerOfThreeHalves(t *testing.T) {
 		sum := 0.0
 		const runs = 2000
 		for seed := range uint64(runs) {
-			freeRun(Clock{Wander: 1e-9}, nil, seed, c.seconds+1, func(k int, err float64) {
+			freeRun(scenario.Clock{Wander: 1e-9}, nil, seed, c.seconds+1, func(k int, err float64) {
 				if k == c.seconds {
 					sum += err * err
 				}
@@ -54,8 +56,8 @@ func TestHoldoverGrowsWithThePowerOfThreeHalves(t *testing.T) {
 }
 
 func TestOscillatorAddsSineAndStepsToItsFrequency(t *testing.T) {
-	clock := Clock{Frequency: 1e-5, Sine: Sine{Amplitude: 1e-7, Period: 100 * time.Second}}
-	o := newOscillator(clock, []Event{{At: 120 * time.Second, Kind: FrequencyStep, Frequency: 5e-6}}, newStream(1, "x"))
+	clock := scenario.Clock{Frequency: 1e-5, Sine: scenario.Sine{Amplitude: 1e-7, Period: 100 * time.Second}}
+	o := newOscillator(clock, []scenario.Event{{At: 120 * time.Second, Kind: scenario.FrequencyStep, Frequency: 5e-6}}, newStream(1, "x"))
 	for _, c := range []struct {
 		k    int64
 		want float64
@@ -68,7 +70,7 @@ func TestOscillatorAddsSineAndStepsToItsFrequency(t *testing.T) {
 }
 
 func TestOscillatorIntegratesExactlyWithinASecond(t *testing.T) {
-	o := newOscillator(Clock{Frequency: 1e-4}, nil, newStream(1, "x"))
+	o := newOscillator(scenario.Clock{Frequency: 1e-4}, nil, newStream(1, "x"))
 	o.draw()
 	for _, at := range []int64{1, 500_000_000, 999_999_999, second} {
 		o.advance(at)
@@ -169,5 +171,30 @@ func TestLinearKalmanReachesItsLimit(t *testing.T) {
 			r := figuresOf(t, text, kalmanClient(c.poll, c.w, c.j*c.j/2, nil))
 			near(t, "RMS error", r.Hosts[1].Median.RMSError, c.want, 0.1)
 		})
+	}
+}
+
+func TestLaterRowsOfLinksWinInWhatTheyState(t *testing.T) {
+	s := parse(t, small)
+	n := newNetwork(s, 1)
+	back := n.directions[[2]int{0, 1}]
+	back.rows[0].path.Loss = nil
+	var sum time.Duration
+	for _, at := range []time.Duration{0, 26000 * time.Second} {
+		d, arrives := back.send(int64(at))
+		if !arrives {
+			t.Fatal("a packet got lost without loss")
+		}
+		sum = time.Duration(d)
+		low := 100 * time.Microsecond
+		if at > 0 {
+			low = 5100 * time.Microsecond
+		}
+		if sum <= low || sum > low+time.Millisecond {
+			t.Errorf("at %v: got delay %v, want some microseconds above %v: the jitter of the first row stays", at, sum, low)
+		}
+	}
+	if got := *s.Links[0].Forward.Delay; got != 100*time.Microsecond {
+		t.Errorf("got forward delay %v, want that of the row", got)
 	}
 }

@@ -3,6 +3,8 @@ package simulate
 import (
 	"math"
 	"time"
+
+	"timeball/internal/scenario"
 )
 
 // network is every link of a run, by direction.
@@ -21,8 +23,8 @@ type direction struct {
 
 // row is one row of links as seen from one direction.
 type row struct {
-	link *Link
-	path *Path
+	link *scenario.Link
+	path *scenario.Path
 }
 
 // part is the last value of a jitter that lasts.
@@ -32,7 +34,7 @@ type part struct {
 	drawn bool
 }
 
-func newNetwork(s *Scenario, seed uint64) *network {
+func newNetwork(s *scenario.Scenario, seed uint64) *network {
 	n := &network{directions: map[[2]int]*direction{}, reach: make([][]int, len(s.Hosts))}
 	index := map[string]int{}
 	for i := range s.Hosts {
@@ -54,7 +56,7 @@ func newNetwork(s *Scenario, seed uint64) *network {
 	return n
 }
 
-func (n *network) add(s *Scenario, seed uint64, from, to int, r row) {
+func (n *network) add(s *scenario.Scenario, seed uint64, from, to int, r row) {
 	d := n.directions[[2]int{from, to}]
 	if d == nil {
 		d = &direction{random: newStream(seed, "link "+s.Hosts[from].Name+" "+s.Hosts[to].Name)}
@@ -72,7 +74,7 @@ func (d *direction) send(t int64) (delay int64, arrives bool) {
 	jitter := -1
 	for i := range d.rows {
 		r := &d.rows[i]
-		if !r.link.holds(time.Duration(t)) {
+		if !r.link.Holds(time.Duration(t)) {
 			continue
 		}
 		if r.path.Delay != nil {
@@ -102,7 +104,7 @@ func (d *direction) send(t int64) (delay int64, arrives bool) {
 }
 
 // draw gives one part of the jitter in nanoseconds.
-func (d *direction) draw(j *Jitter, last *part, t int64) float64 {
+func (d *direction) draw(j *scenario.Jitter, last *part, t int64) float64 {
 	if j.Correlation > 0 {
 		gap := float64(t-last.at) / float64(j.Correlation)
 		last.at = t
@@ -115,4 +117,4 @@ func (d *direction) draw(j *Jitter, last *part, t int64) float64 {
 	return d.fresh(j)
 }
 
-func (d *direction) fresh(j *Jitter) float64 { return d.random.jitter(j) }
+func (d *direction) fresh(j *scenario.Jitter) float64 { return d.random.jitter(j) }

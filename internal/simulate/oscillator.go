@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"timeball/internal/ntptime"
+	"timeball/internal/scenario"
 )
 
 const second = int64(time.Second)
@@ -17,9 +18,9 @@ const second = int64(time.Second)
 //
 // Times are true nanoseconds since the scenario's start.
 type oscillator struct {
-	clock  Clock
+	clock  scenario.Clock
 	random stream
-	steps  []Event // of this host, frequency_step and wander, in order of time
+	steps  []scenario.Event // of this host, frequency_step and wander, in order of time
 
 	k      int64   // the second in which the frequency holds; −1 before the first draw
 	walk   float64 // f0 plus the random walk plus the steps
@@ -30,7 +31,7 @@ type oscillator struct {
 	still  bool    // the frequency is constant: nothing to draw
 }
 
-func newOscillator(clock Clock, steps []Event, random stream) *oscillator {
+func newOscillator(clock scenario.Clock, steps []scenario.Event, random stream) *oscillator {
 	return &oscillator{
 		clock: clock, random: random, steps: steps, k: -1,
 		walk: float64(clock.Frequency), wander: clock.Wander, f: float64(clock.Frequency),
@@ -58,7 +59,7 @@ func (o *oscillator) draw() {
 		return
 	}
 	for len(o.steps) > 0 && int64(o.steps[0].At) <= t {
-		if step := &o.steps[0]; step.Kind == WanderChange {
+		if step := &o.steps[0]; step.Kind == scenario.WanderChange {
 			o.wander = step.Wander
 		} else {
 			o.walk += float64(step.Frequency)

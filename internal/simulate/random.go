@@ -3,6 +3,8 @@ package simulate
 import (
 	"math"
 	"math/rand/v2"
+
+	"timeball/internal/scenario"
 )
 
 // stream is a generator of its own for one thing that is drawn: what is drawn for
@@ -54,23 +56,23 @@ func (s stream) gamma(shape float64) float64 {
 }
 
 // jitter draws one part of a delay, in ns.
-func (s stream) jitter(j *Jitter) float64 {
+func (s stream) jitter(j *scenario.Jitter) float64 {
 	if j.Probability < 1 && s.Float64() >= j.Probability {
 		return 0
 	}
 	switch j.Distribution {
-	case Exponential:
+	case scenario.Exponential:
 		return float64(j.Mean) * s.ExpFloat64()
-	case Normal:
+	case scenario.Normal:
 		return float64(j.Mean) + float64(j.Deviation)*s.NormFloat64()
-	case Uniform:
+	case scenario.Uniform:
 		return float64(j.From) + float64(j.To-j.From)*s.Float64()
-	case Gamma:
+	case scenario.Gamma:
 		return float64(j.Mean) * s.gamma(j.Shape)
-	case Pareto:
+	case scenario.Pareto:
 		// Scale m of a mean m·a/(a−1); 1−U lies in (0, 1].
 		scale := float64(j.Mean) * (j.Shape - 1) / j.Shape
-		return min(scale*math.Pow(1-s.Float64(), -1/j.Shape), float64(maxDelay))
+		return min(scale*math.Pow(1-s.Float64(), -1/j.Shape), float64(scenario.MaxDelay))
 	}
 	return 0
 }

@@ -2,82 +2,21 @@ package simulate
 
 import (
 	"math"
-	"time"
-
-	"gopkg.in/yaml.v3"
 
 	"timeball/internal/engine"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/reference"
+	"timeball/internal/scenario"
 	"timeball/internal/wire"
 )
-
-// Receiver is a device of a host: what a reference clock of its configuration, which has
-// the same reference id, reads there.
-type Receiver struct {
-	RefID    string
-	Interval time.Duration // between readings, > 0
-	Late     time.Duration // from what is told to the telling of it
-	Jitter   []Jitter      // of the telling, summed
-	Loss     float64       // probability of each reading not to come
-	Pulse    bool          // tells where a second begins, and not which
-	Line     int
-	Column   int
-}
-
-func (r *reader) receiver(n *yaml.Node, path string) Receiver {
-	d := Receiver{Interval: time.Second, Line: n.Line, Column: n.Column}
-	var p Path
-	r.mapping(n, path, []field{
-		{"refid", r.words(&d.RefID, "a reference id")},
-		{"interval", r.duration(&d.Interval, time.Millisecond, time.Hour)},
-		{"late", r.duration(&d.Late, 0, time.Minute)},
-		{"jitter", func(n *yaml.Node, path string) { r.jitters(n, path, &p) }},
-		{"loss", r.number(&d.Loss, 0, 1)},
-		{"pulse", func(n *yaml.Node, path string) { d.Pulse, _ = r.boolean(n, path) }},
-	})
-	if d.RefID == "" {
-		r.fail(n, path, "has no refid; write that of the host's reference clock that reads it")
-	}
-	d.Jitter = p.Jitter
-	return d
-}
-
-// checkReceivers finds devices that nobody reads.
-func (r *reader) checkReceivers(s *Scenario) {
-	for i := range s.Hosts {
-		h := &s.Hosts[i]
-		for j := range h.Receivers {
-			d := &h.Receivers[j]
-			read := false
-			for k := range h.Config.Sources {
-				c := h.Config.Sources[k].Refclock
-				read = read || c != nil && c.RefID == d.RefID
-			}
-			if !read {
-				r.fail(&yaml.Node{Line: d.Line, Column: d.Column}, "hosts."+h.Name+".receivers", "no refclock of this host has the refid %s", d.RefID)
-			}
-		}
-	}
-}
-
-// receiver finds a device, nil if there is none.
-func (h *Host) receiver(refid string) *Receiver {
-	for i := range h.Receivers {
-		if h.Receivers[i].RefID == refid {
-			return &h.Receivers[i]
-		}
-	}
-	return nil
-}
 
 // refclock is one reference clock of a core, with its device.
 type refclock struct {
 	c       *core
 	process *engine.ReferenceProcess
 	*engine.ReferenceClock
-	device *Receiver // nil: there is none
+	device *scenario.Receiver // nil: there is none
 	random stream
 	locked *refclock // numbers its pulses
 	next   int64     // number of the next reading
@@ -86,7 +25,7 @@ type refclock struct {
 // addClock mobilizes a reference clock and waits for its device.
 func (c *core) addClock(now ntptime.Instant, rc *engine.ReferenceClock) {
 	r := &refclock{c: c, ReferenceClock: rc, random: newStream(c.m.world.seed, "receiver "+c.m.host.Name+" "+rc.Device.RefID)}
-	r.device = c.m.host.receiver(rc.Device.RefID)
+	r.device = c.m.host.Receiver(rc.Device.RefID)
 	r.process = engine.NewReferenceProcess(rc.Config, r, now)
 	c.clocks = append(c.clocks, r)
 	c.system.AddSource(now, rc.ID(), rc.Options)
@@ -134,8 +73,8 @@ func (r *refclock) read(now ntptime.Instant) {
 	if d.Loss > 0 && r.random.Float64() < d.Loss || r.c.m.world.now < r.c.m.asleep {
 		return
 	}
-	scenario := r.c.m.world.scenario
-	reading := reference.Reading{At: now, Reference: scenario.Start + ntptime.Wall(told+scenario.leapsBy(told)*second)}
+	world := r.c.m.world.scenario
+	reading := reference.Reading{At: now, Reference: world.Start + ntptime.Wall(told+leapsBy(world, told)*second)}
 	if reading.Pulse = d.Pulse; d.Pulse { // only the place within the period is told
 		reading.Reference = ntptime.Wall(int64(reading.Reference) % int64(r.Config.Period))
 	}

@@ -6,8 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+
+	"timeball/internal/scenario"
 )
 
 // quietRecord is an hour of exchanges every 16 s over a path without jitter, 100 µs each
@@ -29,9 +33,9 @@ func recordWrongBy(truth bool, wrong float64) string {
 	return b.String()
 }
 
-func play(t *testing.T, record, scenario string) *Result {
+func play(t *testing.T, record, text string) *Result {
 	t.Helper()
-	s, err := Load(writeScenario(t, record, scenario))
+	s, err := scenario.Load(writeScenario(t, record, text))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,9 +110,21 @@ func TestFaultyReplaysHaveTheirPlace(t *testing.T) {
 		{"hosts: {client: {config: {sources: [{replay: record.csv, min_pol: 4}]}}}", "min_pol"},
 		{"hosts: {client: {config: {sources: [{replay: [a]}]}}}", "wants the name of a file"},
 	} {
-		_, err := Load(writeScenario(t, quietRecord(true), c.scenario))
+		_, err := scenario.Load(writeScenario(t, quietRecord(true), c.scenario))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got error %v, want one with %q", c.scenario, err, c.want)
 		}
 	}
+}
+
+// writeScenario puts a record and a scenario that plays it into a directory.
+func writeScenario(t *testing.T, record, scenario string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"record.csv": record, "scenario.yaml": scenario} { //order: files of their own
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return filepath.Join(dir, "scenario.yaml")
 }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"text/tabwriter"
 	"time"
+
+	"timeball/internal/scenario"
 )
 
 // named are the figures under their names in the JSON report and in `expect:`.
@@ -89,14 +91,14 @@ func (r *Result) WriteTable(w io.Writer) error {
 	fmt.Fprintf(w, "%s simulated, statistics from %s on, %s\n\n", formatSpan(s.Duration), formatSpan(s.Settle), runs)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(table, "host\trms error\t95 %%\tmax\tbound\theld\tfrequency\tbelow %s\tpackets/h\tsteps\tstratum\t\n",
-		formatSeconds(s.ConvergedBelow.Seconds()))
+		scenario.FormatSeconds(s.ConvergedBelow.Seconds()))
 	for i := range r.Hosts {
 		h := &r.Hosts[i]
 		f := &h.Median
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t\n", h.Name,
-			formatSeconds(f.RMSError), formatSeconds(f.P95Error), formatSeconds(f.MaxError),
-			formatSeconds(f.MeanErrorBound), formatShare(f.BoundCoverage), formatNumber(f.RMSFrequencyError*1e6)+" ppm",
-			formatSeconds(f.Convergence), formatNumber(f.PacketsSentPerHour), formatNumber(f.Steps), h.stratum())
+			scenario.FormatSeconds(f.RMSError), scenario.FormatSeconds(f.P95Error), scenario.FormatSeconds(f.MaxError),
+			scenario.FormatSeconds(f.MeanErrorBound), formatShare(f.BoundCoverage), scenario.FormatNumber(f.RMSFrequencyError*1e6)+" ppm",
+			scenario.FormatSeconds(f.Convergence), scenario.FormatNumber(f.PacketsSentPerHour), scenario.FormatNumber(f.Steps), h.stratum())
 	}
 	if err := table.Flush(); err != nil {
 		return err
@@ -119,7 +121,7 @@ func (r *Result) writeReplays(w io.Writer) error {
 			fmt.Fprintf(table, "\nreplayed by\trms error\tmean\t95 %%\tmax\theld\t\n")
 			some = true
 		}
-		if model.truth() == nil {
+		if truth(model) == nil {
 			fmt.Fprintf(table, "%s\t-\t-\t-\t-\t-\t\n", h.Name)
 			continue
 		}
@@ -127,8 +129,8 @@ func (r *Result) writeReplays(w io.Writer) error {
 			name string
 			f    *Figures
 		}{{h.Name, &h.Median}, {"least delay of 8", &h.Plain}} {
-			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t\n", row.name, formatSeconds(row.f.RMSError), formatSeconds(row.f.MeanError),
-				formatSeconds(row.f.P95Error), formatSeconds(row.f.MaxError), formatShare(row.f.BoundCoverage))
+			fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t\n", row.name, scenario.FormatSeconds(row.f.RMSError), scenario.FormatSeconds(row.f.MeanError),
+				scenario.FormatSeconds(row.f.P95Error), scenario.FormatSeconds(row.f.MaxError), formatShare(row.f.BoundCoverage))
 		}
 	}
 	return table.Flush()
@@ -186,7 +188,7 @@ func (r *Result) WriteJSON(w io.Writer) error {
 	for i := range r.Hosts {
 		h := &r.Hosts[i]
 		host := hostJSON{figuresJSON: h.Median.json()}
-		if model := r.Scenario.Host(h.Name); model != nil && model.truth() != nil {
+		if model := r.Scenario.Host(h.Name); model != nil && truth(model) != nil {
 			host.Plain = &plainJSON{h.Plain.RMSError, h.Plain.MeanError, h.Plain.P95Error, h.Plain.MaxError}
 		}
 		for j := range h.Runs {

@@ -1,3 +1,11 @@
+// Package simulate runs whole timeball hosts in virtual time: the same engine that the
+// daemon runs, over modelled clocks and networks. It moves real packets between them and
+// knows, as the daemon cannot, how wrong every clock is.
+//
+// The models are those of the reference tables (docs/simulate.md): random-walk
+// oscillators, memoryless jitter drawn for each packet and direction, hosts with
+// no delay of their own. Everything drawn comes from streams keyed by the seed and
+// by what it is drawn for, so a scenario, a seed and a version give one result.
 package simulate
 
 import (
@@ -9,6 +17,7 @@ import (
 	"time"
 
 	"timeball/internal/model"
+	"timeball/internal/scenario"
 )
 
 // Options say how a scenario is run.
@@ -22,7 +31,7 @@ type Options struct {
 
 // Result is what the runs of a scenario gave.
 type Result struct {
-	Scenario *Scenario
+	Scenario *scenario.Scenario
 	Hosts    []HostResult // in the file's order
 }
 
@@ -58,14 +67,14 @@ const maxEvents = 1000
 
 // Run runs a scenario once for each seed, several at a time. Each run is a world of
 // its own on one goroutine, so the result does not depend on how many there are.
-func Run(ctx context.Context, s *Scenario, o Options) (*Result, error) {
-	if err := s.runnable(); err != nil {
+func Run(ctx context.Context, s *scenario.Scenario, o Options) (*Result, error) {
+	if err := runnable(s); err != nil {
 		return nil, err
 	}
 	return run(ctx, s, o, boot)
 }
 
-func run(ctx context.Context, s *Scenario, o Options, boot func(*machine) program) (*Result, error) {
+func run(ctx context.Context, s *scenario.Scenario, o Options, boot func(*machine) program) (*Result, error) {
 	workers := o.Parallel
 	if workers <= 0 {
 		workers = runtime.GOMAXPROCS(0)
@@ -89,7 +98,7 @@ func run(ctx context.Context, s *Scenario, o Options, boot func(*machine) progra
 }
 
 // runOnce simulates one seed; nil if it was interrupted.
-func runOnce(ctx context.Context, s *Scenario, seed uint64, series bool, boot func(*machine) program, meter *meter) []RunResult {
+func runOnce(ctx context.Context, s *scenario.Scenario, seed uint64, series bool, boot func(*machine) program, meter *meter) []RunResult {
 	w := newWorld(s, seed, series, boot)
 	told := int64(0)
 	if !w.run(func(now int64) bool {
@@ -129,7 +138,7 @@ func (m *machine) result(seed uint64) RunResult {
 }
 
 // collect puts the runs of each host together.
-func collect(s *Scenario, worlds [][]RunResult) *Result {
+func collect(s *scenario.Scenario, worlds [][]RunResult) *Result {
 	result := &Result{Scenario: s}
 	for i := range s.Hosts {
 		h := HostResult{Name: s.Hosts[i].Name}
@@ -153,7 +162,7 @@ type meter struct {
 	tell  func(share float64)
 }
 
-func newMeter(s *Scenario, tell func(float64)) *meter {
+func newMeter(s *scenario.Scenario, tell func(float64)) *meter {
 	return &meter{total: float64(s.Duration) * float64(s.Runs), tell: tell}
 }
 

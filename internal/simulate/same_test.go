@@ -9,6 +9,7 @@ import (
 	"timeball/internal/config"
 	"timeball/internal/engine"
 	"timeball/internal/ntptime"
+	"timeball/internal/scenario"
 	"timeball/test/same"
 )
 
@@ -27,12 +28,12 @@ func TestSameSettingsInBothDrivers(t *testing.T) {
 				server.NTS = nil
 				cfg.Server = &server
 			}
-			s := &Scenario{Duration: time.Second, Runs: 1, Hosts: []Host{{Name: "this host", Config: &cfg}}}
+			s := &scenario.Scenario{Duration: time.Second, Runs: 1, Hosts: []scenario.Host{{Name: "this host", Config: &cfg}}}
 			known := map[string]bool{}
 			for _, source := range cfg.Sources {
 				if source.Host != "" && !known[source.Host] {
 					known[source.Host] = true
-					s.Hosts = append(s.Hosts, Host{Name: source.Host, Config: &config.Config{}})
+					s.Hosts = append(s.Hosts, scenario.Host{Name: source.Host, Config: &config.Config{}})
 				}
 			}
 			w := newWorld(s, 1, false, boot)
@@ -101,10 +102,10 @@ func TestSameExchangesInBothDrivers(t *testing.T) {
 				t.Fatal(problems)
 			}
 			delay := time.Millisecond
-			path := Path{Delay: &delay}
-			s := &Scenario{Duration: 10 * time.Second, Runs: 1,
-				Hosts: []Host{{Name: "host", Config: cfg}, {Name: "prober", Config: &config.Config{}}},
-				Links: []Link{{Between: [2]string{"host", "prober"}, Forward: path, Backward: path}}}
+			path := scenario.Path{Delay: &delay}
+			s := &scenario.Scenario{Duration: 10 * time.Second, Runs: 1,
+				Hosts: []scenario.Host{{Name: "host", Config: cfg}, {Name: "prober", Config: &config.Config{}}},
+				Links: []scenario.Link{{Between: [2]string{"host", "prober"}, Forward: path, Backward: path}}}
 			probe := &prober{packets: e.Packets, replies: make([][]byte, len(e.Packets))}
 			w := newWorld(s, 1, false, func(m *machine) program {
 				if m.index == 0 {

@@ -58,7 +58,7 @@ links:
 				if at < int64(s.Settle) {
 					continue
 				}
-				leaps := s.leapsBy(at)
+				leaps := leapsBy(s, at)
 				want := test.smear.Offset(s.Start+ntptime.Wall(at+leaps*second), leaps != 0)
 				switch h.Name {
 				case "client":

@@ -3,6 +3,8 @@ package simulate
 import (
 	"math"
 	"time"
+
+	"timeball/internal/scenario"
 )
 
 // convergedFor is how long the error has to stay below the threshold (reference
@@ -72,7 +74,7 @@ type bound struct {
 	rate  float64
 }
 
-func newStatistics(s *Scenario, host string, series bool) statistics {
+func newStatistics(s *scenario.Scenario, host string, series bool) statistics {
 	t := statistics{convergence: convergence{threshold: s.ConvergedBelow.Seconds(), since: -1, at: -1}, keep: series}
 	t.windows = append(t.windows, newWindow(s.Settle, s.Duration))
 	for i := range s.Expect {

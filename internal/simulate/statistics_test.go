@@ -5,11 +5,13 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"timeball/internal/scenario"
 )
 
 func TestFiguresAreThoseOfTheirWindow(t *testing.T) {
-	s := &Scenario{Settle: 10 * time.Second, Duration: 20 * time.Second, ConvergedBelow: time.Second,
-		Expect: []Expectation{{Host: "a", From: 2 * time.Second, To: 4 * time.Second}, {Host: "b", From: time.Second, To: 2 * time.Second}}}
+	s := &scenario.Scenario{Settle: 10 * time.Second, Duration: 20 * time.Second, ConvergedBelow: time.Second,
+		Expect: []scenario.Expectation{{Host: "a", From: 2 * time.Second, To: 4 * time.Second}, {Host: "b", From: time.Second, To: 2 * time.Second}}}
 	st := newStatistics(s, "a", true)
 	for k := range int64(21) {
 		x := 1e-3
@@ -46,7 +48,7 @@ func TestFiguresAreThoseOfTheirWindow(t *testing.T) {
 }
 
 func TestBoundIsHeldAgainstTheErrorOfEachSecond(t *testing.T) {
-	st := newStatistics(&Scenario{Duration: 100 * time.Second, ConvergedBelow: 1}, "a", false)
+	st := newStatistics(&scenario.Scenario{Duration: 100 * time.Second, ConvergedBelow: 1}, "a", false)
 	st.bound = bound{valid: true, at: 0, value: 1e-3, rate: 1e-5}
 	for k := range int64(100) {
 		st.sample(k, -1.5e-3, 0) // the bound reaches it at 50 s

@@ -7,6 +7,7 @@ import (
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/scenario"
 	"timeball/internal/wire"
 )
 
@@ -15,7 +16,7 @@ func (m *machine) apply(c model.Correction) model.Applied {
 	before := m.read()
 	if c.Step != 0 {
 		m.stats.stepped(m.world.now)
-		m.marks = append(m.marks, mark{m.world.now, "step " + formatSeconds(c.Step.Seconds())})
+		m.marks = append(m.marks, mark{m.world.now, "step " + scenario.FormatSeconds(c.Step.Seconds())})
 	}
 	rate := max(-0.1, min(0.1, c.Frequency+c.Slew))
 	frequency := quantize(c.Frequency)

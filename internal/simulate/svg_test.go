@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"timeball/internal/scenario"
 )
 
 // drawnHost is a host with a series and events, as a run would have left it.
@@ -28,7 +30,7 @@ func drawnHost(name string, series []float64, marks ...mark) HostResult {
 }
 
 func drawnResult(duration time.Duration, hosts ...HostResult) *Result {
-	return &Result{Scenario: &Scenario{Duration: duration, Settle: duration / 10, Seed: 7}, Hosts: hosts}
+	return &Result{Scenario: &scenario.Scenario{Duration: duration, Settle: duration / 10, Seed: 7}, Hosts: hosts}
 }
 
 func drawn(t *testing.T, r *Result) string {

@@ -4,6 +4,8 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"timeball/internal/scenario"
 )
 
 // Bounds of the axes.
@@ -110,7 +112,7 @@ func (s symlog) ticks(half float64) []tick {
 	}
 	ticks := []tick{{0, "0"}}
 	for _, value := range values {
-		label := formatSeconds(value)
+		label := scenario.FormatSeconds(value)
 		ticks = append(ticks, tick{value, label}, tick{-value, "−" + label})
 	}
 	return ticks

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"timeball/internal/scenario"
 	"timeball/internal/simulate"
 )
 
@@ -36,7 +37,7 @@ func TestDocsShowTheExample(t *testing.T) {
 	if !found || !closed {
 		t.Fatalf("%s has no place for the example's table", docsFile)
 	}
-	s, err := simulate.Load(exampleFile)
+	s, err := scenario.Load(exampleFile)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func TestDocsShowTheExample(t *testing.T) {
 }
 
 // writeExample runs the example, draws its picture and returns its table.
-func writeExample(t *testing.T, s *simulate.Scenario) string {
+func writeExample(t *testing.T, s *scenario.Scenario) string {
 	t.Helper()
 	result, err := simulate.Run(context.Background(), s, simulate.Options{Series: true})
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"timeball/internal/scenario"
 	"timeball/internal/simulate"
 )
 
@@ -23,7 +24,7 @@ func TestEveryScenarioGoesAsItExpects(t *testing.T) {
 	}
 	for _, file := range files {
 		t.Run(file, func(t *testing.T) {
-			s, err := simulate.Load(file)
+			s, err := scenario.Load(file)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"timeball/internal/config"
+	"timeball/internal/scenario"
 	"timeball/internal/simulate"
 )
 
@@ -44,9 +45,9 @@ func accuracyFiles(t *testing.T) []string {
 }
 
 // load reads a scenario and makes its sources poll as wanted.
-func load(t *testing.T, file string, p polling, runs int) *simulate.Scenario {
+func load(t *testing.T, file string, p polling, runs int) *scenario.Scenario {
 	t.Helper()
-	s, err := simulate.Load(file)
+	s, err := scenario.Load(file)
 	if err != nil {
 		t.Fatal(err)
 	}

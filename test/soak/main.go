@@ -19,7 +19,7 @@ import (
 
 	"timeball/internal/config"
 	"timeball/internal/lab"
-	"timeball/internal/simulate"
+	"timeball/internal/scenario"
 )
 
 // settings are the flags.
@@ -61,7 +61,7 @@ func (c *counter) Sync() error { return nil }
 
 // soak runs everything and judges it.
 func soak(ctx context.Context, s *settings) error {
-	scenario, err := simulate.Load(s.scenario)
+	scenario, err := scenario.Load(s.scenario)
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func soak(ctx context.Context, s *settings) error {
 }
 
 // hurry makes all polls as quick as they may be.
-func hurry(s *simulate.Scenario) {
+func hurry(s *scenario.Scenario) {
 	for i := range s.Hosts {
 		for j := range s.Hosts[i].Config.Sources {
 			source := &s.Hosts[i].Config.Sources[j]

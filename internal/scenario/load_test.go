@@ -1,4 +1,4 @@
-package simulate
+package scenario
 
 import (
 	"errors"
@@ -48,7 +48,7 @@ func parse(t *testing.T, text string) *Scenario {
 
 func TestScenarioIsReadWithItsDefaults(t *testing.T) {
 	s := parse(t, small)
-	if s.Runs != 1 || s.Seed != 1 || s.ConvergedBelow != time.Millisecond || s.Start != defaultStart {
+	if s.Runs != 1 || s.Seed != 1 || s.ConvergedBelow != time.Millisecond || s.Start != DefaultStart {
 		t.Errorf("got runs %d, seed %d, threshold %v, start %v; want the defaults", s.Runs, s.Seed, s.ConvergedBelow, s.Start.Time())
 	}
 	if len(s.Hosts) != 2 || s.Hosts[0].Name != "reference" || s.Hosts[1].Name != "client" {
@@ -64,31 +64,6 @@ func TestScenarioIsReadWithItsDefaults(t *testing.T) {
 	}
 	if got := s.Hosts[1].Config.Sources[0]; got.Host != "reference" || got.MinPoll != 6 {
 		t.Errorf("got source %+v, want one that asks the reference", got)
-	}
-}
-
-func TestLaterRowsOfLinksWinInWhatTheyState(t *testing.T) {
-	s := parse(t, small)
-	n := newNetwork(s, 1)
-	back := n.directions[[2]int{0, 1}]
-	back.rows[0].path.Loss = nil
-	var sum time.Duration
-	for _, at := range []time.Duration{0, 26000 * time.Second} {
-		d, arrives := back.send(int64(at))
-		if !arrives {
-			t.Fatal("a packet got lost without loss")
-		}
-		sum = time.Duration(d)
-		low := 100 * time.Microsecond
-		if at > 0 {
-			low = 5100 * time.Microsecond
-		}
-		if sum <= low || sum > low+time.Millisecond {
-			t.Errorf("at %v: got delay %v, want some microseconds above %v: the jitter of the first row stays", at, sum, low)
-		}
-	}
-	if got := *s.Links[0].Forward.Delay; got != 100*time.Microsecond {
-		t.Errorf("got forward delay %v, want that of the row", got)
 	}
 }
 

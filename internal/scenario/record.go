@@ -1,4 +1,4 @@
-package simulate
+package scenario
 
 import (
 	"bufio"
@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"sort"
 	"strconv"
@@ -40,25 +39,6 @@ const (
 	maxExchanges  = 4 << 20
 	maxRecordTime = int64(9e9) // s; NTP's era of 136 years, and another
 )
-
-// ReadRecord reads recorded exchanges: comma-separated values whose first line names the
-// columns t1, t2, t3 and t4 (others may stand between, and true_offset, source, stratum,
-// root_delay, root_dispersion have a meaning), or the rawstats of ntpd. Times are seconds,
-// or dates like 2026-01-01T00:00:00.000000001Z; lines beginning with # are comments. from
-// chooses one of several sources. Errors have the file and the line.
-func ReadRecord(file, from string) (*Record, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	r, err := readRecord(io.LimitReader(f, maxRecordSize), from)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", file, err)
-	}
-	r.File = file
-	return r, nil
-}
 
 // rowReader makes an exchange of a line, and gives the name of its source.
 type rowReader func(line string) (row Recorded, source string, truth bool, err error)
@@ -126,6 +106,7 @@ func (r *Record) arrange() {
 	if first >= 0 && first < timeOfDay {
 		return
 	}
+	const second = int64(time.Second)
 	origin := first - ((first%second)+second)%second
 	for i := range r.Exchanges {
 		x := &r.Exchanges[i]
@@ -141,7 +122,7 @@ func (r *Record) Span() time.Duration {
 
 // at gives the true offset at t, along a straight line between the exchanges, and its
 // slope (s/s).
-func (r *Record) at(t int64) (offset, slope float64) {
+func (r *Record) At(t int64) (offset, slope float64) {
 	xs := r.Exchanges
 	if len(xs) == 1 {
 		return xs[0].TrueOffset, 0
@@ -158,10 +139,10 @@ func (r *Record) at(t int64) (offset, slope float64) {
 func (x *Recorded) middle() int64 { return x.T1 + (x.T4-x.T1)/2 }
 
 // offset is RFC 5905 §8's, in seconds.
-func (x *Recorded) offset() float64 { return float64((x.T2-x.T1)+(x.T3-x.T4)) / 2 * 1e-9 }
+func (x *Recorded) Offset() float64 { return float64((x.T2-x.T1)+(x.T3-x.T4)) / 2 * 1e-9 }
 
 // delay is RFC 5905 §8's.
-func (x *Recorded) delay() int64 { return (x.T4 - x.T1) - (x.T3 - x.T2) }
+func (x *Recorded) Delay() int64 { return (x.T4 - x.T1) - (x.T3 - x.T2) }
 
 // recordColumns says where in a line each value stands, −1 where it does not.
 type recordColumns struct {
@@ -303,7 +284,7 @@ func moment(text string) (int64, error) {
 	if err != nil || errFraction != nil || seconds < 0 || seconds > maxRecordTime {
 		return 0, fmt.Errorf("%q is no number of seconds", text)
 	}
-	value := seconds*second + int64(nanoseconds)
+	value := seconds*int64(time.Second) + int64(nanoseconds)
 	if negative {
 		value = -value
 	}

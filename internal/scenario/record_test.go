@@ -1,8 +1,6 @@
-package simulate
+package scenario
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -72,18 +70,6 @@ func FuzzReadRecord(f *testing.F) {
 				t.Fatalf("exchange %d: got %+v", i, x)
 			}
 		}
-		r.at(r.Exchanges[0].T1)
+		r.At(r.Exchanges[0].T1)
 	})
-}
-
-// writeScenario puts a record and a scenario that plays it into a directory.
-func writeScenario(t *testing.T, record, scenario string) string {
-	t.Helper()
-	dir := t.TempDir()
-	for name, text := range map[string]string{"record.csv": record, "scenario.yaml": scenario} { //order: files of their own
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return filepath.Join(dir, "scenario.yaml")
 }

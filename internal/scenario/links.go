@@ -1,4 +1,4 @@
-package simulate
+package scenario
 
 import (
 	"time"
@@ -7,7 +7,7 @@ import (
 )
 
 // maxDelay bounds delays and jitters: beyond it no protocol would wait.
-const maxDelay = time.Hour
+const MaxDelay = time.Hour
 
 func (r *reader) link(n *yaml.Node, path string) Link {
 	l := Link{Line: n.Line, Column: n.Column}
@@ -40,7 +40,7 @@ func (r *reader) path(p *Path) []field {
 	return []field{
 		{"delay", func(n *yaml.Node, path string) {
 			p.Delay = new(time.Duration)
-			r.duration(p.Delay, 0, maxDelay)(n, path)
+			r.duration(p.Delay, 0, MaxDelay)(n, path)
 		}},
 		{"jitter", func(n *yaml.Node, path string) { r.jitters(n, path, p) }},
 		{"loss", func(n *yaml.Node, path string) {
@@ -119,10 +119,10 @@ func (r *reader) jitter(n *yaml.Node, path string) Jitter {
 	}
 	r.mapping(n, path, []field{
 		{"distribution", r.words(&name, "the name of a distribution, like exponential")},
-		note("mean", r.duration(&j.Mean, 0, maxDelay)),
-		note("deviation", r.duration(&j.Deviation, 0, maxDelay)),
-		note("from", r.duration(&j.From, 0, maxDelay)),
-		note("to", r.duration(&j.To, 0, maxDelay)),
+		note("mean", r.duration(&j.Mean, 0, MaxDelay)),
+		note("deviation", r.duration(&j.Deviation, 0, MaxDelay)),
+		note("from", r.duration(&j.From, 0, MaxDelay)),
+		note("to", r.duration(&j.To, 0, MaxDelay)),
 		note("shape", r.number(&j.Shape, 0.01, 1e6)),
 		{"probability", r.number(&j.Probability, 0, 1)},
 		{"correlation", r.duration(&j.Correlation, 0, maxDuration)},

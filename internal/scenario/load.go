@@ -1,4 +1,4 @@
-package simulate
+package scenario
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ const (
 
 // defaultStart is when a scenario begins that does not say: 00:00:00 UTC on
 // 1 January 2026, a day without a leap second.
-var defaultStart = ntptime.WallOf(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
+var DefaultStart = ntptime.WallOf(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 
 // Load reads a scenario file. The error is config.Problems where the file is read
 // but is no valid scenario: every problem of it, with its place.
@@ -43,7 +43,7 @@ func Parse(file string, data []byte) (*Scenario, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Scenario{File: file, Start: defaultStart, Runs: 1, Seed: defaultSeed, ConvergedBelow: defaultConvergedBelow}
+	s := &Scenario{File: file, Start: DefaultStart, Runs: 1, Seed: defaultSeed, ConvergedBelow: defaultConvergedBelow}
 	r.scenario(root, s)
 	r.check(root, s)
 	if err := r.sorted(); err != nil {
@@ -204,4 +204,23 @@ func (r *reader) clock(n *yaml.Node, path string, c *Clock) {
 			}
 		}},
 	})
+}
+
+// ReadRecord reads recorded exchanges: comma-separated values whose first line names the
+// columns t1, t2, t3 and t4 (others may stand between, and true_offset, source, stratum,
+// root_delay, root_dispersion have a meaning), or the rawstats of ntpd. Times are seconds,
+// or dates like 2026-01-01T00:00:00.000000001Z; lines beginning with # are comments. from
+// chooses one of several sources. Errors have the file and the line.
+func ReadRecord(file, from string) (*Record, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	r, err := readRecord(io.LimitReader(f, maxRecordSize), from)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	r.File = file
+	return r, nil
 }

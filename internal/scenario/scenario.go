@@ -1,13 +1,7 @@
-// Package simulate runs whole timeball hosts in virtual time. A scenario names the
-// hosts with their clocks and configurations and the network between them; the
-// driver moves real packets between the same association, system and responder
-// that the daemon runs, and knows, as the daemon cannot, how wrong every clock is.
-//
-// The models are those of the reference tables (docs/simulate.md): random-walk
-// oscillators, memoryless jitter drawn for each packet and direction, hosts with
-// no delay of their own. Everything drawn comes from streams keyed by the seed and
-// by what it is drawn for, so a scenario, a seed and a version give one result.
-package simulate
+// Package scenario reads a scenario file: the hosts with their clocks and configurations, the
+// network between them, what happens to them, and what is expected. The simulator and the
+// lab run it. It is read strictly, with every problem as FILE:LINE:COL, as a configuration is.
+package scenario
 
 import (
 	"time"
@@ -161,7 +155,7 @@ func (s *Scenario) Host(name string) *Host {
 }
 
 // holds reports whether the row holds at a time since the start.
-func (l *Link) holds(t time.Duration) bool {
+func (l *Link) Holds(t time.Duration) bool {
 	if l.From == 0 && l.To == 0 {
 		return true
 	}
