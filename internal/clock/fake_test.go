@@ -24,6 +24,8 @@ type fakeHost struct {
 	unable   bool       // no CAP_SYS_TIME
 	setCalls []unix.Timex
 	state    int
+	pending  bool // the kernel has seen the leap second armed (time_state TIME_INS or TIME_DEL)
+	forgot   bool // and then the clock was set (ntp_next_leap_sec TIME64_MAX)
 }
 
 const fakeStart = int64(1_800_000_000) * 1e9 // 2027-01-15 08:00:00 UTC
@@ -57,6 +59,13 @@ func (h *fakeHost) pass(d time.Duration) {
 func (h *fakeHost) leap(by float64) {
 	before := h.realtime()
 	h.real += by
+	armed := h.timex.Status&(unix.STA_INS|unix.STA_DEL) != 0
+	if before/1e9 != h.realtime()/1e9 && armed != h.pending { // second_overflow
+		h.pending, h.forgot = armed, false
+	}
+	if !h.pending || h.forgot {
+		return
+	}
 	const day = int64(24 * time.Hour)
 	midnight := before - before%day + day
 	switch {
@@ -80,6 +89,7 @@ func (h *fakeHost) sleep(d time.Duration) {
 func (h *fakeHost) set(by time.Duration) {
 	h.realBase += int64(by)
 	h.timex.Status |= unix.STA_UNSYNC
+	h.forgot = h.pending
 }
 
 func (h *fakeHost) realtime() int64 { return h.realBase + int64(math.Floor(h.real)) }
@@ -132,6 +142,7 @@ func (h *fakeHost) adjust(t *unix.Timex) error {
 		}
 		h.realBase += t.Time.Sec*1e9 + t.Time.Usec*(1e9/limit)
 		h.timex.Status |= unix.STA_UNSYNC // ntp_clear
+		h.forgot = h.pending
 		h.timex.Maxerror, h.timex.Esterror = 16_000_000, 16_000_000
 		h.pllSlew = 0
 	}

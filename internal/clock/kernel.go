@@ -62,6 +62,7 @@ type Kernel struct {
 	leapt   bool
 	applied ntptime.Raw // when last was applied
 	written ntptime.Raw // when the kernel's maxerror was last written
+	armFrom ntptime.Raw // until then no leap second is armed; 0: it may be
 }
 
 // stretch is a line and the ones before it, for stamps older than its beginning.
@@ -182,7 +183,9 @@ func (k *Kernel) set(c model.Correction, tick, freq int64) error {
 		if err := k.adjust("step the clock", &t); err != nil {
 			return err
 		}
+		k.lapse(ntptime.Raw(k.sys.MonotonicRaw() - k.origin))
 	}
+	c.Kernel.Leap = k.arming(c.Kernel.Leap)
 	t := rateTimex(tick, freq, c.Kernel)
 	if err := k.adjust("set the clock's rate", &t); err != nil {
 		return errors.Join(err, k.undo(c.Step))
@@ -238,6 +241,7 @@ func (k *Kernel) CheckJump() (model.ClockJump, bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.notice()
+	k.rearm()
 	k.rewrite()
 	if len(k.pending) == 0 {
 		return model.ClockJump{}, false
@@ -263,6 +267,7 @@ func (k *Kernel) notice() {
 		k.begin(at, before, k.base.rate)
 		return
 	}
+	k.lapse(at.Raw)
 	k.begin(at, before, k.base.rate)
 	k.pending = append(k.pending, model.ClockJump{At: at, By: by, Slept: slept})
 }
@@ -273,9 +278,15 @@ func (k *Kernel) rewrite() {
 	if !k.owned || !k.last.Kernel.Synchronized || raw.Sub(k.written) < rewriteAfter {
 		return
 	}
+	k.restate(raw)
+}
+
+// restate tells the kernel the state of its clock as it is at raw.
+func (k *Kernel) restate(raw ntptime.Raw) {
 	k.written = raw
 	state := k.last.Kernel
 	state.MaxError += phi.Over(raw.Sub(k.applied))
+	state.Leap = k.arming(state.Leap)
 	t := errorTimex(state)
 	_, _ = k.sys.Adjtimex(&t) // refused: the next Apply says so
 }

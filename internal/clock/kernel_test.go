@@ -155,6 +155,10 @@ func TestKernelStateIsWrittenAtEveryApplyAndNeverThePLL(t *testing.T) {
 	check("unknown", unix.STA_UNSYNC, 16_000_000, 0)
 	good.Leap = wire.LeapInsert
 	apply(t, k, model.Correction{Kernel: good})
+	check("not armed right after a step", 0, 1501, 20)
+	h.pass(3 * time.Second)
+	k.CheckJump()
+	apply(t, k, model.Correction{Kernel: good})
 	check("leap armed", unix.STA_INS, 1501, 20)
 	good.Leap = wire.LeapDelete
 	apply(t, k, model.Correction{Kernel: good})
