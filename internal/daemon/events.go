@@ -44,6 +44,7 @@ var alarms = map[model.EventKind]zapcore.Level{
 	model.EventUnsynchronized: zapcore.WarnLevel,
 	model.EventHoldover:       zapcore.WarnLevel,
 	model.EventClockJump:      zapcore.WarnLevel,
+	model.EventTimeJump:       zapcore.WarnLevel,
 	model.EventFalseticker:    zapcore.WarnLevel,
 	model.EventUnreachable:    zapcore.WarnLevel,
 	model.EventKiss:           zapcore.WarnLevel,

@@ -49,6 +49,9 @@ func clockSentence(e *model.Event, source string) string {
 		}
 		return "the clock is synchronized to " + source
 	case model.EventUnsynchronized:
+		if e.Text != "" {
+			return "the clock is not synchronized any more: " + e.Text
+		}
 		return "the clock is not synchronized any more: no source is usable"
 	case model.EventHoldover:
 		return "no source is usable: the clock runs on at its last frequency (holdover)"
@@ -58,6 +61,8 @@ func clockSentence(e *model.Event, source string) string {
 		return "a correction of " + signed(e.Value) + " was refused: " + strings.TrimPrefix(e.Text, "correction refused: ")
 	case model.EventClockJump:
 		return join("the clock was changed by "+signed(e.Value)+" from outside", e.Text)
+	case model.EventTimeJump:
+		return join("the clock is "+unsigned(e.Value)+direction(e.Value, " behind", " ahead"), e.Text)
 	case model.EventLeapArmed:
 		return "a leap second will be " + direction(e.Value, "inserted", "deleted") + " at the end of this UTC day"
 	case model.EventLeapDone:

@@ -67,6 +67,7 @@ type Decision struct {
 	Kind       Kind
 	Correction model.Correction // without its Kernel
 	Left       float64          // s, reference − clock right after it
+	Takes      float64          // s, Slew: until it is done
 	GateClosed bool             // this was the first correction: the gate is to stay closed
 	First      bool             // Refuse: it was not refused before
 }
@@ -159,6 +160,9 @@ func (d *Discipline) ExternalStep(by time.Duration) {
 	d.AllowSteps()
 }
 
+// External is by how many seconds others have moved the clock, not undone yet.
+func (d *Discipline) External() float64 { return d.external }
+
 // AllowSteps allows steps as at the start, within the panic limit.
 func (d *Discipline) AllowSteps() { d.taken = 0 }
 
@@ -224,7 +228,7 @@ func (d *Discipline) slewOff(now ntptime.Instant, r Residual) Decision {
 	takes := r.SlewTime(float64(d.cfg.MaxSlew))
 	d.refused, d.slewEnd = 0, now.Raw.Add(dur(takes))
 	d.frequency, d.slew = d.bounded(r.Frequency), r.Offset/takes
-	return Decision{Kind: Slew, Correction: d.inForce(0), Left: r.Offset}
+	return Decision{Kind: Slew, Correction: d.inForce(0), Left: r.Offset, Takes: takes}
 }
 
 // hold puts a frequency in force without a slew.

@@ -209,12 +209,14 @@ const (
 	EventRefused      // a source answers, and its packets are refused
 	EventKeys         // a key exchange of NTS has brought keys
 	EventKeysFailed   // a key exchange of NTS has failed, for another reason than before
+	EventTimeJump     // the sources show an error of the clock that nobody here has made
 	EventKinds        = iota
 )
 
 var eventNames = [EventKinds]string{"none", "mobilized", "demobilized", "reachable", "unreachable", "kiss", "selected",
 	"synchronized", "unsynchronized", "holdover", "step", "panic", "clock-jump", "falseticker", "truechimer",
-	"route-change", "frequency-jump", "leap-armed", "leap-done", "local", "clock-refused", "limit", "refused", "keys", "keys-failed"}
+	"route-change", "frequency-jump", "leap-armed", "leap-done", "local", "clock-refused", "limit", "refused", "keys", "keys-failed",
+	"time-jump"}
 
 // String returns the word used in logs.
 func (k EventKind) String() string { return eventNames[k] }

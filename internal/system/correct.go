@@ -53,7 +53,12 @@ func (s *System) track(now ntptime.Instant, src *source, used bool, r *filter.Re
 // correct has the discipline decide about the error of now.
 func (s *System) correct(now ntptime.Instant, out *Output) {
 	r, e := s.residualFor(now)
-	s.carryOut(now, s.discipline.Update(now, r), e, out)
+	jumped := s.beforeJump(now, r)
+	d := s.discipline.Update(now, r)
+	if jumped {
+		s.tellJump(now, d, out)
+	}
+	s.carryOut(now, d, e, out)
 }
 
 // residualFor is the error of now with what the discipline wants to know of it.
@@ -273,7 +278,7 @@ func (s *System) setState(now ntptime.Instant, out *Output) {
 	case s.synced && !wasSynced:
 		s.event(out, now, model.EventSynchronized, s.summary.SystemPeer, 0, "")
 	case !s.synced && wasSynced:
-		s.event(out, now, model.EventUnsynchronized, 0, 0, "")
+		s.event(out, now, model.EventUnsynchronized, 0, 0, s.whyUnsynchronized())
 		s.tellKernel(now, out)
 	case s.state != old && s.state == model.DisciplineHoldover:
 		s.event(out, now, model.EventHoldover, 0, 0, "")
@@ -281,6 +286,17 @@ func (s *System) setState(now ntptime.Instant, out *Output) {
 	if s.state != old && s.state == model.DisciplineLocal {
 		s.event(out, now, model.EventLocal, 0, 0, "")
 	}
+}
+
+// whyUnsynchronized says why the clock is not called right, "" where no source is usable.
+func (s *System) whyUnsynchronized() string {
+	switch {
+	case s.discipline.Refused() != 0:
+		return "a correction beyond clock.panic is refused"
+	case s.summary.Usable:
+		return "its error may be above selection.max_distance"
+	}
+	return ""
 }
 
 // tellKernel repeats the correction in force with the quality of now. Without a

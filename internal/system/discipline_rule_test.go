@@ -167,8 +167,8 @@ func TestRFC5905_11_3_OnlyTheFirstCorrectionMayBeOfAnySize(t *testing.T) {
 	}
 }
 
-// Steps only above the threshold, and only in the first updates (deviation from RFC
-// 5905 §11.3, which steps above 128 ms at any time).
+// Steps only above the threshold, and only in the first updates or when all sources agree
+// on a jump (deviation from RFC 5905 §11.3, which steps above 128 ms at any time).
 func TestRFC5905_11_3_StepsOnlyInTheFirstUpdates(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -179,7 +179,8 @@ func TestRFC5905_11_3_StepsOnlyInTheFirstUpdates(t *testing.T) {
 	}{
 		{"a large offset at the start", 10 * time.Second, 0, func(*system.Config) {}, 1},
 		{"below the threshold", 900 * time.Millisecond, 0, func(*system.Config) {}, 0},
-		{"a large offset later is slewed", 0, 10 * time.Second, func(*system.Config) {}, 0},
+		{"a jump later, on which all sources agree", 0, 10 * time.Second, func(*system.Config) {}, 1},
+		{"a jump later below the threshold", 0, 900 * time.Millisecond, func(*system.Config) {}, 0},
 		{"always allowed", 0, 10 * time.Second, func(c *system.Config) { c.StepUpdates = -1 }, 1},
 		{"never allowed", 10 * time.Second, 0, func(c *system.Config) { c.StepUpdates = 0 }, 0},
 	} {

@@ -101,7 +101,8 @@ type System struct {
 	heard      bool
 
 	discipline  discipline.Discipline
-	lastRefusal string // why the clock driver refused the last correction
+	known       float64 // s, error at the last correction
+	lastRefusal string  // why the clock driver refused the last correction
 	poll        discipline.Poll
 	split       bool    // the sources have parted without a majority
 	conflict    float64 // s, by which a source's last samples contradict the state, for the bound

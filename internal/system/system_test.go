@@ -24,8 +24,8 @@ func TestStepInTheFirstUpdatesAboveTheThreshold(t *testing.T) {
 	}
 }
 
-func TestSlewBelowTheThresholdAndAfterTheFirstUpdates(t *testing.T) {
-	b := newBench(t, -100*time.Millisecond, nil)
+func TestSlewBelowTheThresholdAndWhereNoStepIsAllowed(t *testing.T) {
+	b := newBench(t, -100*time.Millisecond, func(c *Config) { c.StepUpdates = 0 })
 	b.add(1, nil)
 	b.run(4, 2*time.Second, 0, 1)
 	if len(b.steps) != 0 {
@@ -35,7 +35,10 @@ func TestSlewBelowTheThresholdAndAfterTheFirstUpdates(t *testing.T) {
 	b.run(20, 64*time.Second, 0, 1)
 	b.run(4, 64*time.Second, 3*time.Second, 1) // the server jumps
 	if len(b.steps) != 0 {
-		t.Errorf("got steps %v after the first updates", b.steps)
+		t.Errorf("got steps %v, want none", b.steps)
+	}
+	if b.saw(model.EventTimeJump) != 1 {
+		t.Errorf("the jump was told %d times, want once", b.saw(model.EventTimeJump))
 	}
 	if got := float64(b.last.Slew); math.Abs(got) > 0.0833331 {
 		t.Errorf("got a slew of %v, want at most 83333 ppm", got)
