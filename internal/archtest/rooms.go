@@ -55,6 +55,7 @@ var Rooms = map[string]Room{
 	"internal/resolve":    {Layer: 2, Goroutines: "a look-up may block for as long as the system's resolver likes"},
 	"internal/chrony":     {Layer: 2},
 	"internal/control":    {Layer: 2, Goroutines: "one for each connection to the control socket, bounded"},
+	"internal/statistics": {Layer: 2},
 	"internal/state":      {Layer: 2},
 	"internal/clockbound": {Layer: 2},
 	"internal/metrics":    {Layer: 2, Goroutines: "the HTTP server's own"},

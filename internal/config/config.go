@@ -24,6 +24,7 @@ type Config struct {
 	Selection          Selection
 	Metrics            *Metrics // nil: no metrics listener
 	Control            Control
+	Statistics         Statistics
 	History            History
 	ClockBound         *ClockBound // nil: not written
 	Log                Log
@@ -441,6 +442,30 @@ type Control struct {
 	// loopback; "" and 0: not.
 	ChronySocket string
 	ChronyPort   uint16
+}
+
+// StatisticsKind and StatisticsFormat say what is written to files, and how.
+type (
+	StatisticsKind   string
+	StatisticsFormat string
+)
+
+// The kinds and formats of statistics.
+const (
+	StatisticsMeasurements StatisticsKind = "measurements" // each exchange
+	StatisticsTracking     StatisticsKind = "tracking"     // each update of the clock
+	StatisticsSelection    StatisticsKind = "selection"    // each change of a source's state
+
+	StatisticsCSV  StatisticsFormat = "csv"
+	StatisticsNTPD StatisticsFormat = "ntpd" // loopstats, peerstats and rawstats
+)
+
+// Statistics are files of what was measured, a new one each day.
+type Statistics struct {
+	Directory string // empty: none are written
+	Kinds     []StatisticsKind
+	Format    StatisticsFormat
+	Keep      int // days; 0: for ever
 }
 
 // LogLevel is the least level logged, LogFormat the form of a line.

@@ -76,6 +76,7 @@ var parts = []struct {
 	}},
 	{"history", true, func(c *Config) any { return c.History }},
 	{"clockbound", true, func(c *Config) any { return c.ClockBound }},
+	{"statistics", true, func(c *Config) any { return c.Statistics }},
 	{"log.level", false, func(c *Config) any { return c.Log.Level }},
 	{"log.format", true, func(c *Config) any { return c.Log.Format }},
 	{"hardware_timestamps", true, func(c *Config) any { return c.HardwareTimestamps }},
@@ -100,6 +101,8 @@ func RestartReason(section string) string {
 		return "drift and panic gate are read at the start"
 	case "history":
 		return "what is remembered would be lost"
+	case "statistics":
+		return "the files are open already"
 	case "control":
 		return "the control socket is open already"
 	case "log.format":

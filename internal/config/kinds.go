@@ -23,6 +23,7 @@ var (
 	groupKind        = kind[netip.Addr]{"address", "a multicast group", defaultGroup, parseGroup}
 	broadcastKind    = kind[netip.Addr]{"address", "a broadcast address", "192.0.2.255", parseBroadcast}
 	patternKind      = kind[string]{"file", "the pattern of a file", "/etc/timeball/conf.d/*.yaml", parsePattern}
+	statisticsKind   = kind[StatisticsKind]{"word", "a kind of statistics", "measurements", parseStatistics}
 	interfaceKind    = kind[string]{"interface", "the name of an interface", "eth0", parseInterface}
 	fileKind         = kind[string]{"file", "a file name", "/etc/timeball/keys.yaml", parseFile}
 	optionalFileKind = kind[string]{"file", "a file name", "/var/lib/timeball/drift", parseAny}
@@ -94,6 +95,14 @@ func parsePattern(text string) (string, error) {
 		return "", errors.New("is not a file or a pattern; write one like /etc/timeball/conf.d/*.yaml")
 	}
 	return text, nil
+}
+
+func parseStatistics(text string) (StatisticsKind, error) {
+	switch k := StatisticsKind(text); k {
+	case StatisticsMeasurements, StatisticsTracking, StatisticsSelection:
+		return k, nil
+	}
+	return "", errors.New("is no kind of statistics; write measurements, tracking or selection")
 }
 
 func parseFile(text string) (string, error) {

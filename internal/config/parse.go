@@ -129,7 +129,7 @@ func (c *Config) givenNTSState() any {
 
 // startPathsAt makes relative file names start at a folder.
 func (c *Config) startPathsAt(folder string) {
-	paths := []*string{&c.KeyFile, &c.Clock.DriftFile, &c.Clock.StateDir, &c.Clock.Leap.File, &c.Control.Socket, &c.Control.ChronySocket, &c.NTS.State}
+	paths := []*string{&c.KeyFile, &c.Clock.DriftFile, &c.Clock.StateDir, &c.Clock.Leap.File, &c.Control.Socket, &c.Control.ChronySocket, &c.Statistics.Directory, &c.NTS.State}
 	if c.Server != nil && c.Server.NTS != nil {
 		paths = append(paths, &c.Server.NTS.Certificate, &c.Server.NTS.Key, &c.Server.NTS.Keys)
 	}

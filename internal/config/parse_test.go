@@ -41,11 +41,12 @@ func TestEmptyFileHasAllDefaults(t *testing.T) {
 			Panic:     1000 * time.Second,
 			Leap:      Leap{Mode: LeapKernel, Smear: Smear{Window: 24 * time.Hour, Shape: SmearLinear}},
 		},
-		Selection: Selection{MinSources: 1, MaxDistance: 1500 * time.Millisecond},
-		Control:   Control{Socket: "/run/timeball/timeball.sock", Mode: 0o660},
-		History:   History{Size: 1_000_000},
-		Log:       Log{Level: LevelInfo, Format: FormatConsole},
-		NTS:       NTS{ColdStart: true, State: "/var/lib/timeball/nts"},
+		Selection:  Selection{MinSources: 1, MaxDistance: 1500 * time.Millisecond},
+		Control:    Control{Socket: "/run/timeball/timeball.sock", Mode: 0o660},
+		Statistics: Statistics{Kinds: []StatisticsKind{StatisticsMeasurements}, Format: StatisticsCSV, Keep: 30},
+		History:    History{Size: 1_000_000},
+		Log:        Log{Level: LevelInfo, Format: FormatConsole},
+		NTS:        NTS{ColdStart: true, State: "/var/lib/timeball/nts"},
 	}
 	for _, text := range []string{"", "\n\n", "# only a comment\n", "{}", "~", "---\n", "\ufeff"} {
 		if got := mustParse(t, text); !reflect.DeepEqual(got, want) {

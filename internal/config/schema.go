@@ -22,6 +22,7 @@ var configKeys = section[Config]{
 	group("control", controlKeys, func(c *Config) *Control { return &c.Control }),
 	group("history", historyKeys, func(c *Config) *History { return &c.History }),
 	optional("clockbound", clockBoundKeys, func(c *Config) **ClockBound { return &c.ClockBound }),
+	group("statistics", statisticsKeys, func(c *Config) *Statistics { return &c.Statistics }),
 	group("log", logKeys, func(c *Config) *Log { return &c.Log }),
 	list("hardware_timestamps", interfaceKind, "", func(c *Config) *[]string { return &c.HardwareTimestamps }),
 }
@@ -200,6 +201,13 @@ var clockBoundKeys = section[ClockBound]{
 
 var historyKeys = section[History]{
 	value("size", sizeKind, "1MB", func(h *History) *int { return &h.Size }),
+}
+
+var statisticsKeys = section[Statistics]{
+	value("directory", optionalFileKind, "", func(s *Statistics) *string { return &s.Directory }),
+	list("kinds", statisticsKind, "measurements", func(s *Statistics) *[]StatisticsKind { return &s.Kinds }),
+	choice("format", StatisticsCSV, []StatisticsFormat{StatisticsCSV, StatisticsNTPD}, func(s *Statistics) *StatisticsFormat { return &s.Format }),
+	number("keep", 30, 0, 36500, func(s *Statistics) *int { return &s.Keep }),
 }
 
 var logKeys = section[Log]{

@@ -57,36 +57,37 @@ type Options struct {
 
 // Daemon is one timeball.
 type Daemon struct {
-	opts      Options
-	log       *zap.Logger
-	config    atomic.Pointer[config.Config]
-	policy    atomic.Pointer[responder.Policy]
-	keys      atomic.Pointer[mac.KeyRing]
-	addresses atomic.Pointer[[]netip.Addr] // our own; they change with the interfaces
-	snapshot  atomic.Pointer[model.Snapshot]
-	clock     clock.Clock
-	hardware  *netio.Hardware // nil: no network card stamps
-	state     *stateFiles
-	resolver  *resolve.Resolver
-	system    *systemLoop
-	bounds    *boundFiles // nil: none
-	registry  *registry
-	ports     *serve.Set
-	nts       *ntsServer
-	kept      *keptKeys
-	control   *controlService
-	chrony    *chronyService
-	metrics   atomic.Pointer[metricsService]
-	history   past
-	hostName  string
-	group     *group
-	serves    atomic.Bool    // a server section stands
-	leaps     *leapfile.List // the registry's, once it runs; nil: none
-	driver    config.ClockDriver
-	started   time.Time
-	monitor   *responder.Monitor // answers control queries; the registry's
-	running   chan struct{}      // closed when Run has started every part
-	reloads   reloadState
+	opts       Options
+	log        *zap.Logger
+	config     atomic.Pointer[config.Config]
+	policy     atomic.Pointer[responder.Policy]
+	keys       atomic.Pointer[mac.KeyRing]
+	addresses  atomic.Pointer[[]netip.Addr] // our own; they change with the interfaces
+	snapshot   atomic.Pointer[model.Snapshot]
+	clock      clock.Clock
+	hardware   *netio.Hardware // nil: no network card stamps
+	state      *stateFiles
+	resolver   *resolve.Resolver
+	system     *systemLoop
+	bounds     *boundFiles // nil: none
+	registry   *registry
+	ports      *serve.Set
+	nts        *ntsServer
+	kept       *keptKeys
+	control    *controlService
+	chrony     *chronyService
+	statistics *statisticsFiles
+	metrics    atomic.Pointer[metricsService]
+	history    past
+	hostName   string
+	group      *group
+	serves     atomic.Bool    // a server section stands
+	leaps      *leapfile.List // the registry's, once it runs; nil: none
+	driver     config.ClockDriver
+	started    time.Time
+	monitor    *responder.Monitor // answers control queries; the registry's
+	running    chan struct{}      // closed when Run has started every part
+	reloads    reloadState
 }
 
 // New makes a daemon of a checked configuration. Everything that can fail at the
@@ -129,6 +130,9 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 	d.history.ring = history.New(cfg.History.Size)
 	d.hostName, _ = os.Hostname() // "" is shown as it is
 	if d.bounds, err = openBoundFiles(cfg, d.machineOffset, d.log); err != nil {
+		return err
+	}
+	if d.statistics, err = openStatistics(d, cfg); err != nil {
 		return err
 	}
 	d.newSystemLoop(cfg)
@@ -178,13 +182,14 @@ func (d *Daemon) openClock(cfg *config.Config) error {
 
 func (d *Daemon) newSystemLoop(cfg *config.Config) {
 	d.system = &systemLoop{
-		clock:    d.clock,
-		inbox:    make(chan systemMessage, 256),
-		snapshot: &d.snapshot,
-		steering: map[model.SourceID]steering{},
-		onEvent:  d.logSystemEvent,
-		gate:     d.state,
-		bounds:   d.bounds,
+		clock:      d.clock,
+		inbox:      make(chan systemMessage, 256),
+		snapshot:   &d.snapshot,
+		steering:   map[model.SourceID]steering{},
+		onEvent:    d.logSystemEvent,
+		gate:       d.state,
+		bounds:     d.bounds,
+		statistics: d.statistics,
 	}
 	d.system.process = engine.NewSystemProcess(engine.System(cfg, d.host()), d.system, d.clock.Now())
 }
@@ -220,6 +225,7 @@ func (d *Daemon) startParts() {
 	d.group.Go("NTS", d.nts.look)
 	d.control.start(d.group)
 	d.chrony.start(d.group)
+	d.statistics.start(d.group)
 	d.metrics.Load().start(d.group)
 	d.group.Go("cards", d.followCards)
 	d.group.Go("state", d.keepState)

@@ -20,14 +20,15 @@ const jumpCheck = time.Second
 // come in, corrections go straight to the clock, and what the clock really did
 // comes back before the next sample is looked at. Nobody else touches either.
 type systemLoop struct {
-	process  *engine.SystemProcess
-	clock    clock.Clock
-	inbox    chan systemMessage // senders wait: nothing here is to be lost
-	snapshot *atomic.Pointer[model.Snapshot]
-	steering map[model.SourceID]steering
-	onEvent  func(model.Event)
-	bounds   *boundFiles // nil: none
-	gate     *stateFiles // which remembers that the panic gate has been used
+	process    *engine.SystemProcess
+	clock      clock.Clock
+	inbox      chan systemMessage // senders wait: nothing here is to be lost
+	snapshot   *atomic.Pointer[model.Snapshot]
+	steering   map[model.SourceID]steering
+	onEvent    func(model.Event)
+	bounds     *boundFiles      // nil: none
+	statistics *statisticsFiles // nil: none
+	gate       *stateFiles      // which remembers that the panic gate has been used
 }
 
 // steering is the way back from the system process to one association.
@@ -69,7 +70,10 @@ func (m removeSource) deliver(l *systemLoop, now ntptime.Instant) {
 	l.process.RemoveSource(now, m.id)
 }
 
-func (m newSample) deliver(l *systemLoop, now ntptime.Instant) { l.process.OnSample(now, &m.sample) }
+func (m newSample) deliver(l *systemLoop, now ntptime.Instant) {
+	l.process.OnSample(now, &m.sample)
+	l.statistics.sample(&m.sample, l.snapshot.Load())
+}
 
 func (m newStatus) deliver(l *systemLoop, now ntptime.Instant) { l.process.OnStatus(now, &m.status) }
 
@@ -141,6 +145,7 @@ func (l *systemLoop) ClockChanged(ntptime.Instant) {
 func (l *systemLoop) Publish(s *model.Snapshot) {
 	l.snapshot.Store(s)
 	l.bounds.publish(s)
+	l.statistics.publish(s)
 }
 
 // replace puts v into a channel of one place, over an older value that nobody has
