@@ -31,7 +31,6 @@ func TestExitStatusAndWords(t *testing.T) {
 		{"run extra", exitUsage, "extra"},
 		{"query", exitUsage, "at least 1"},
 		{"lab", exitUsage, "accepts 1 arg"},
-		{"query --nts x", exitUsage, "--nts"},
 		{"query --count 0 x", exitUsage, "--count 0"},
 		{"query --version 5 x", exitUsage, "--version 5"},
 		{"query 127.0.0.1:0", exitUsage, "is no port"},

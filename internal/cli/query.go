@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -11,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -28,6 +28,8 @@ type queryOptions struct {
 	version uint8
 	source  string
 	nts     bool
+	ntsPort uint16
+	ca      string
 	asJSON  bool
 }
 
@@ -46,7 +48,9 @@ func newQuery() *cobra.Command {
 	cmd.Flags().IntVarP(&o.count, "count", "n", 1, "exchanges with each server, one a second")
 	cmd.Flags().Uint8Var(&o.version, "version", 4, "NTP version to ask with, 1 to 4")
 	cmd.Flags().StringVar(&o.source, "source", "", "local `ADDRESS` to ask from")
-	cmd.Flags().BoolVar(&o.nts, "nts", false, "ask with NTS")
+	cmd.Flags().BoolVar(&o.nts, "nts", false, "ask with NTS: a key exchange first, with each host")
+	cmd.Flags().Uint16Var(&o.ntsPort, "nts-port", config.NTSPort, "TCP port of the key exchange")
+	cmd.Flags().StringVar(&o.ca, "nts-ca", "", "`FILE` of certificates to trust, in PEM form; else those of the system")
 	cmd.Flags().BoolVar(&o.asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -64,8 +68,67 @@ type queried struct {
 	RootDelay      float64   `json:"root_delay"`
 	RootDispersion float64   `json:"root_dispersion"`
 	Version        int       `json:"version"`
-	Offsets        []float64 `json:"offsets"` // of each exchange
+	Offsets        []float64 `json:"offsets"`       // of each exchange
+	NTS            *askedNTS `json:"nts,omitempty"` // of the key exchange, where one was made
 	Error          string    `json:"error,omitempty"`
+}
+
+// askedNTS is what a key exchange of NTS has shown.
+type askedNTS struct {
+	AEAD    string        `json:"aead,omitempty"` // absent where the exchange failed
+	Cookies int           `json:"cookies"`
+	Server  string        `json:"server,omitempty"` // where the time was asked
+	Chain   []certificate `json:"chain"`            // the end certificate first
+}
+
+// certificate is one of a chain.
+type certificate struct {
+	Subject string `json:"subject"`
+	Names   string `json:"names,omitempty"` // that it is for
+	Issuer  string `json:"issuer"`
+	From    string `json:"from"`    // RFC 3339
+	Expires string `json:"expires"` // RFC 3339
+}
+
+// takeNTS takes over what a key exchange has shown.
+func (row *queried) takeNTS(a *daemon.Answer) {
+	if a.Question.NTS == nil || a.Keys == nil && len(a.Chain) == 0 {
+		return
+	}
+	row.NTS = &askedNTS{Chain: []certificate{}}
+	if a.Keys != nil {
+		row.NTS.AEAD, row.NTS.Cookies, row.NTS.Server = a.Keys.Secrets.Algorithm.String(), len(a.Keys.Cookies), a.Keys.Remote.String()
+	}
+	for _, c := range a.Chain {
+		names := append([]string(nil), c.DNSNames...)
+		for _, ip := range c.IPAddresses {
+			names = append(names, ip.String())
+		}
+		row.NTS.Chain = append(row.NTS.Chain, certificate{
+			Subject: c.Subject.String(), Names: strings.Join(names, " "), Issuer: c.Issuer.String(),
+			From: c.NotBefore.UTC().Format(time.RFC3339), Expires: c.NotAfter.UTC().Format(time.RFC3339),
+		})
+	}
+}
+
+// printNTS says what a key exchange has shown.
+func printNTS(w io.Writer, r *queried) {
+	if r.NTS == nil {
+		return
+	}
+	fmt.Fprintf(w, "\n%s: ", nameAt(r.Name, r.Address))
+	if r.NTS.AEAD == "" {
+		fmt.Fprintln(w, "no keys; the server's certificates:")
+	} else {
+		fmt.Fprintf(w, "%s, %d cookies, time from %s\n", r.NTS.AEAD, r.NTS.Cookies, r.NTS.Server)
+	}
+	for i, c := range r.NTS.Chain {
+		fmt.Fprintf(w, "  %d %s", i, c.Subject)
+		if c.Names != "" {
+			fmt.Fprintf(w, " for %s", c.Names)
+		}
+		fmt.Fprintf(w, ", by %s, %s to %s\n", c.Issuer, c.From, c.Expires)
+	}
 }
 
 // query asks all servers at once and prints a row for each; it fails if none answered.
@@ -103,8 +166,6 @@ func query(ctx context.Context, stdout, stderr io.Writer, hosts []string, o *que
 // Remote; the error is a matter of usage.
 func (o *queryOptions) questions(hosts []string) ([]daemon.Question, error) {
 	switch {
-	case o.nts:
-		return nil, errors.New("--nts: not built yet")
 	case o.count < 1 || o.count > 1000:
 		return nil, fmt.Errorf("--count %d: want 1 to 1000", o.count)
 	case o.version < 1 || o.version > 4:
@@ -123,9 +184,17 @@ func (o *queryOptions) questions(hosts []string) ([]daemon.Question, error) {
 		if err != nil {
 			return nil, err
 		}
-		list[i] = daemon.Question{Name: name, Remote: netip.AddrPortFrom(netip.Addr{}, port), Local: local.Unmap(), Version: o.version, Count: o.count}
+		list[i] = daemon.Question{NTS: o.lineOf(name, port), Name: name, Remote: netip.AddrPortFrom(netip.Addr{}, port), Local: local.Unmap(), Version: o.version, Count: o.count}
 	}
 	return list, nil
+}
+
+// lineOf is the line of a configuration that would ask a host by NTS; nil without --nts.
+func (o *queryOptions) lineOf(name string, port uint16) *config.Source {
+	if !o.nts {
+		return nil
+	}
+	return &config.Source{Kind: config.ServerSource, Host: name, Port: port, NTS: &config.NTSClient{Port: o.ntsPort, CA: o.ca}}
 }
 
 // ask resolves the name and asks its first address.
@@ -182,6 +251,7 @@ func splitHost(host string) (name string, port uint16, err error) {
 // of RFC 5905 §10 would.
 func (row *queried) fill(ctx context.Context, c clock.Clock, q daemon.Question) error {
 	answer, err := daemon.Ask(ctx, q, c)
+	row.takeNTS(&answer)
 	if err != nil {
 		return err
 	}
@@ -236,6 +306,7 @@ func printQueried(stdout, stderr io.Writer, rows []queried) error {
 		}
 	}
 	for i := range rows {
+		printNTS(stdout, &rows[i])
 		if rows[i].Error != "" {
 			fmt.Fprintln(stderr, "timeball:", rows[i].Error)
 		} else if rows[i].unsynchronized() {

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -11,6 +12,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"timeball/internal/association"
 	"timeball/internal/clock"
 	"timeball/internal/config"
 	"timeball/internal/engine"
@@ -18,6 +20,7 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/netio"
 	"timeball/internal/ntptime"
+	"timeball/internal/resolve"
 	"timeball/internal/system"
 )
 
@@ -33,6 +36,8 @@ type Question struct {
 	Version   uint8 // 1 to 4; 0: 4
 	Key       *mac.Key
 	Count     int // exchanges, one a second; at least 1
+	// NTS asks by it, as a line of this configuration would; nil: without.
+	NTS *config.Source
 }
 
 // where is whom the question goes to, for errors.
@@ -49,6 +54,8 @@ type Answer struct {
 	begun    time.Time
 	Samples  []model.Sample
 	Status   model.SourceStatus
+	Keys     *association.Keys   // of the key exchange; nil: none was made, or it failed
+	Chain    []*x509.Certificate // that its server has shown, the end certificate first
 }
 
 // Offset is reference − local of a sample, Delay its round trip (RFC 5905 §8).
@@ -67,13 +74,22 @@ func Delay(m *model.Sample, precision ntptime.Log2) time.Duration {
 // Answer then still holds what is known.
 func Ask(ctx context.Context, q Question, c clock.Clock) (Answer, error) {
 	q.Count = max(q.Count, 1)
+	answer := Answer{Question: q, begun: time.Now()}
+	if q.NTS != nil {
+		outcome := q.seekKeys(ctx, c)
+		answer.Chain, answer.Keys = outcome.chain, outcome.keys
+		if outcome.err != nil {
+			return answer, fmt.Errorf("%s: NTS key exchange: %w", q.where(), outcome.err)
+		}
+		q.Remote = outcome.keys.Remote
+	}
 	g := newGroup(ctx)
 	inbox := make(chan systemMessage)
 	refusals := make(chan string, 1) // full: one is enough
-	asker := newAsker(q, c, g, inbox)
+	asker := newAsker(q, answer.Keys, c, g, inbox)
 	asker.onRefusal = func(words string) { offer(refusals, words) }
 	g.Go("question", asker.run)
-	answer := Answer{Question: q, begun: time.Now()}
+	answer.Question = q
 	limit := time.NewTimer(time.Duration(q.Count)*time.Second + answerIn)
 	defer limit.Stop()
 	for answer.collect(ctx, inbox, refusals, limit.C) {
@@ -86,8 +102,8 @@ func Ask(ctx context.Context, q Question, c clock.Clock) (Answer, error) {
 }
 
 // newAsker makes an association that polls once a second.
-func newAsker(q Question, c clock.Clock, g *group, inbox chan systemMessage) *runner {
-	settings := engine.Probe{Name: q.Name, Remote: q.Remote, Local: q.Local, Version: q.Version, Key: q.Key}
+func newAsker(q Question, keys *association.Keys, c clock.Clock, g *group, inbox chan systemMessage) *runner {
+	settings := engine.Probe{Name: q.Name, Remote: q.Remote, Local: q.Local, Version: q.Version, Key: q.Key, Keys: keys}
 	r := &runner{
 		id: 1, name: q.Name, remote: q.Remote,
 		clock:    c,
@@ -105,6 +121,16 @@ func newAsker(q Question, c clock.Clock, g *group, inbox chan systemMessage) *ru
 	}
 	r.process = engine.NewPeerProcess(settings.Association(), r, c.Now(), cryptoRandom{})
 	return r
+}
+
+// seekKeys makes the key exchange of a question, with the dates of certificates checked
+// against this machine's clock.
+func (q *Question) seekKeys(ctx context.Context, c clock.Clock) keyOutcome {
+	seeker := &keySeeker{
+		source: q.NTS, remote: q.Remote, local: q.Local, lookup: resolve.System, roots: rootsOf(q.NTS),
+		now: func() time.Time { return c.Now().Wall.Time() }, anyDate: func() bool { return false },
+	}
+	return seeker.seek(ctx)
 }
 
 // collect takes one message; it reports whether more are to be waited for.
@@ -241,9 +267,17 @@ func questionsOf(ctx context.Context, cfg *config.Config, lookup func(context.Co
 	for _, a := range sources {
 		c := &a.Config
 		list = append(list, probe{
-			Question: Question{Name: c.Name, Remote: c.Remote, Local: c.Local, Interface: c.Interface, Version: c.Version, Key: c.Key},
+			Question: Question{Name: c.Name, Remote: c.Remote, Local: c.Local, Interface: c.Interface, Version: c.Version, Key: c.Key, NTS: ntsOf(a.Source)},
 			id:       a.ID(), options: a.Options,
 		})
 	}
 	return list, idle, faults
+}
+
+// ntsOf is the line of a source with NTS; nil for one without.
+func ntsOf(source *config.Source) *config.Source {
+	if source == nil || source.NTS == nil {
+		return nil
+	}
+	return source
 }

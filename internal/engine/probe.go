@@ -19,6 +19,8 @@ type Probe struct {
 	Local   netip.Addr // invalid: the route's
 	Version uint8      // 1 to 4; 0: 4
 	Key     *mac.Key   // nil: none
+	// Keys are what a key exchange has brought (NTS); nil: it asks without.
+	Keys *association.Keys
 }
 
 // Association is the probe's, polling once a second.
@@ -26,6 +28,7 @@ func (p *Probe) Association() association.Config {
 	return association.Config{
 		ID: 1, Name: p.Name, Kind: association.KindClient, Remote: p.Remote, Local: p.Local,
 		Version: p.Version, Key: p.Key, Unsynchronized: true,
+		NTS: p.Keys != nil, Keys: p.Keys,
 	}
 }
 

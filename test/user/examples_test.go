@@ -74,7 +74,7 @@ func TestEveryConfigurationInTheDocumentsIsGood(t *testing.T) {
 
 // The examples are good and draw no warning.
 func TestEveryExampleConfigurationIsGood(t *testing.T) {
-	for _, name := range []string{"timeball.yaml", "server.yaml"} {
+	for _, name := range []string{"timeball.yaml", "server.yaml", "nts-client.yaml", "nts-server.yaml"} {
 		text, err := os.ReadFile(filepath.Join(root, "configs", name))
 		if err != nil {
 			t.Fatal(err)
