@@ -85,8 +85,8 @@ type Daemon struct {
 	leaps      *leapfile.List // the registry's, once it runs; nil: none
 	driver     config.ClockDriver
 	started    time.Time
-	monitor    *responder.Monitor // answers control queries; the registry's
-	running    chan struct{}      // closed when Run has started every part
+	queries    chan model.Received // control queries that may be answered; full: dropped and counted
+	running    chan struct{}       // closed when Run has started every part
 	reloads    reloadState
 }
 
@@ -94,7 +94,7 @@ type Daemon struct {
 // start fails here: the clock, the sockets, the key file; an error says which and
 // what to do. Close what was made with Run, or with Close if Run is never called.
 func New(cfg *config.Config, opts Options) (*Daemon, error) {
-	d := &Daemon{opts: opts, log: opts.Log, started: time.Now(), running: make(chan struct{}), monitor: newMonitor()}
+	d := &Daemon{opts: opts, log: opts.Log, started: time.Now(), running: make(chan struct{}), queries: make(chan model.Received, 64)}
 	if d.log == nil {
 		d.log = zap.NewNop()
 	}
@@ -221,6 +221,7 @@ func (d *Daemon) startParts() {
 	d.ports.Start(d.group.Go)
 	d.group.Go("interfaces", d.watchInterfaces)
 	d.group.Go("associations", d.registry.run)
+	d.group.Go("control queries", d.answerQueries)
 	d.nts.start(d.group)
 	d.group.Go("NTS", d.nts.look)
 	d.control.start(d.group)

@@ -22,7 +22,7 @@ func openPorts(d *Daemon, cfg *config.Config) (*serve.Set, error) {
 	return serve.Open(serve.Env{
 		Log: d.log, Clock: d.netClock(), Hardware: d.hardware,
 		Snapshot: &d.snapshot, Policy: &d.policy, Serves: &d.serves, Ring: &d.nts.ring,
-		Arrived: d.registry.arrived, GroupSockets: d.opts.Groups,
+		Arrived: d.registry.arrived, Queries: d.queries, GroupSockets: d.opts.Groups,
 	}, listenSettings(cfg, d.opts.Port))
 }
 

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"crypto/rand"
 	"time"
 
@@ -15,10 +16,23 @@ func newMonitor() *responder.Monitor {
 	return responder.NewMonitor(secret)
 }
 
+// answerQueries is the goroutine that answers control queries: reading a large table of
+// clients must keep no packet from its association.
+func (d *Daemon) answerQueries(ctx context.Context) error {
+	monitor := newMonitor()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case rx := <-d.queries:
+			d.answerQuery(monitor, &rx)
+		}
+	}
+}
+
 // answerQuery answers a control query (mode 6, RFC 9327) that the access rights have
-// let in. The replies leave from the address that was asked. It runs on the registry's
-// goroutine.
-func (d *Daemon) answerQuery(rx *model.Received) {
+// let in. The replies leave from the address that was asked.
+func (d *Daemon) answerQuery(monitor *responder.Monitor, rx *model.Received) {
 	local, ok := d.ports.LocalOf(rx)
 	if !ok {
 		d.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonQueue})
@@ -32,7 +46,7 @@ func (d *Daemon) answerQuery(rx *model.Received) {
 		Clients:  d.ports.Clients(),
 		Counts:   d.counts,
 	}
-	datagrams, verdict := d.monitor.Answer(rx.Data, rx.Remote.Addr(), view)
+	datagrams, verdict := monitor.Answer(rx.Data, rx.Remote.Addr(), view)
 	d.ports.Count(rx, verdict)
 	for _, datagram := range datagrams {
 		if !d.ports.SendBack(datagram, rx) {

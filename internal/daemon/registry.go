@@ -18,7 +18,6 @@ import (
 	"timeball/internal/netio"
 	"timeball/internal/resolve"
 	"timeball/internal/responder"
-	"timeball/internal/wire"
 )
 
 // registry is the goroutine that owns the set of associations: it starts and stops what
@@ -203,13 +202,8 @@ func (g *registry) resolved(result resolve.Result) {
 	g.carryOut()
 }
 
-// route gives a packet of mode 1, 2, 4 or 5 to its association, or to the responder; a
-// query of mode 6 that the access rights have let in is answered.
+// route gives a packet of mode 1, 2, 4 or 5 to its association, or to the responder.
 func (g *registry) route(rx *model.Received) {
-	if rx.Data[0]&7 == byte(wire.ModeControl) {
-		g.d.answerQuery(rx)
-		return
-	}
 	decision := g.set.Route(rx, g.d.clock.Now().Raw, &g.changes)
 	g.carryOut()
 	if decision.Action == engine.Deliver {

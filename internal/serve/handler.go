@@ -44,7 +44,7 @@ func (h *handler) Expect(remotes []netip.AddrPort) { h.shard.Load().Expect(remot
 // it meets no lock, no channel and no allocation.
 func (h *handler) Handle(rx *model.Received, lead time.Duration, reply []byte) (int, netio.Token) {
 	if engine.ForAssociation(rx.Data) {
-		h.pass(rx)
+		h.pass(rx, h.env.Arrived)
 		return 0, netio.Token{}
 	}
 	if !h.env.Serves.Load() {
@@ -55,7 +55,7 @@ func (h *handler) Handle(rx *model.Received, lead time.Duration, reply []byte) (
 	h.respond.Lead, h.respond.Smeared = lead, h.smeared.Load()
 	n, verdict := h.shard.Load().Respond(reply, rx, &h.respond)
 	if verdict.Result == responder.Query {
-		h.pass(rx)
+		h.pass(rx, h.env.Queries)
 	}
 	return n, netio.Token{ID: verdict.TimestampID}
 }
@@ -72,12 +72,12 @@ func (h *handler) Sent(token netio.Token, at ntptime.Instant, kind model.StampKi
 // pass hands on a copy, if there is room. In a flood there is none, and the copy would be
 // garbage: it is not made then. Several sockets may find the last place at once, so that
 // the channel has the last word.
-func (h *handler) pass(rx *model.Received) {
-	if len(h.env.Arrived) < cap(h.env.Arrived) {
+func (h *handler) pass(rx *model.Received, to chan<- model.Received) {
+	if len(to) < cap(to) {
 		copied := *rx
 		copied.Data = append([]byte(nil), rx.Data...)
 		select {
-		case h.env.Arrived <- copied:
+		case to <- copied:
 			return
 		default:
 		}

@@ -16,7 +16,7 @@ func testHandler(queue int) (*handler, chan model.Received) {
 	arrived := make(chan model.Received, queue)
 	h := &handler{shard: new(atomic.Pointer[responder.Shard]), dropped: new(atomic.Uint64), env: &Env{
 		Snapshot: new(atomic.Pointer[model.Snapshot]), Policy: new(atomic.Pointer[responder.Policy]),
-		Serves: new(atomic.Bool), Ring: new(atomic.Pointer[nts.Ring]), Arrived: arrived,
+		Serves: new(atomic.Bool), Ring: new(atomic.Pointer[nts.Ring]), Arrived: arrived, Queries: arrived,
 	}}
 	h.shard.Store(responder.NewShard(responder.ShardConfig{Random: 1}))
 	return h, arrived

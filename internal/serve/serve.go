@@ -53,9 +53,10 @@ type Env struct {
 	Policy   *atomic.Pointer[responder.Policy]
 	Serves   *atomic.Bool              // requests are answered; else they get silence
 	Ring     *atomic.Pointer[nts.Ring] // the keys of NTS cookies; holds nil: no NTS
-	// Arrived takes what is for an association: modes 1, 2, 4 and 5, and control queries
-	// that may be answered. Received.Data is the receiver's own. Full: dropped and counted.
-	Arrived chan<- model.Received
+	// Arrived takes what is for an association: modes 1, 2, 4 and 5; Queries control queries
+	// that may be answered. Received.Data is the receiver's own, who tells by Count what
+	// became of it. Full: dropped and counted.
+	Arrived, Queries chan<- model.Received
 	// GroupSockets makes a socket of its own hear each group or broadcast address, for hosts
 	// that listen at one address of the loopback interface (the lab).
 	GroupSockets bool
