@@ -175,3 +175,28 @@ func timeQuestion() []byte {
 	h := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: 0x1234567887654321}
 	return h.Append(nil)
 }
+
+// ntpmon shows sources and clients, asking again and again.
+func TestNTPMonWatchesTimeball(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	server, client := lab.Host("server"), lab.Host("client")
+	ntpq := peers.NTPQ(t)
+	source := lab.Host("source")
+	peers.Chronyd(t, source, chronyServer)
+	d := peers.Timeball(t, server, fmt.Sprintf("sources: [{server: %v, min_poll: 0, max_poll: 0}]\nserver: {access: {server: [10.99.0.0/16, 127.0.0.0/8]}}\n%s", source.IPv4, wrongClock))
+	follows(t, d, 60*time.Second, source.IPv4)
+	serves(t, client, server.IPv4)
+	out, err := ntpq.Monitor(server, "127.0.0.1", 4*time.Second)
+	if err != nil {
+		t.Skipf("ntpmon does not run here: %v\n%s", err, out)
+	}
+	for _, word := range []string{source.IPv4.String(), "lstint avgint", client.IPv4.String(), "timeball"} {
+		if !strings.Contains(out, word) {
+			t.Errorf("ntpmon: %q is not in\n%q", word, out)
+		}
+	}
+	if strings.Contains(out, "Traceback") || strings.Contains(out, "rror") {
+		t.Errorf("ntpmon: got\n%q", out)
+	}
+}

@@ -129,3 +129,38 @@ func (n *NTPsecd) Selects(within time.Duration, address string) NTPQRow {
 	})
 	return row
 }
+
+// watch runs a program on a terminal of its own for a while and prints what it writes.
+const watch = `
+import os, pty, select, signal, sys, time
+pid, fd = pty.fork()
+if pid == 0:
+    os.environ["TERM"] = "vt100"
+    os.execv(sys.argv[2], sys.argv[2:])
+import fcntl, struct, termios
+fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 132, 0, 0))
+until = time.time() + float(sys.argv[1])
+text = b""
+while time.time() < until:
+    if select.select([fd], [], [], 0.2)[0]:
+        try:
+            text += os.read(fd, 65536)
+        except OSError:
+            break
+os.kill(pid, signal.SIGKILL)
+sys.stdout.write(text.decode("latin-1"))
+`
+
+// Monitor runs ntpmon on a host for so long, on a terminal of its own, and gives what it
+// has drawn.
+func (n NTPTools) Monitor(from *Host, server string, lasts time.Duration) (string, error) {
+	ntpmon := filepath.Join(filepath.Dir(n.ntpq.Path), "ntpmon")
+	if err := exec.Command(n.python, "-c", "import curses").Run(); err != nil {
+		return "", fmt.Errorf("%s has no curses: %w", n.python, err)
+	}
+	out, complaints, err := from.Run(n.env, n.python, "-c", watch, fmt.Sprint(lasts.Seconds()), n.python, ntpmon, "-n", server)
+	if err != nil {
+		return out, fmt.Errorf("ntpmon: %w: %s", err, complaints)
+	}
+	return out, nil
+}
