@@ -63,7 +63,8 @@ var Rooms = map[string]Room{
 	// L3: the drivers. The lab runs a simulator's scenario through the daemon.
 	"internal/serve":    {Layer: 3},
 	"internal/daemon":   {Layer: 3, Beside: []string{"serve"}, Goroutines: "starts all that run for the daemon's life"},
-	"internal/simulate": {Layer: 3, Goroutines: "several runs of a scenario in parallel"},
+	"internal/virtual":  {Layer: 3},
+	"internal/simulate": {Layer: 3, Beside: []string{"virtual"}, Goroutines: "several runs of a scenario in parallel"},
 	"internal/lab":      {Layer: 3, Beside: []string{"daemon"}, Goroutines: "one for each host's daemon"},
 
 	// L4: the faces

@@ -10,6 +10,7 @@ import (
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/virtual"
 )
 
 // core is one life of the NTP core on a machine: the daemon's engine, driven in virtual
@@ -23,7 +24,7 @@ type core struct {
 	clocks  []*refclock
 	server  *server // nil: mode 3 is not answered
 	keys    *mac.KeyRing
-	random  stream
+	random  virtual.Stream
 
 	snapshot *model.Snapshot
 	changes  engine.Changes
@@ -54,7 +55,7 @@ func boot(m *machine) program {
 	}
 	host := m.engineHost()
 	policy := engine.Policy(m.host.Config, keys, host, 0)
-	c := &core{m: m, present: now, keys: keys, random: newStream(m.world.seed, "core "+m.host.Name)}
+	c := &core{m: m, present: now, keys: keys, random: virtual.NewStream(m.world.seed, "core "+m.host.Name)}
 	c.system = engine.NewSystemProcess(engine.System(m.host.Config, host), c, now)
 	if m.host.Config.Server != nil {
 		c.server = newServer(c, policy, now.Raw)
@@ -317,9 +318,9 @@ func (c *core) jumped(by, slept time.Duration, now ntptime.Instant) {
 func (c *core) leaped(step time.Duration, before ntptime.Wall, now ntptime.Instant) {
 	c.present = now
 	applied := model.Applied{
-		At: now, BeforeWall: before, Rate: ntptime.Frequency(c.m.clock.frequency + c.m.clock.slew),
+		At: now, BeforeWall: before, Rate: ntptime.Frequency(c.m.clock.Frequency + c.m.clock.Slew),
 		Correction: model.Correction{
-			Step: step, Frequency: ntptime.Frequency(c.m.clock.frequency), Slew: ntptime.Frequency(c.m.clock.slew),
+			Step: step, Frequency: ntptime.Frequency(c.m.clock.Frequency), Slew: ntptime.Frequency(c.m.clock.Slew),
 		},
 	}
 	c.toSystem(func() { c.system.OnLeapDone(applied) })

@@ -24,7 +24,7 @@ func (m *machine) event(e *scenario.Event) {
 	m.marks = append(m.marks, mark{m.world.now, describe(e)})
 	switch e.Kind {
 	case scenario.OffsetStep:
-		m.clock.ahead -= e.Value.Seconds()
+		m.clock.Ahead -= e.Value.Seconds()
 		m.disturbed(-e.Value, 0)
 	case scenario.Suspend:
 		m.suspended += e.Value
@@ -92,7 +92,7 @@ func (m *machine) halt() {
 	m.program = nil
 	m.timerGen++
 	m.due = ntptime.Never
-	m.clock.set(m.raw(m.world.now), 0, m.clock.frequency, 0)
+	m.clock.Set(m.raw(m.world.now), 0, m.clock.Frequency, 0)
 	m.jump, m.slept = 0, 0
 }
 
@@ -101,7 +101,7 @@ func (m *machine) halt() {
 func (m *machine) reboot(boot *scenario.Reboot) {
 	raw := m.raw(m.world.now)
 	wrong := m.trueError(m.world.now, raw) + boot.Offset.Seconds()
-	m.clock.set(raw, -wrong, 0, 0)
+	m.clock.Set(raw, -wrong, 0, 0)
 	m.memory.gateUsed = false // it holds for one boot
 	if !boot.KeepDrift {
 		m.memory = memory{}

@@ -7,6 +7,7 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/scenario"
+	"timeball/internal/virtual"
 )
 
 // program is what runs on a machine: the NTP core in all but the tests of the models.
@@ -43,7 +44,7 @@ type world struct {
 	end      int64
 	heap     eventHeap
 	machines []*machine
-	network  *network
+	network  *virtual.Network
 	address  map[netip.Addr]int
 	free     []*packet
 }
@@ -53,7 +54,7 @@ type world struct {
 var firstAddress = netip.AddrFrom4([4]byte{198, 18, 0, 1})
 
 func newWorld(s *scenario.Scenario, seed uint64, series bool, boot func(m *machine) program) *world {
-	w := &world{scenario: s, seed: seed, end: int64(s.Duration), network: newNetwork(s, seed), address: map[netip.Addr]int{}}
+	w := &world{scenario: s, seed: seed, end: int64(s.Duration), network: virtual.NewNetwork(s, seed), address: map[netip.Addr]int{}}
 	address := firstAddress
 	for i := range s.Hosts {
 		m := newMachine(w, i, address, series)
@@ -126,17 +127,17 @@ func (w *world) send(from int, source, to netip.AddrPort, data []byte) {
 		w.transmit(from, receiver, source, to, data)
 		return
 	}
-	for _, receiver := range w.network.reach[from] {
+	for _, receiver := range w.network.Reached(from) {
 		w.transmit(from, receiver, source, to, data)
 	}
 }
 
 func (w *world) transmit(from, receiver int, source, to netip.AddrPort, data []byte) {
-	direction := w.network.directions[[2]int{from, receiver}]
+	direction := w.network.Direction(from, receiver)
 	if direction == nil {
 		return
 	}
-	delay, arrives := direction.send(w.now)
+	delay, arrives := direction.Send(w.now)
 	if !arrives {
 		return
 	}

@@ -1,9 +1,12 @@
 package simulate
 
-import "testing"
+import (
+	"testing"
+	"timeball/internal/virtual"
+)
 
 func TestHeapGivesTheEarliestAndKeepsTheOrderWithinAMoment(t *testing.T) {
-	s := newStream(1, "heap")
+	s := virtual.NewStream(1, "heap")
 	var h eventHeap
 	type mark struct {
 		at  int64

@@ -7,8 +7,12 @@ import (
 
 	"timeball/internal/ntptime"
 	"timeball/internal/scenario"
+	"timeball/internal/virtual"
 	"timeball/internal/wire"
 )
+
+// second is one in nanoseconds.
+const second = int64(time.Second)
 
 // rawOrigin is what the raw scale reads at the start: not zero, because a zero
 // Instant stands for "never".
@@ -21,9 +25,9 @@ type machine struct {
 	index   int
 	host    *scenario.Host
 	address netip.Addr
-	osc     *oscillator
-	clock   discipline
-	noise   stream
+	osc     *virtual.Oscillator
+	clock   virtual.SteeredClock
+	noise   virtual.Stream
 	boot    func(*machine) program
 	program program // nil while stopped
 
@@ -61,9 +65,9 @@ func newMachine(w *world, index int, address netip.Addr, series bool) *machine {
 	}
 	m := &machine{
 		world: w, index: index, host: h, address: address,
-		osc:     newOscillator(h.Clock, steps, newStream(w.seed, "oscillator "+h.Name)),
-		clock:   discipline{ahead: -h.Clock.Offset.Seconds()},
-		noise:   newStream(w.seed, "reading "+h.Name),
+		osc:     virtual.NewOscillator(h.Clock, steps, virtual.NewStream(w.seed, "oscillator "+h.Name)),
+		clock:   virtual.SteeredClock{Ahead: -h.Clock.Offset.Seconds()},
+		noise:   virtual.NewStream(w.seed, "reading "+h.Name),
 		perfect: h.Clock.Perfect(),
 		stats:   newStatistics(w.scenario, h.Name, series),
 		record:  truth(h),
@@ -86,31 +90,31 @@ func (m *machine) begin() {
 // passes and taking the statistics right after the draw.
 func (m *machine) advance(t int64) {
 	o := m.osc
-	for next := o.next(); next <= t; next += second {
-		o.draw()
-		raw := float64(next)*1e-9 + o.err
-		rate := m.clock.frequency + m.clock.slew
-		m.stats.sample(o.k, m.trueError(next, raw), (1+o.f)*(1+rate)*(1-m.trueRate(next))-1)
+	for next := o.Next(); next <= t; next += second {
+		o.Draw()
+		raw := float64(next)*1e-9 + o.TimeError()
+		rate := m.clock.Frequency + m.clock.Slew
+		m.stats.sample(o.Second(), m.trueError(next, raw), (1+o.Frequency())*(1+rate)*(1-m.trueRate(next))-1)
 		if m.record != nil {
-			m.plain.sample(o.k)
+			m.plain.sample(o.Second())
 		}
 	}
-	o.advance(t)
+	o.Advance(t)
 }
 
 // raw is the oscillator's reading at t in seconds since the start, as if the machine
 // had never slept. The oscillator must have been advanced to t.
-func (m *machine) raw(t int64) float64 { return float64(t)*1e-9 + m.osc.err }
+func (m *machine) raw(t int64) float64 { return float64(t)*1e-9 + m.osc.TimeError() }
 
 // trueError is the clock's reading minus the true time, in seconds.
 func (m *machine) trueError(t int64, raw float64) float64 {
-	x := m.osc.err + m.clock.at(raw)
+	x := m.osc.TimeError() + m.clock.At(raw)
 	if m.record != nil {
 		offset, _ := m.record.At(t)
 		x -= offset
 	}
-	if m.clock.leap != 0 || m.world.scenario.Leap != nil {
-		x += float64(m.clock.leap - leapsBy(m.world.scenario, t))
+	if m.clock.Leap != 0 || m.world.scenario.Leap != nil {
+		x += float64(m.clock.Leap - leapsBy(m.world.scenario, t))
 	}
 	return x
 }
@@ -142,10 +146,10 @@ func leapsBy(s *scenario.Scenario, t int64) int64 {
 func (m *machine) read() ntptime.Instant {
 	t := m.world.now
 	m.advance(t)
-	ahead := m.osc.err + m.clock.at(m.raw(t))
+	ahead := m.osc.TimeError() + m.clock.At(m.raw(t))
 	return ntptime.Instant{
-		Wall: m.world.scenario.Start + ntptime.Wall(t+m.clock.leap*second) + ntptime.Wall(math.Round(ahead*1e9)),
-		Raw:  rawOrigin + ntptime.Raw(t) + ntptime.Raw(math.Round(m.osc.err*1e9)) - ntptime.Raw(m.suspended),
+		Wall: m.world.scenario.Start + ntptime.Wall(t+m.clock.Leap*second) + ntptime.Wall(math.Round(ahead*1e9)),
+		Raw:  rawOrigin + ntptime.Raw(t) + ntptime.Raw(math.Round(m.osc.TimeError()*1e9)) - ntptime.Raw(m.suspended),
 	}
 }
 

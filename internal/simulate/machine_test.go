@@ -9,6 +9,7 @@ import (
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/virtual"
 	"timeball/internal/wire"
 )
 
@@ -145,9 +146,9 @@ func TestFrequencyIsLimitedAndRoundedAsByAKernel(t *testing.T) {
 	record(t, "duration: 1s\nhosts: {a: {}}", func(r *recorder) {
 		r.due = []ntptime.Raw{rawOrigin}
 		r.onTimer = func(int, ntptime.Instant) {
-			if a := r.m.apply(model.Correction{Frequency: 1.23456789 * ntptime.PPM}); math.Abs(float64(a.Rate)-1.23456789e-6) > frequencyResolution {
+			if a := r.m.apply(model.Correction{Frequency: 1.23456789 * ntptime.PPM}); math.Abs(float64(a.Rate)-1.23456789e-6) > virtual.FrequencyResolution {
 				t.Errorf("got rate %v, want it within a step of 2^-16 ppm", a.Rate)
-			} else if steps := float64(a.Rate) / frequencyResolution; math.Abs(steps-math.Round(steps)) > 1e-6 {
+			} else if steps := float64(a.Rate) / virtual.FrequencyResolution; math.Abs(steps-math.Round(steps)) > 1e-6 {
 				t.Errorf("got %v steps of 2^-16 ppm, want a whole number", steps)
 			}
 			if a := r.m.apply(model.Correction{Slew: 0.5}); float64(a.Rate) > 0.1000001 {

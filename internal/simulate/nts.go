@@ -7,6 +7,7 @@ import (
 	"timeball/internal/ntptime"
 	"timeball/internal/nts"
 	"timeball/internal/siv"
+	"timeball/internal/virtual"
 )
 
 // The certificate of every simulated server with NTS is valid for 90 days, 30 of which
@@ -66,7 +67,7 @@ func (c *core) keysOf(a *member, now ntptime.Instant) (keys *association.Keys, k
 }
 
 // newRing is the ring of a simulated server.
-func newRing(random *stream, now ntptime.Wall) *nts.Ring {
+func newRing(random *virtual.Stream, now ntptime.Wall) *nts.Ring {
 	var secret [nts.RingKeySize]byte
 	for i := range secret {
 		secret[i] = byte(random.Uint64())

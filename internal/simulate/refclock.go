@@ -8,6 +8,7 @@ import (
 	"timeball/internal/ntptime"
 	"timeball/internal/reference"
 	"timeball/internal/scenario"
+	"timeball/internal/virtual"
 	"timeball/internal/wire"
 )
 
@@ -17,14 +18,14 @@ type refclock struct {
 	process *engine.ReferenceProcess
 	*engine.ReferenceClock
 	device *scenario.Receiver // nil: there is none
-	random stream
+	random virtual.Stream
 	locked *refclock // numbers its pulses
 	next   int64     // number of the next reading
 }
 
 // addClock mobilizes a reference clock and waits for its device.
 func (c *core) addClock(now ntptime.Instant, rc *engine.ReferenceClock) {
-	r := &refclock{c: c, ReferenceClock: rc, random: newStream(c.m.world.seed, "receiver "+c.m.host.Name+" "+rc.Device.RefID)}
+	r := &refclock{c: c, ReferenceClock: rc, random: virtual.NewStream(c.m.world.seed, "receiver "+c.m.host.Name+" "+rc.Device.RefID)}
 	r.device = c.m.host.Receiver(rc.Device.RefID)
 	r.process = engine.NewReferenceProcess(rc.Config, r, now)
 	c.clocks = append(c.clocks, r)
@@ -40,7 +41,7 @@ func (r *refclock) await() {
 	d := r.device
 	at := float64(r.next*int64(d.Interval) + int64(d.Late))
 	for i := range d.Jitter {
-		at += r.random.jitter(&d.Jitter[i])
+		at += r.random.Jitter(&d.Jitter[i])
 	}
 	m := r.c.m
 	m.world.heap.push(happening{

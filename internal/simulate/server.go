@@ -5,6 +5,7 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
+	"timeball/internal/virtual"
 )
 
 // server is the responder of one machine, with what its sockets would hold.
@@ -26,7 +27,7 @@ func newServer(c *core, policy *responder.Policy, now ntptime.Raw) *server {
 	if rules.Interleaved {
 		shard.Timestamps = responder.NewTimestamps(size, seed)
 	}
-	network := newStream(c.m.world.seed, "NTS "+c.m.host.Name)
+	network := virtual.NewStream(c.m.world.seed, "NTS "+c.m.host.Name)
 	shard.Nonces = &network
 	s := &server{c: c, shard: responder.NewShard(shard), started: now}
 	s.env = responder.Env{Policy: policy, Now: c.m.stamp, Smeared: rules.Listen[0].Smear}

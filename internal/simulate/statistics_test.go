@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"timeball/internal/scenario"
+	"timeball/internal/virtual"
 )
 
 func TestFiguresAreThoseOfTheirWindow(t *testing.T) {
@@ -91,7 +92,7 @@ func TestConvergenceIsTheFirstSecondOfHalfAnHourBelow(t *testing.T) {
 }
 
 func TestQuantilesAreRightToAThousandth(t *testing.T) {
-	s := newStream(1, "quantiles")
+	s := virtual.NewStream(1, "quantiles")
 	for _, scale := range []float64{1e-9, 3e-6, 0.1, 1e5} {
 		q := make(quantiles, quantileBins)
 		values := make([]float64, 20001)

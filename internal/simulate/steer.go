@@ -8,6 +8,7 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/scenario"
+	"timeball/internal/virtual"
 	"timeball/internal/wire"
 )
 
@@ -19,12 +20,12 @@ func (m *machine) apply(c model.Correction) model.Applied {
 		m.marks = append(m.marks, mark{m.world.now, "step " + scenario.FormatSeconds(c.Step.Seconds())})
 	}
 	rate := max(-0.1, min(0.1, c.Frequency+c.Slew))
-	frequency := quantize(c.Frequency)
-	m.clock.set(m.raw(m.world.now), c.Step.Seconds(), frequency, quantize(rate)-frequency)
+	frequency := virtual.Quantize(c.Frequency)
+	m.clock.Set(m.raw(m.world.now), c.Step.Seconds(), frequency, virtual.Quantize(rate)-frequency)
 	m.arm(c.Kernel.Leap)
 	return model.Applied{
 		At: m.read(), BeforeWall: before.Wall, Correction: c,
-		Rate: ntptime.Frequency(m.clock.frequency + m.clock.slew),
+		Rate: ntptime.Frequency(m.clock.Frequency + m.clock.Slew),
 	}
 }
 
@@ -70,7 +71,7 @@ func (m *machine) midnight(generation uint32) {
 	if m.armed == wire.LeapDelete {
 		step = time.Second
 	}
-	m.clock.leap += int64(step / time.Second)
+	m.clock.Leap += int64(step / time.Second)
 	m.armed = wire.LeapNone
 	if m.program != nil {
 		m.program.leaped(step, now.Wall, m.read())
@@ -86,9 +87,9 @@ func (m *machine) ahead(wait time.Duration) int64 {
 	if wait <= 0 {
 		return 0
 	}
-	exact := int64(math.Ceil(float64(wait) / (1 + m.osc.f)))
-	boundary := m.osc.next() - m.world.now
-	if exact <= boundary || m.osc.still {
+	exact := int64(math.Ceil(float64(wait) / (1 + m.osc.Frequency())))
+	boundary := m.osc.Next() - m.world.now
+	if exact <= boundary || m.osc.Constant() {
 		return exact
 	}
 	// 100 ppm is more than the frequency changes meanwhile; the rest is a matter of one

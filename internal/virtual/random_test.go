@@ -1,9 +1,9 @@
-package simulate
+package virtual
 
 import "testing"
 
 func TestStreamsAreKeyedBySeedAndPurpose(t *testing.T) {
-	first := func(seed uint64, what string) uint64 { return newStream(seed, what).Uint64() }
+	first := func(seed uint64, what string) uint64 { return NewStream(seed, what).Uint64() }
 	seen := map[uint64]string{}
 	for seed := range uint64(50) {
 		for _, what := range []string{"oscillator a", "oscillator b", "link a b", "link b a", ""} {
@@ -20,7 +20,7 @@ func TestStreamsAreKeyedBySeedAndPurpose(t *testing.T) {
 }
 
 func TestGammaHasMeanOneAndVarianceOneOverItsShape(t *testing.T) {
-	s := newStream(1, "gamma")
+	s := NewStream(1, "gamma")
 	for _, shape := range []float64{0.3, 1, 2.5, 40} {
 		sum, squares := 0.0, 0.0
 		const n = 300_000

@@ -1,4 +1,4 @@
-package simulate
+package virtual
 
 import (
 	"math"
@@ -7,20 +7,20 @@ import (
 	"timeball/internal/scenario"
 )
 
-// stream is a generator of its own for one thing that is drawn: what is drawn for
+// Stream is a generator of its own for one thing that is drawn: what is drawn for
 // one link never shifts what is drawn for another, or for a clock.
-type stream struct {
+type Stream struct {
 	*rand.Rand
 }
 
-// newStream keys a generator by the seed of the run and by what it is for, through
+// NewStream keys a generator by the seed of the run and by what it is for, through
 // FNV-1a and the finalizer of SplitMix64 (Steele, Lea, Flood 2014).
-func newStream(seed uint64, what string) stream {
+func NewStream(seed uint64, what string) Stream {
 	hash := uint64(14695981039346656037)
 	for i := range len(what) {
 		hash = (hash ^ uint64(what[i])) * 1099511628211
 	}
-	return stream{rand.New(rand.NewPCG(mix(hash+mix(seed)), mix(hash^mix(seed+1))))}
+	return Stream{rand.New(rand.NewPCG(mix(hash+mix(seed)), mix(hash^mix(seed+1))))}
 }
 
 // mix spreads every bit of x over all 64.
@@ -33,7 +33,7 @@ func mix(x uint64) uint64 {
 
 // gamma draws from the gamma distribution of a shape > 0 and mean 1 (Marsaglia and
 // Tsang 2000; a shape below 1 by way of shape+1).
-func (s stream) gamma(shape float64) float64 {
+func (s Stream) gamma(shape float64) float64 {
 	boost := 1.0
 	k := shape
 	if k < 1 {
@@ -55,8 +55,8 @@ func (s stream) gamma(shape float64) float64 {
 	}
 }
 
-// jitter draws one part of a delay, in ns.
-func (s stream) jitter(j *scenario.Jitter) float64 {
+// Jitter draws one part of a delay, in ns.
+func (s Stream) Jitter(j *scenario.Jitter) float64 {
 	if j.Probability < 1 && s.Float64() >= j.Probability {
 		return 0
 	}

@@ -1,4 +1,4 @@
-package simulate
+package virtual
 
 import (
 	"math"
@@ -7,22 +7,22 @@ import (
 	"timeball/internal/scenario"
 )
 
-// network is every link of a run, by direction.
-type network struct {
-	directions map[[2]int]*direction // by the indices of sender and receiver
+// Network is every link of a run, by direction.
+type Network struct {
+	directions map[[2]int]*Direction // by the indices of sender and receiver
 	reach      [][]int               // those whom a broadcast of a host reaches, in the file's order
 }
 
-// direction is the way from one host to another: what the rows say of it, and the
+// Direction is the way from one host to another: what the rows say of it, and the
 // generator that its delays are drawn from.
-type direction struct {
-	rows   []row
-	random stream
+type Direction struct {
+	rows   []Row
+	random Stream
 	parts  [][]part // memory of correlated jitter, by row and part
 }
 
-// row is one row of links as seen from one direction.
-type row struct {
+// Row is one row of links as seen from one direction.
+type Row struct {
 	link *scenario.Link
 	path *scenario.Path
 }
@@ -34,8 +34,9 @@ type part struct {
 	drawn bool
 }
 
-func newNetwork(s *scenario.Scenario, seed uint64) *network {
-	n := &network{directions: map[[2]int]*direction{}, reach: make([][]int, len(s.Hosts))}
+// NewNetwork makes the links of a scenario for a run with a seed.
+func NewNetwork(s *scenario.Scenario, seed uint64) *Network {
+	n := &Network{directions: map[[2]int]*Direction{}, reach: make([][]int, len(s.Hosts))}
 	index := map[string]int{}
 	for i := range s.Hosts {
 		index[s.Hosts[i].Name] = i
@@ -43,8 +44,8 @@ func newNetwork(s *scenario.Scenario, seed uint64) *network {
 	for i := range s.Links {
 		l := &s.Links[i]
 		a, b := index[l.Between[0]], index[l.Between[1]]
-		n.add(s, seed, a, b, row{l, &l.Forward})
-		n.add(s, seed, b, a, row{l, &l.Backward})
+		n.add(s, seed, a, b, Row{l, &l.Forward})
+		n.add(s, seed, b, a, Row{l, &l.Backward})
 	}
 	for from := range s.Hosts {
 		for to := range s.Hosts {
@@ -56,19 +57,25 @@ func newNetwork(s *scenario.Scenario, seed uint64) *network {
 	return n
 }
 
-func (n *network) add(s *scenario.Scenario, seed uint64, from, to int, r row) {
+// Direction is the way from one host to another by their indices, nil if there is none.
+func (n *Network) Direction(from, to int) *Direction { return n.directions[[2]int{from, to}] }
+
+// Reached are those whom a broadcast of a host reaches, in the file's order.
+func (n *Network) Reached(from int) []int { return n.reach[from] }
+
+func (n *Network) add(s *scenario.Scenario, seed uint64, from, to int, r Row) {
 	d := n.directions[[2]int{from, to}]
 	if d == nil {
-		d = &direction{random: newStream(seed, "link "+s.Hosts[from].Name+" "+s.Hosts[to].Name)}
+		d = &Direction{random: NewStream(seed, "link "+s.Hosts[from].Name+" "+s.Hosts[to].Name)}
 		n.directions[[2]int{from, to}] = d
 	}
 	d.rows = append(d.rows, r)
 	d.parts = append(d.parts, make([]part, len(r.path.Jitter)))
 }
 
-// send draws what happens to a packet sent at t: its delay in nanoseconds, or false
+// Send draws what happens to a packet sent at t: its delay in nanoseconds, or false
 // if it is lost. Rows that hold later in the file win in what they state.
-func (d *direction) send(t int64) (delay int64, arrives bool) {
+func (d *Direction) Send(t int64) (delay int64, arrives bool) {
 	var base time.Duration
 	var loss float64
 	jitter := -1
@@ -104,7 +111,7 @@ func (d *direction) send(t int64) (delay int64, arrives bool) {
 }
 
 // draw gives one part of the jitter in nanoseconds.
-func (d *direction) draw(j *scenario.Jitter, last *part, t int64) float64 {
+func (d *Direction) draw(j *scenario.Jitter, last *part, t int64) float64 {
 	if j.Correlation > 0 {
 		gap := float64(t-last.at) / float64(j.Correlation)
 		last.at = t
@@ -117,4 +124,4 @@ func (d *direction) draw(j *scenario.Jitter, last *part, t int64) float64 {
 	return d.fresh(j)
 }
 
-func (d *direction) fresh(j *scenario.Jitter) float64 { return d.random.jitter(j) }
+func (d *Direction) fresh(j *scenario.Jitter) float64 { return d.random.Jitter(j) }
