@@ -119,7 +119,7 @@ func TestThreat20_YesterdaysPackets(t *testing.T) {
 }
 
 // TestThreat20_LastTransmitOutlivesTheAssociation: where the server answers no volley,
-// the stamp handed on keeps yesterday's packets out.
+// the timestamp handed on keeps yesterday's packets out.
 func TestThreat20_LastTransmitOutlivesTheAssociation(t *testing.T) {
 	key := testKey(t, 10)
 	w, server, client := broadcasting(t, key)

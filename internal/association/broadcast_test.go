@@ -393,7 +393,7 @@ func TestInterleavedBroadcastAfterAStepIsBasic(t *testing.T) {
 	}
 }
 
-// TestBroadcastsThatLeaveLate: the server strikes its stamp 300 µs before the packet
+// TestBroadcastsThatLeaveLate: the server strikes its timestamp 300 µs before the packet
 // leaves. Once our frequency is known, a second volley shows it.
 func TestBroadcastsThatLeaveLate(t *testing.T) {
 	for _, drift := range []ntptime.Frequency{0, 50 * ntptime.PPM, -20 * ntptime.PPM} {

@@ -248,7 +248,7 @@ func TestReferenceTimeZeroIsAccepted(t *testing.T) {
 func TestDelayBounds(t *testing.T) {
 	cases := []struct {
 		name      string
-		back      time.Duration // from the server's stamps to the arrival
+		back      time.Duration // from the server's timestamps to the arrival
 		shift     time.Duration // of T3, as if the server had rested
 		precision ntptime.Log2  // of the server
 		sample    bool

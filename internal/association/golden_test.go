@@ -89,7 +89,7 @@ func TestTraceInterleavedClient(t *testing.T) {
 	r.golden(t, "client-interleaved")
 }
 
-// answersInterleaved has a host answer as RFC 9769 §2 says; its stamps are its clock's.
+// answersInterleaved has a host answer as RFC 9769 §2 says; its timestamps are its clock's.
 func answersInterleaved(h *host) {
 	var last wire.Header
 	h.answers = func(request wire.Header) wire.Header {

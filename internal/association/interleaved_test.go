@@ -10,11 +10,11 @@ import (
 )
 
 // interleavingServer answers as RFC 9769 §2 has it: interleaved if the origin of the
-// request is a receive stamp that it gave out, else basic. Its basic transmit stamps
+// request is a receive timestamp that it gave out, else basic. Its basic transmit timestamps
 // are `early`, the precise ones true.
 type interleavingServer struct {
 	early    time.Duration
-	precise  map[ntptime.Timestamp]ntptime.Wall // by receive stamp
+	precise  map[ntptime.Timestamp]ntptime.Wall // by receive timestamp
 	disabled bool
 }
 

@@ -26,7 +26,7 @@ func TestRFC5905_7_4_InitAndStepAreNoKisses(t *testing.T) {
 	}
 }
 
-// The stamps of a kiss are never time, however good they look (RFC 5905 §7.4).
+// The timestamps of a kiss are never time, however good they look (RFC 5905 §7.4).
 func TestRFC5905_7_4_KissesHoldNoTime(t *testing.T) {
 	for _, text := range []string{"RATE", "DENY", "RSTR", "XYZW"} {
 		b := newBench(t, clientConfig())

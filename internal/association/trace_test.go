@@ -74,7 +74,7 @@ func (r *trace) ends(f flight) (from, to string) {
 	return from, to
 }
 
-// stamp names a timestamp of a packet from somebody.
+// timestamp names a timestamp of a packet from somebody.
 func (r *trace) stamp(t ntptime.Timestamp, from string) string {
 	name := r.names[t]
 	if name == "" {

@@ -21,11 +21,11 @@ const timestampAssociativity = 16
 type Timestamps struct {
 	seed    Seed
 	sets    uint64
-	entries []stamp
+	entries []transmission
 	locks   tryLocks
 }
 
-type stamp struct {
+type transmission struct {
 	receive  ntptime.Timestamp
 	transmit ntptime.Timestamp // 0: the reply has not left
 	client   uint32            // of the hash of the whole address, beside what tells the set; 0: free
@@ -56,7 +56,7 @@ func NewTimestamps(size int, seed Seed) *Timestamps {
 		return nil
 	}
 	sets := setsFor(size, timestampAssociativity)
-	return &Timestamps{seed: seed, sets: sets, entries: make([]stamp, sets*timestampAssociativity)}
+	return &Timestamps{seed: seed, sets: sets, entries: make([]transmission, sets*timestampAssociativity)}
 }
 
 // slot is where the timestamps of a reply are; the zero value is nowhere.
@@ -89,22 +89,22 @@ func (t *Timestamps) exchange(addr netip.Addr, origin, receive ntptime.Timestamp
 	} else {
 		place = roomFor(entries, client, usageOf(now, false))
 	}
-	entries[place] = stamp{client: client, receive: receive, used: usageOf(now, interleaved)}
+	entries[place] = transmission{client: client, receive: receive, used: usageOf(now, interleaved)}
 	return transmit, slot{set*timestampAssociativity + uint64(place) + 1, receive}, interleaved
 }
 
 // forget drops all that is known of a client.
-func forget(entries []stamp, client uint32) {
+func forget(entries []transmission, client uint32) {
 	for i := range entries {
 		if entries[i].client == client {
-			entries[i] = stamp{}
+			entries[i] = transmission{}
 		}
 	}
 }
 
 // roomFor finds the place of a tentative entry: the client's own, a free one, the
 // oldest tentative one, the oldest of all, in this order.
-func roomFor(entries []stamp, client uint32, now usage) int {
+func roomFor(entries []transmission, client uint32, now usage) int {
 	best, rank := 0, -1
 	age := uint32(0)
 	for i := range entries {

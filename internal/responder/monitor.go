@@ -72,8 +72,8 @@ const nonceLife = 16 * time.Second
 // it and of the address. Who shows it again has got our reply, so that nobody asks for a
 // long list in another's name.
 func (m *Monitor) nonce(remote netip.Addr, now ntptime.Raw) string {
-	stamp := ntptime.Timestamp(now)
-	return hexDigits(stamp) + m.proof(remote, stamp)
+	made := ntptime.Timestamp(now)
+	return hexDigits(made) + m.proof(remote, made)
 }
 
 // fresh reports whether text is a nonce made for that address not long ago.
@@ -96,11 +96,11 @@ func (m *Monitor) fresh(text string, remote netip.Addr, now ntptime.Raw) bool {
 	return hmac.Equal([]byte(text[digits:]), []byte(m.proof(remote, at)))
 }
 
-func (m *Monitor) proof(remote netip.Addr, stamp ntptime.Timestamp) string {
+func (m *Monitor) proof(remote netip.Addr, made ntptime.Timestamp) string {
 	h := hmac.New(sha256.New, m.secret[:])
 	address := remote.As16()
 	h.Write(address[:])
-	h.Write([]byte(hexDigits(stamp)))
+	h.Write([]byte(hexDigits(made)))
 	return hex.EncodeToString(h.Sum(nil)[:8])
 }
 

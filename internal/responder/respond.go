@@ -234,11 +234,11 @@ func (s *Shard) kiss(limit *RateLimit) {
 // the MAC comes after it.
 func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, at place, v Verdict) (int, Verdict) {
 	h, request := &s.header, &s.packet.Header
-	var stamps slot
+	var kept slot
 	var earlier ntptime.Timestamp
-	if v.Result == Answered && h.Mode == wire.ModeServer && s.stamps != nil && env.Policy.Interleaved && asksInterleaved(request) {
+	if v.Result == Answered && h.Mode == wire.ModeServer && s.timestamps != nil && env.Policy.Interleaved && asksInterleaved(request) {
 		var interleaved bool
-		earlier, stamps, interleaved = s.stamps.exchange(rx.Remote.Addr(), request.Origin, h.Receive, rx.At.Raw)
+		earlier, kept, interleaved = s.timestamps.exchange(rx.Remote.Addr(), request.Origin, h.Receive, rx.At.Raw)
 		if interleaved {
 			v.Result = Interleaved
 			h.Origin = request.Receive
@@ -248,12 +248,12 @@ func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, a
 	h.Transmit = s.transmitTime(dst, rx, env)
 	if v.Result == Interleaved {
 		wire.PutTransmit(dst, earlier)
-		v.TimestampID = s.await(stamps)
+		v.TimestampID = s.await(kept)
 	} else {
 		wire.PutTransmit(dst, h.Transmit)
 	}
-	if stamps.index != 0 {
-		s.stamps.sent(stamps, h.Transmit)
+	if kept.index != 0 {
+		s.timestamps.sent(kept, h.Transmit)
 	}
 	s.clients.mark(at, flagsOf(v))
 	reply := dst[:wire.HeaderSize]

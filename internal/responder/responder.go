@@ -72,10 +72,10 @@ type ShardConfig struct {
 // Shard answers the requests of one socket. One goroutine owns it; only Counters and
 // Count may be called by others.
 type Shard struct {
-	clients  *Clients
-	stamps   *Timestamps
-	chance   random
-	counters counters
+	clients    *Clients
+	timestamps *Timestamps
+	chance     random
+	counters   counters
 
 	packet      wire.Packet // the request
 	header      wire.Header // the reply
@@ -90,7 +90,7 @@ type Shard struct {
 
 // NewShard makes a shard.
 func NewShard(cfg ShardConfig) *Shard {
-	s := &Shard{clients: cfg.Clients, stamps: cfg.Timestamps, chance: random(cfg.Random)}
+	s := &Shard{clients: cfg.Clients, timestamps: cfg.Timestamps, chance: random(cfg.Random)}
 	if cfg.Nonces != nil {
 		s.nts = &network{nonces: cfg.Nonces}
 	}
@@ -135,8 +135,8 @@ func (s *Shard) Transmitted(id uint32, at ntptime.Instant) {
 	if id&TimestampIDs == 0 || (s.timestampID-id)&^TimestampIDs >= pendingTimestamps {
 		return
 	}
-	if s.stamps != nil {
+	if s.timestamps != nil {
 		at.Wall, _ = smeared(at, s.smeared)
-		s.stamps.sent(s.pending[id%pendingTimestamps], at.Timestamp())
+		s.timestamps.sent(s.pending[id%pendingTimestamps], at.Timestamp())
 	}
 }

@@ -22,7 +22,7 @@ func isMACv4(rest int) bool { return rest == NAKSize || rest == 20 || rest == 24
 // Decode reads b as a packet of version 1 to 4. The packet's slices point into b.
 // It says what is wrong with b, if anything; p is then partly filled and of no use,
 // except that the header stands in it unless the defect is DefectLength. Nothing
-// about the meaning of a field, stamp or MAC is judged here.
+// about the meaning of a field, timestamp or MAC is judged here.
 func (p *Packet) Decode(b []byte) Defect {
 	*p = Packet{}
 	if len(b) < HeaderSize || len(b)%4 != 0 {

@@ -115,7 +115,7 @@ func (h *Header) Put(b []byte) {
 }
 
 // PutTransmit overwrites only the transmit timestamp of an encoded header, so
-// that it can be struck last (RFC 5905 §7.3). b must hold at least HeaderSize octets.
+// that it can be set last (RFC 5905 §7.3). b must hold at least HeaderSize octets.
 func PutTransmit(b []byte, t ntptime.Timestamp) {
 	binary.BigEndian.PutUint64(b[offTransmit:HeaderSize], uint64(t))
 }
