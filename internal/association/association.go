@@ -332,4 +332,8 @@ func (a *Association) emit(h *wire.Header, freshPort bool, out *Output) uint32 {
 }
 
 // pivot is what the era of a timestamp received at wall time w is resolved against.
-func (a *Association) pivot(w ntptime.Wall) ntptime.Wall { return max(w, a.cfg.PivotFloor) }
+// A clock that reads a later era than this program can be run in is not asked: half an era
+// on, it would take every right server for one of 136 years from now (RFC 5905 §6).
+func (a *Association) pivot(w ntptime.Wall) ntptime.Wall {
+	return min(max(w, a.cfg.PivotFloor), ntptime.LatestPivot)
+}

@@ -43,6 +43,14 @@ func (t Timestamp) Add(d time.Duration) Timestamp {
 	return t + Timestamp(seconds<<32) + Timestamp(nanosToFraction(nanos))
 }
 
+// EarliestTime has passed when this program was written; LatestPivot is half an era later. A
+// pivot up to there resolves every timestamp from EarliestTime on to the right era, whatever
+// the clock reads (RFC 5905 §6).
+var (
+	EarliestTime = WallOf(time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC))
+	LatestPivot  = EarliestTime + Wall(time.Second)<<31 - Wall(time.Second)
+)
+
 // Wall resolves the era of t: of all the moments that t can mean, the one
 // nearest to pivot (RFC 5905 §6, threats 46). Right while t is less than 68
 // years away from pivot.

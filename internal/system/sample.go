@@ -12,7 +12,7 @@ func sqrt(x float64) float64 { return math.Sqrt(math.Max(x, 0)) }
 
 const (
 	maxSpan      = 3e13 // ns: T1 to T4 of a symmetric exchange, 8 h
-	maxOffset    = 4e9  // s: 126 years; more is no time but a fault
+	maxOffset    = 9e9  // s: 285 years; more does not fit, and is no time but a fault
 	jumpVolley   = 6    // where the quick series begins again after a jump
 	conflictSoon = 2.0
 )
@@ -26,7 +26,11 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	src.server = m.Server
 	src.reference = m.Kind == model.SampleReference
 	x, ok := s.exchange(src, m)
-	if !ok || s.leap.straddles(m) {
+	if !ok {
+		s.discard(now, src, out)
+		return
+	}
+	if s.leap.straddles(m) {
 		return
 	}
 	if !s.heard {
@@ -50,6 +54,14 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	s.noteConflict(src, &x, &r)
 	s.rebase()
 	s.track(now, src, used, &r, out)
+	out.Changed = true
+}
+
+// discard counts a sample that no time can be made of, and says so once.
+func (s *System) discard(now ntptime.Instant, src *source, out *Output) {
+	if src.discarded++; src.discarded == 1 {
+		s.event(out, now, model.EventRefused, src.id, 0, "its samples are discarded: its time and this clock's are too far apart, or its exchange took hours")
+	}
 	out.Changed = true
 }
 

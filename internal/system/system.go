@@ -149,7 +149,8 @@ type source struct {
 	budget     float64 // extra exchanges left for contradictions
 	history    [historyDepth]point
 	lastEst    filter.Estimate
-	reference  bool // a reference clock: its stratum is 0
+	discarded  uint64 // samples that no time can be made of
+	reference  bool   // a reference clock: its stratum is 0
 }
 
 // point is one of the last samples, for reports.
