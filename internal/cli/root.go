@@ -81,7 +81,7 @@ func newRoot() *cobra.Command {
 		&cobra.Group{ID: "report", Title: "Reports of a running daemon:"},
 		&cobra.Group{ID: "try", Title: "Trying things out:"},
 	)
-	addGroup(root, "daemon", newRun(), newCheck(), newConvert(), newKeygen())
+	addGroup(root, "daemon", newRun(), newCheck(), newConvert(), newKeygen(), newReleaseClock())
 	addGroup(root, "change", newReload(), newOffline(), newOnline(), newBurst(), newStep(), newAcceptCorrection())
 	addGroup(root, "report", newStatus(), newSources(), newExplain(), newTracking(), newAssociations(),
 		newTrace(), newHistory(), newHealth(), newClients(), newServerStats(), newNow(), newWait())

@@ -171,6 +171,11 @@ func (d *Daemon) openClock(cfg *config.Config) error {
 	case config.ClockObserve:
 		d.clock = clock.NewObserve()
 	default:
+		if clock.Runaway(clock.System()) {
+			if err := release(clock.System(), cfg, false, d.log); err != nil {
+				return err
+			}
+		}
 		kernel, err := clock.NewKernel(clock.System())
 		if err != nil {
 			return err // and no clock: a nil *Kernel in the interface would be one

@@ -39,13 +39,17 @@ type stateFiles struct {
 	found state.Drift
 	log   *zap.Logger
 
+	lastingPath  string            // "": not kept
+	lasting      ntptime.Frequency // as written last, if lastingNoted
+	lastingNoted bool
+
 	mu     sync.Mutex
 	warned time.Time
 }
 
 // openState reads what an earlier run has left. Nothing in it can stop the daemon.
 func openState(cfg *config.Config, log *zap.Logger) *stateFiles {
-	s := &stateFiles{driftPath: cfg.Clock.DriftFile, log: log}
+	s := &stateFiles{driftPath: cfg.Clock.DriftFile, lastingPath: lastingPath(cfg), log: log}
 	s.gate.Store(true)
 	if dir := cfg.Clock.StateDir; dir != "" {
 		s.gatePath, s.timePath = filepath.Join(dir, "panic-gate"), filepath.Join(dir, "last-time")

@@ -118,7 +118,10 @@ func (l *systemLoop) checkClock() {
 }
 
 // Apply corrects the clock.
-func (l *systemLoop) Apply(c model.Correction) model.Applied { return l.clock.Apply(c) }
+func (l *systemLoop) Apply(c model.Correction) model.Applied {
+	l.gate.noteLasting(c)
+	return l.clock.Apply(c)
+}
 
 // Hint leaves a hint for an association, over an older one.
 func (l *systemLoop) Hint(hint model.Hint) {

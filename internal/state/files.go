@@ -154,3 +154,25 @@ func ppm(f ntptime.Frequency) string { return strconv.FormatFloat(f.PPM(), 'f', 
 func oneLine(err error) error {
 	return errors.New(strings.ReplaceAll(err.Error(), "\n", "; "))
 }
+
+// WriteLasting records the lasting frequency correction in force, before a slew that only
+// the daemon ends; within ±500 ppm.
+func WriteLasting(path string, f ntptime.Frequency) error {
+	if p := f.PPM(); !(p >= -maxDrift && p <= maxDrift) {
+		return fmt.Errorf("frequency %v is not within 500 ppm; %s left as it was", f, path)
+	}
+	return write(path, "lasting correction of the frequency, to go back to after a slew", []field{{"frequency_ppm", ppm(f)}})
+}
+
+// ReadLasting reads what WriteLasting has recorded. Any error means: not known.
+func ReadLasting(path string) (ntptime.Frequency, error) {
+	fields, err := read(path)
+	if err != nil {
+		return 0, err
+	}
+	f, err := number(fields, "frequency_ppm", -maxDrift, maxDrift)
+	if err != nil {
+		return 0, fmt.Errorf("%s: %w; ignored", path, err)
+	}
+	return ntptime.Frequency(f) * ntptime.PPM, nil
+}

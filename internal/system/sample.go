@@ -99,6 +99,9 @@ func (s *System) exchange(src *source, m *model.Sample) (filter.Exchange, bool) 
 	case model.SampleReference:
 		x.Kind, x.Error = filter.Reference, float32(m.DelayError.Seconds())
 	}
+	if x.Kind == filter.TwoWay && math.Abs(float64(m.T3)-float64(m.T2)) > maxSpan { // of different eras
+		return x, false
+	}
 	return x, math.Abs(x.Forward) < maxOffset && math.Abs(x.Backward) < maxOffset
 }
 
