@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -113,4 +115,161 @@ func TestTimeballSelectsNTPsecByNTS(t *testing.T) {
 	})
 	d := peers.Timeball(t, client, ntsClient(a, client, server.IPv4.String()))
 	follows(t, d, 60*time.Second, server.IPv4)
+}
+
+// ntsCounts are the requests with NTS that a timeball has answered with the time, and by NTSN.
+func ntsCounts(d *peers.Daemon) (accepted, naks int, err error) {
+	var stats struct {
+		Listeners []struct {
+			Accepted int `json:"nts_accepted"`
+			NAK      int `json:"nts_nak"`
+		} `json:"listeners"`
+	}
+	if err := d.Report(&stats, "serverstats"); err != nil {
+		return 0, 0, err
+	}
+	for _, l := range stats.Listeners {
+		accepted, naks = accepted+l.Accepted, naks+l.NAK
+	}
+	return accepted, naks, nil
+}
+
+// answersByNTS waits until so many requests were answered, and gives the NAKs.
+func answersByNTS(t *testing.T, d *peers.Daemon, least int) (naks int) {
+	t.Helper()
+	peers.Eventually(t, 60*time.Second, "requests answered by NTS", func() error {
+		accepted, n, err := ntsCounts(d)
+		if naks = n; err == nil && accepted < least {
+			err = fmt.Errorf("%d answered, %d NAKs", accepted, n)
+		}
+		return err
+	})
+	return naks
+}
+
+// threats 32: cookies outlive the server's restart and the rotation of their key; once the
+// key is lost the client is told, and makes another key exchange.
+func TestNTSThroughKeyRotationAndRestarts(t *testing.T) {
+	a, server, client := ntsLab(t)
+	config, file := ntsServer(a, server, ", rotate: 60s, keep: 1"), filepath.Join(server.Dir, "nts-keys")
+	d := peers.Timeball(t, server, config)
+	serves(t, client, server.IPv4)
+	c := peers.Chronyd(t, client, fmt.Sprintf("server %v nts minpoll 0 maxpoll 0 iburst\nntstrustedcerts %s", server.IPv4, a.Write(client)))
+	c.Selects(40*time.Second, server.IPv4.String())
+	if _, err := d.Stop(); err != nil {
+		t.Error(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("nts-keys: got %v, %v, want mode 0600", info, err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The key becomes as old as it may: it is replaced soon after the start.
+	head, rest, _ := strings.Cut(string(text), "\n")
+	_, secret, _ := strings.Cut(rest, " ")
+	old := head + "\n" + time.Now().UTC().Add(-65*time.Second).Format(time.RFC3339) + " " + secret
+	if err := os.WriteFile(file, []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d = peers.Timeball(t, server, config)
+	d.Says(40*time.Second, "new key for NTS cookies")
+	if naks := answersByNTS(t, d, 12); naks != 0 {
+		t.Errorf("after a restart and a rotation: got %d NAKs, want none", naks)
+	}
+	if _, err := d.Stop(); err != nil {
+		t.Error(err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	d = peers.Timeball(t, server, config)
+	if naks := answersByNTS(t, d, 5); naks == 0 {
+		t.Error("the keys are lost: got no NAK")
+	}
+	c.Selects(60*time.Second, server.IPv4.String())
+}
+
+// A restart of timeball as client needs no key exchange, and one that finds its cookies
+// refused makes another.
+func TestTimeballsCookiesOutliveARestart(t *testing.T) {
+	a, server, client := ntsLab(t)
+	s := peers.Chronyd(t, server, chronydNTS(a, server, ""))
+	serves(t, client, server.IPv4)
+	config := ntsClient(a, client, server.IPv4.String())
+	d := peers.Timeball(t, client, config)
+	follows(t, d, 60*time.Second, server.IPv4)
+	if _, err := d.Stop(); err != nil {
+		t.Error(err)
+	}
+	kept, _ := filepath.Glob(filepath.Join(client.Dir, "nts", "*"))
+	if len(kept) != 1 {
+		t.Fatalf("got %q kept, want one file", kept)
+	}
+	if info, err := os.Stat(kept[0]); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%s: got %v, %v, want mode 0600", kept[0], info, err)
+	}
+	d = peers.Timeball(t, client, config)
+	follows(t, d, 60*time.Second, server.IPv4)
+	if left, _ := filepath.Glob(filepath.Join(client.Dir, "nts", "*")); len(left) != 0 {
+		t.Errorf("got %q while it runs: cookies might be used twice", left)
+	}
+	exchanges := func() (n, cookies int) {
+		var report struct {
+			Sources []struct {
+				Security struct{ Exchanges, Cookies int }
+			}
+		}
+		if err := d.Report(&report, "sources"); err != nil {
+			t.Fatal(err)
+		}
+		return report.Sources[0].Security.Exchanges, report.Sources[0].Security.Cookies
+	}
+	if n, cookies := exchanges(); n != 0 || cookies != 8 {
+		t.Errorf("after the restart: got %d key exchanges and %d cookies, want 0 and 8", n, cookies)
+	}
+	if _, err := s.Stop(); err != nil {
+		t.Log(err)
+	}
+	for _, file := range []string{"ntskeys"} { // chronyd forgets its cookies' keys
+		_ = os.Remove(filepath.Join(server.Dir, file))
+	}
+	peers.Chronyd(t, server, chronydNTS(a, server, ""))
+	peers.Eventually(t, 90*time.Second, "another key exchange after NTSN", func() error {
+		if n, cookies := exchanges(); n == 0 || cookies == 0 {
+			return fmt.Errorf("%d key exchanges, %d cookies", n, cookies)
+		}
+		return nil
+	})
+	follows(t, d, 60*time.Second, server.IPv4)
+}
+
+// The key exchange and the time are on different hosts, three of which are one pool: they
+// share the keys of the cookies.
+func TestNTSKeyExchangeElsewhere(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	a, ke, ntp, client := peers.NewAuthority(t), lab.Host("ke"), lab.Host("ntp"), lab.Host("client")
+	certificate, key := a.Issue(ke, ke.IPv4.String())
+	peers.Timeball(t, ke, fmt.Sprintf("local: {stratum: 3}\nclock: {driver: observe}\nserver: {require: nts, nts: {certificate: %s, key: %s, keys: %s/nts-keys, ntp_server: %v}}",
+		certificate, key, ke.Dir, ntp.IPv4))
+	keys := filepath.Join(ke.Dir, "nts-keys")
+	peers.Eventually(t, 20*time.Second, "the keys of the cookies", func() error { _, err := os.Stat(keys); return err })
+	text, err := os.ReadFile(keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := ntp.Write("nts-keys", string(text))
+	if err := os.Chmod(copied, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	certificate, key = a.Issue(ntp, ntp.IPv4.String())
+	peers.Timeball(t, ntp, fmt.Sprintf("local: {stratum: 3}\nclock: {driver: observe}\nserver: {nts: {certificate: %s, key: %s, keys: %s}}", certificate, key, copied))
+	serves(t, client, ntp.IPv4)
+	d := peers.Timeball(t, client, ntsClient(a, client, ke.IPv4.String()))
+	follows(t, d, 60*time.Second, ntp.IPv4)
+	if reply, err := ask(client, ke.IPv4, 4); err == nil {
+		t.Errorf("require: nts: a plain request was answered: %+v", reply.Header)
+	}
 }
