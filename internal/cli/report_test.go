@@ -14,7 +14,7 @@ import (
 	"timeball/internal/control"
 )
 
-// The keys of interfaces.md, and of what scripts are written against.
+// The keys that docs/commands.md names, and that scripts are written against.
 func TestTheJSONOfReportsKeepsItsKeys(t *testing.T) {
 	p := running(t)
 	source := []string{"name:string", "address:string", "mode:string", "state:string", "reason:string", "stratum:number", "poll:number",

@@ -142,7 +142,7 @@ func TestOneConnectionMayAskAgain(t *testing.T) {
 	}
 }
 
-// R42: garbage, a long line, half a request.
+// Threat 39: garbage, a long line, half a request.
 func TestWhatIsNoRequestDrawsAnErrorAndTheEnd(t *testing.T) {
 	path := start(t, echo)
 	for what, text := range map[string]string{

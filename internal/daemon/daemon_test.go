@@ -66,7 +66,7 @@ func TestNothingIsStartedThatCannotBe(t *testing.T) {
 	}
 	defer busy.Close()
 	for _, test := range []struct{ name, text, want string }{
-		{"a port in use (R47)", fmt.Sprintf("server: {listen: [\"%s\"]}", taken), "in use"},
+		{"a port in use (threat 45)", fmt.Sprintf("server: {listen: [\"%s\"]}", taken), "in use"},
 		{"metrics at a port in use", fmt.Sprintf("metrics: {listen: \"%s\"}", busy.Addr()), "metrics.listen"},
 	} {
 		_, err := tryStart(t, test.text)

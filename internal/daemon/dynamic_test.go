@@ -92,7 +92,7 @@ func TestPassiveAssociationsAreLimited(t *testing.T) {
 	}
 }
 
-// R6: a stranger's mode 1 gets one stateless answer in mode 2, or silence.
+// RFC 5905 §9.2 (FXMIT): an unknown peer's mode 1 gets one stateless answer in mode 2, or silence.
 func TestAStrangersModeOneIsAnsweredWithoutState(t *testing.T) {
 	for _, test := range []struct {
 		name, text string
@@ -116,7 +116,7 @@ func TestAStrangersModeOneIsAnsweredWithoutState(t *testing.T) {
 	}
 }
 
-// R4, R5: what is no request is met with silence.
+// Threats 1 and 3: what is no request is met with silence.
 func TestWhatIsNoRequestGetsSilence(t *testing.T) {
 	w := start(t, localServer)
 	until(t, "synchronized", w.synchronized)
@@ -201,7 +201,7 @@ func TestABroadcastIsFollowed(t *testing.T) {
 	}
 }
 
-// R46: another key, and none at all, mobilize nothing.
+// Threat 16: another key, and none at all, mobilize nothing.
 func TestABroadcastOfAnotherKeyIsNot(t *testing.T) {
 	for _, senderKey := range []string{"key: 11", "unauthenticated: true"} {
 		sender, client := broadcastPair(t, senderKey, "key: 10")

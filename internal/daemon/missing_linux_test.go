@@ -68,7 +68,7 @@ func answersAt(t *testing.T, address string) bool {
 	return exchange(t, netip.MustParseAddrPort(address), request(wire.ModeClient)) != nil
 }
 
-// R41: no network at boot, and an address that changes.
+// No network at boot, and an address that changes.
 func TestAnAddressThatIsMissingIsServedWhenItComes(t *testing.T) {
 	if !alone(t) {
 		return

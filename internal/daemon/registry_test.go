@@ -66,7 +66,7 @@ func TestAPoolKeepsItsCountInUse(t *testing.T) {
 	}
 }
 
-// R30: the daemon serves meanwhile and recovers.
+// The daemon serves meanwhile and recovers.
 func TestADeadNameServerHoldsUpNothing(t *testing.T) {
 	servers := farm(t, "127.0.41.1", "127.0.41.2")
 	n := &names{hang: true}

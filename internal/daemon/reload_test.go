@@ -55,7 +55,7 @@ func (f *file) reload(text string) {
 // state keeps the state files where nobody else is.
 const quiet = "clock: {drift_file: \"\", state_dir: \"\"}\n"
 
-// R32: a bad file changes nothing, is named in log and status; a good one then works.
+// A bad file changes nothing, is named in log and status; a good one then works.
 func TestABadReloadChangesNothing(t *testing.T) {
 	s := serveTime(t, "127.0.0.1", 0)
 	f := startFile(t, localServer+quiet+sourceText(s.addr))
@@ -280,7 +280,7 @@ func TestSendersFollowTheConfiguration(t *testing.T) {
 	}
 }
 
-// R33: a hundred reloads leave nothing behind.
+// A hundred reloads leave nothing behind.
 func TestAHundredReloads(t *testing.T) {
 	s := serveTime(t, "127.0.0.1", 0)
 	texts := []string{
@@ -304,7 +304,7 @@ func TestAHundredReloads(t *testing.T) {
 	}
 }
 
-// R33: a stop in the middle of reloads.
+// A stop in the middle of reloads.
 func TestAStopDuringReloads(t *testing.T) {
 	texts := []string{quiet + localServer, quiet + "server: {listen: [\"127.0.0.2:0\"], workers: 1}\nmetrics: {listen: \"127.0.0.1:0\"}\n"}
 	for round := range 5 {

@@ -86,7 +86,7 @@ func TestWrongQuestionsAreToldSo(t *testing.T) {
 	}
 }
 
-// R42: whatever comes by the control socket, the port serves on.
+// Threat 39: whatever comes by the control socket, the port serves on.
 func TestTheControlSocketUnderAbuse(t *testing.T) {
 	w := start(t, localServer)
 	open := func() net.Conn {
@@ -123,7 +123,7 @@ func TestTheControlSocketUnderAbuse(t *testing.T) {
 	}
 }
 
-// R43: slow clients of the metrics keep nobody out.
+// Threat 26: slow clients of the metrics keep nobody out.
 func TestTheMetricsUnderSlowClients(t *testing.T) {
 	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, sourceText(s.addr)+serverText+"metrics: {listen: \"127.0.0.1:0\"}\n")

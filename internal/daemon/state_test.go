@@ -32,7 +32,7 @@ func writeDrift(t *testing.T, dir string, ppm float64) {
 	}
 }
 
-// R28: one free step a boot. A second process of the same boot refuses.
+// Threat 9: one free step a boot. A second process of the same boot refuses.
 func TestThePanicGateOutlastsTheProcess(t *testing.T) {
 	dir := t.TempDir()
 	s := serveTime(t, "127.0.0.1", 0)
@@ -57,7 +57,7 @@ func TestThePanicGateOutlastsTheProcess(t *testing.T) {
 	}
 }
 
-// R28: at run, an offset beyond the limit is refused, and a reload does not help.
+// RFC 5905 §11.3: at run, an offset beyond the limit is refused, and a reload does not help.
 func TestAnOffsetBeyondThePanicLimitAtRun(t *testing.T) {
 	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, stateText(t.TempDir())+sourceText(s.addr))
@@ -91,7 +91,7 @@ func TestDriftIsUsedAndKept(t *testing.T) {
 	}
 }
 
-// R36: whatever stands in the drift file, one warning and a start from 0.
+// Whatever stands in the drift file, one warning and a start from 0.
 func TestACorruptDriftFileIsOneWarning(t *testing.T) {
 	for name, text := range map[string]string{
 		"empty": "", "NaN": "frequency_ppm: NaN\nerror_ppm: 1\nwritten: 2026-01-01T00:00:00Z\n",
@@ -127,7 +127,7 @@ func TestADriftFileThatIsADirectory(t *testing.T) {
 	}
 }
 
-// R35: a state directory that is missing costs one warning, not the time.
+// A state directory that is missing costs one warning, not the time.
 func TestAMissingStateDirectory(t *testing.T) {
 	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, stateText("/nonexistent/timeball")+sourceText(s.addr))
@@ -143,7 +143,7 @@ func TestAMissingStateDirectory(t *testing.T) {
 	}
 }
 
-// R35: a file that cannot be replaced stays as it is.
+// Threat 38: a file that cannot be replaced stays as it is.
 func TestWhatCannotBeWrittenStays(t *testing.T) {
 	dir := t.TempDir()
 	writeDrift(t, dir, 3)

@@ -13,7 +13,7 @@ import (
 )
 
 // jumpCheck is how often the clock driver is asked whether somebody else has set
-// the clock: well within two polls of any source (threats R25).
+// the clock: well within two polls of any source (threat 51).
 const jumpCheck = time.Second
 
 // systemLoop is the goroutine that owns the system process and the clock: samples

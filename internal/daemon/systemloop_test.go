@@ -91,7 +91,7 @@ func (m *moody) LeapDone() (model.Applied, bool) {
 	return m.leap, leapt
 }
 
-// R25: the clock set by somebody else is noticed, logged and put right, without an end.
+// Threat 51: the clock set by somebody else is noticed, logged and put right, without an end.
 func TestAClockSetBySomebodyElse(t *testing.T) {
 	for _, by := range []time.Duration{10 * time.Second, -10 * time.Second, time.Hour, -time.Hour} {
 		t.Run(by.String(), func(t *testing.T) {
@@ -112,7 +112,7 @@ func TestAClockSetBySomebodyElse(t *testing.T) {
 	}
 }
 
-// R26: a sleep: no false panic, and synchronized again.
+// Threat 51: a sleep: no false panic, and synchronized again.
 func TestTheMachineSleeps(t *testing.T) {
 	t.Run("for less than the panic limit", func(t *testing.T) { testSleep(t, 10*time.Minute) })
 	t.Run("for longer", func(t *testing.T) { testSleep(t, time.Hour) })

@@ -61,7 +61,7 @@ func get(t *testing.T, address string) {
 	}
 }
 
-// R43: slow clients and a thousand scrapes.
+// Threat 26: slow clients and a thousand scrapes.
 func TestSlowAndSilentClientsKeepNobodyOut(t *testing.T) {
 	address := serve(t, nil)
 	for i := range 200 {

@@ -56,7 +56,7 @@ type Hint struct {
 // State is a source's place in the selection, as reports and metrics name it.
 type State uint8
 
-// The states, from interfaces.md.
+// The states, as the reports name them (docs/commands.md).
 const (
 	StateWaiting State = iota
 	StateUnreachable

@@ -67,7 +67,7 @@ func TestMode6ResponsesAreNoQueries(t *testing.T) {
 	}
 }
 
-// threats 3, R9: what we send never draws anything from us, or from another of us:
+// Threat 3: what we send never draws anything from us, or from another of us:
 // answers, kisses, passive replies.
 func TestOwnRepliesDrawNothing(t *testing.T) {
 	w := newWorld(t)
@@ -117,7 +117,7 @@ func TestNothingOfTheRequestIsEchoedButWhatMustBe(t *testing.T) {
 	}
 }
 
-// R8: kisses and forged times sent to a server are silence.
+// RFC 5905 §9.2: kisses and forged times sent to a server are silence.
 func TestSpoofedKissAtTheServer(t *testing.T) {
 	w := newWorld(t)
 	for _, code := range []wire.ReferenceID{wire.KissDENY, wire.KissRSTR, wire.KissRATE, wire.KissNTSN} {
@@ -128,7 +128,7 @@ func TestSpoofedKissAtTheServer(t *testing.T) {
 	}
 }
 
-// R12: each of two equal requests gets its own reply, never more.
+// RFC 5905 §9.2: each of two equal requests gets its own reply, never more.
 func TestDuplicatesGetOneReplyEach(t *testing.T) {
 	w := newWorld(t)
 	first := w.answered(t, request(4))
@@ -138,7 +138,7 @@ func TestDuplicatesGetOneReplyEach(t *testing.T) {
 	}
 }
 
-// threats 5, R3: whatever the request's size, one reply and never a longer one.
+// Threat 5: whatever the request's size, one reply and never a longer one.
 func TestReplyIsNeverLongerThanTheRequest(t *testing.T) {
 	w := newWorld(t)
 	w.policy.AnswerActive = true
@@ -157,7 +157,7 @@ func TestReplyIsNeverLongerThanTheRequest(t *testing.T) {
 	}
 }
 
-// TestMutatedPackets, R22: packets of real programs with bits flipped, cut, spliced
+// TestMutatedPackets: packets of real programs with bits flipped, cut, spliced
 // and lengthened, by the hundred thousand and from three seeds.
 func TestMutatedPackets(t *testing.T) {
 	corpus, err := captures.Payloads()

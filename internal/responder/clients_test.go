@@ -22,7 +22,7 @@ func numbered(i int) netip.AddrPort {
 	return netip.AddrPortFrom(netip.AddrFrom4(b), 40000)
 }
 
-// R21: a burst, then one answer an interval; a leak now and then; a well-formed kiss.
+// RFC 5905 §7.4: a burst, then one answer an interval; a leak now and then; a well-formed kiss.
 func TestRateLimit(t *testing.T) {
 	for _, test := range []struct {
 		name  string
@@ -121,7 +121,7 @@ func TestRateLimitIsByAddressOrPrefix(t *testing.T) {
 	}
 }
 
-// RFC 5905 §7.4, R21: leap 3, stratum 0, RATE, the origin echoed, a longer poll, and
+// RFC 5905 §7.4: leap 3, stratum 0, RATE, the origin echoed, a longer poll, and
 // itself limited.
 func TestRFC5905_7_4_RateKiss(t *testing.T) {
 	w := newWorld(t)
@@ -200,7 +200,7 @@ func TestForgedFloodDoesNotLockAClientOut(t *testing.T) {
 	}
 }
 
-// threats 36, R20: any number of addresses, and the table stays as it is.
+// Threat 36: any number of addresses, and the table stays as it is.
 func TestTableIsFlat(t *testing.T) {
 	w := newWorld(t)
 	w.clients = responder.NewClients(1000, seed, false)

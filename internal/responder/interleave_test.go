@@ -140,7 +140,7 @@ func TestClassicClientStaysBasic(t *testing.T) {
 }
 
 // TestRFC9769_2_ForgedOrigin: nothing but a receive timestamp given to that address
-// switches to interleaved mode (threats 17, R13).
+// switches to interleaved mode (threat 17).
 func TestRFC9769_2_ForgedOrigin(t *testing.T) {
 	w := newInterleaved(t)
 	c := &xclient{at: clientAt}

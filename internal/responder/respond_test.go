@@ -34,7 +34,7 @@ func TestRFC5905_Figure31_ReplyHeader(t *testing.T) {
 	}
 }
 
-// TestRFC5905_7_3_Versions: 1 to 4 are answered in kind, all others are silence (R7).
+// TestRFC5905_7_3_Versions: 1 to 4 are answered in kind, all others are silence.
 func TestRFC5905_7_3_Versions(t *testing.T) {
 	w := newWorld(t)
 	for version := range uint8(8) {
@@ -50,7 +50,7 @@ func TestRFC5905_7_3_Versions(t *testing.T) {
 }
 
 // TestRFC1059_ModeZero: a version 1 packet without a mode is a question if it comes
-// from a high port, and never draws a mode 0 packet (threats 4, R10).
+// from a high port, and never draws a mode 0 packet (threat 4).
 func TestRFC1059_ModeZero(t *testing.T) {
 	w := newWorld(t)
 	h := wire.Header{Version: 1, Transmit: 5}
@@ -67,7 +67,7 @@ func TestRFC1059_ModeZero(t *testing.T) {
 	}
 }
 
-// TestRFC5905_Figure20_Modes: nothing but requests draws a reply (R4, R5, R8, threats 1 to 4).
+// TestRFC5905_Figure20_Modes: nothing but requests draws a reply (threats 1 to 4).
 func TestRFC5905_Figure20_Modes(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -216,7 +216,7 @@ func TestLeadIsAddedToTheTransmitTimestamp(t *testing.T) {
 	}
 }
 
-// TestOriginIsEchoedBitByBit: zero, era 1, all ones (R11); the rest of a request,
+// TestOriginIsEchoedBitByBit: zero, era 1, all ones; the rest of a request,
 // leap, stratum, reference, whatever, is not judged.
 func TestOriginIsEchoedBitByBit(t *testing.T) {
 	w := newWorld(t)
@@ -255,7 +255,7 @@ func TestBothSidesOfTheEra(t *testing.T) {
 	}
 }
 
-// R12: receive timestamps differ and rise, also within one tick of the clock.
+// RFC 5905 §8: receive timestamps differ and rise, also within one tick of the clock.
 func TestReceiveTimestampsRise(t *testing.T) {
 	w := newWorld(t)
 	var last ntptime.Timestamp
@@ -275,7 +275,7 @@ func TestReceiveTimestampsRise(t *testing.T) {
 	}
 }
 
-// TestRFC5905_9_2_Length: short, ragged and stub packets draw nothing (R1, R2).
+// TestRFC5905_9_2_Length: short, ragged and stub packets draw nothing.
 func TestRFC5905_9_2_Length(t *testing.T) {
 	w := newWorld(t)
 	h := request(4)
@@ -345,7 +345,7 @@ func TestRFC5905_3_1_RequestToAGroup(t *testing.T) {
 }
 
 // RFC 7822 §3: unknown fields are skipped, with and without a MAC; a malformed length
-// drops the packet (R15, R16).
+// drops the packet (RFC 7822 §7.5).
 func TestRFC7822_3_Fields(t *testing.T) {
 	w := newWorld(t)
 	key := w.key(t, mac.AES128)
@@ -372,7 +372,7 @@ func TestRFC7822_3_Fields(t *testing.T) {
 	w.silent(t, "a malformed length", unknown, responder.ReasonMalformed)
 }
 
-// R17: without NTS here an NTS request gets nothing that its sender could use.
+// RFC 8915 §5.7: without NTS here an NTS request gets nothing that its sender could use.
 func TestRequestForNTSWithoutNTS(t *testing.T) {
 	w := newWorld(t)
 	h := request(4)

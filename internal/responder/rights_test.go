@@ -43,7 +43,7 @@ func TestTruncatedDigestInVersion3(t *testing.T) {
 	}
 }
 
-// R14: an unknown key, a wrong MAC, a flipped bit, a lone key id, another key's digest.
+// RFC 5905 §9.2: an unknown key, a wrong MAC, a flipped bit, a lone key id, another key's digest.
 func TestRFC5905_9_2_BadMAC(t *testing.T) {
 	w := newWorld(t)
 	good := w.key(t, mac.AES128)

@@ -55,7 +55,7 @@ func list(t *testing.T, dir string) (names []string) {
 
 const good = "frequency_ppm: 1.5\nerror_ppm: 0.1\nwritten: 2026-03-04T05:06:07Z\n"
 
-// R36: each of these is ignored with one warning.
+// Each of these is ignored with one warning.
 func TestCorruptDriftFileIsIgnoredWithOneWarning(t *testing.T) {
 	for what, text := range map[string]string{
 		"empty":             "",

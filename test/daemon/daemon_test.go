@@ -14,7 +14,7 @@ import (
 	"timeball/test/peers"
 )
 
-// R47: a second instance on the port refuses with one line, and the first is unharmed.
+// Threat 45: a second instance on the port refuses with one line, and the first is unharmed.
 func TestASecondInstanceRefuses(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
@@ -63,7 +63,7 @@ func TestHangupsAtTheStart(t *testing.T) {
 	}
 }
 
-// R32 and R33, from outside.
+// A bad file changes nothing, and many reloads leave nothing behind, from outside.
 func TestHangups(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
@@ -96,7 +96,7 @@ func TestHangups(t *testing.T) {
 	}
 }
 
-// R28: kill -9 and restart under a server 2000 s off: no second free step.
+// Threat 9: kill -9 and restart under a server 2000 s off: no second free step.
 func TestAKilledDaemonHasNoSecondFreeStep(t *testing.T) {
 	t.Parallel()
 	if _, err := os.Stat("/proc/sys/kernel/random/boot_id"); err != nil {
@@ -146,7 +146,7 @@ func TestDriftIsWrittenAtTheStopAndUsedAgain(t *testing.T) {
 	}
 }
 
-// R36 and R35, from outside: one warning each, and the time is kept.
+// State of no use (threat 52), from outside: one warning each, and the time is kept.
 func TestStateThatIsOfNoUse(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
@@ -182,7 +182,7 @@ func TestStateThatIsOfNoUse(t *testing.T) {
 	}
 }
 
-// R35: a state directory that is full.
+// A state directory that is full costs no time.
 func TestAFullStateDirectory(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {
@@ -206,7 +206,7 @@ func TestAFullStateDirectory(t *testing.T) {
 	}
 }
 
-// R44: out of descriptors, it lives, and recovers when they are free again.
+// Threat 25: out of descriptors, it lives, and recovers when they are free again.
 func TestOutOfDescriptors(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
@@ -254,7 +254,7 @@ func TestAClientOutOfDescriptors(t *testing.T) {
 	})
 }
 
-// R29: the server is gone for a while: reach falls, and the first answers bring it back.
+// RFC 5905 §13: the server is gone for a while: reach falls, and the first answers bring it back.
 func TestAnOutage(t *testing.T) {
 	t.Parallel()
 	at := freePort(t)
@@ -278,7 +278,7 @@ func TestAnOutage(t *testing.T) {
 	p.until("synchronized", p.synchronized)
 }
 
-// R34: killed at any moment and started again, the state files are always readable.
+// Threat 38: killed at any moment and started again, the state files are always readable.
 func TestKilledAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	at, state := freePort(t), t.TempDir()

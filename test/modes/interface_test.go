@@ -70,7 +70,7 @@ func hearsMore(t *testing.T, d *peers.Daemon, server *peers.Host) {
 	})
 }
 
-// Rule R41: after an interface has gone and come back, groups are joined again and mode 5
+// After an interface has gone and come back, groups are joined again and mode 5
 // is sent again, at both ends, and requests are answered; over IPv4 and IPv6.
 func TestGroupsAreJoinedAgain(t *testing.T) {
 	t.Parallel()
@@ -96,7 +96,7 @@ func TestGroupsAreJoinedAgain(t *testing.T) {
 	}
 }
 
-// Rule R41: a new address is served and asked from, within ten seconds of the change.
+// A new address is served and asked from, within ten seconds of the change.
 func TestAnAddressMayChange(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
