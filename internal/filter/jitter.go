@@ -13,18 +13,21 @@ import "math"
 // same reason they are those of the register, not a mean that forgets slowly: a
 // queue that ends is forgotten with the exchanges that it held up.
 const (
-	huber        = 1.5   // differences beyond so many scales count as that many
-	huberMean    = 0.777 // E min(x, 1.5) of an exponential x of mean 1
-	fewest       = 3     // differences before they say anything
-	scaleRounds  = 24    // of the fixed point, from nothing known
-	scaleRefine  = 2     // from the scale before this exchange
-	scaleAgrees  = 1.6   // a scale of so many times what was known is another one
-	scaleSlow    = 32.0  // exchanges over which one that agrees is refined
-	changeCount  = 12    // differences that show, by
-	changeFactor = 10.0  // this factor, that jitter has changed
-	ratioSpread  = 1.77  // sd of ln of the ratio of two scales from n differences is about 1.77/√n
-	ratioSigmas  = 3.0
-	scaleShrink  = 0.3 // n differences can not show a direction to be quieter than 0.3/n² of the other
+	huber         = 1.5   // differences beyond so many scales count as that many
+	huberMean     = 0.777 // E min(x, 1.5) of an exponential x of mean 1
+	fewest        = 3     // differences before they say anything
+	scaleRounds   = 24    // of the fixed point, from nothing known
+	scaleRefine   = 2     // from the scale before this exchange
+	scaleAgrees   = 1.6   // a scale of so many times what was known is another one
+	scaleSlow     = 32.0  // exchanges over which one that agrees is refined
+	changeCount   = 12    // differences that show, by
+	changeFactor  = 10.0  // this factor, that jitter has changed
+	ratioSpread   = 1.77  // sd of ln of the ratio of two scales from n differences is about 1.77/√n
+	lastingLeast  = 2.0   // times the difference of neighbours: less is chance
+	lastingRounds = 4
+	lastingEvery  = 4 // exchanges, to save time
+	ratioSigmas   = 3.0
+	scaleShrink   = 0.3 // n differences can not show a direction to be quieter than 0.3/n² of the other
 )
 
 // differences are those between neighbouring two-way exchanges of the register,
@@ -151,6 +154,7 @@ func (f *Filter) measureJitter(e *Estimate, anew bool) {
 	}
 	f.taken = d.n
 	f.setScales(0, scaleRounds)
+	f.measureLasting(d.n + 1)
 }
 
 // followJitter takes the newest difference in place of the oldest.
@@ -165,6 +169,34 @@ func (f *Filter) followJitter(e *Estimate) {
 	}
 	f.taken++
 	f.setScales(1, scaleRefine)
+	if f.taken%lastingEvery == 0 {
+		f.measureLasting(f.path.differences + 1)
+	}
+}
+
+// measureLasting finds how much more the last n round trips differ from those half of
+// them earlier than from their neighbours. A queue that changes slowly has little to
+// show between neighbours; and it comes near nothing as seldom as it changes, so that
+// the least of many round trips means no more than the least of a few.
+func (f *Filter) measureLasting(n int) {
+	var rtt, near, far [Depth]float32
+	n = min(n, f.Len())
+	for i := range n {
+		x := f.Last(i)
+		rtt[i] = float32(x.Forward + x.Backward - f.path.low[0])
+	}
+	half := n / 2
+	for i := range n - 1 {
+		near[i] = max(rtt[i]-rtt[i+1], rtt[i+1]-rtt[i])
+	}
+	for i := range n - half {
+		far[i] = max(rtt[i]-rtt[i+half], rtt[i+half]-rtt[i])
+	}
+	f.path.lasting = 1
+	if half > fewest {
+		a, b := scaleOf(near[:n-1], 0, lastingRounds), scaleOf(far[:n-half], 0, lastingRounds)
+		f.path.lasting = max(1, b/max(lastingLeast*a, scaleFloor))
+	}
 }
 
 // latest copies the last n differences of a direction, in any order.

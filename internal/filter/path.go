@@ -14,6 +14,7 @@ type Path struct {
 	mid         [2]float64         // median of the one-way excess, of one-way and reference sources
 	scale       [2]float64         // jitter, forward and backward: mean of an exponential with that spread
 	differences int                // how many the scales rest on; 0: on the round trips alone
+	lasting     float64            // ≥ 1, how much more than neighbours distant round trips differ; 0: not known
 	typical     float64            // median of the round trip
 	mean        float64            // of the round trip
 	vari        float64
@@ -185,7 +186,7 @@ func (p *Path) base() (rtt, edge float64) {
 //	u = √(2 Jf Jb/n + (J/n)²)
 func (p *Path) excess(n float64) float64 {
 	j := math.Max(p.scale[0], p.scale[1]) / n
-	return math.Sqrt(2*p.scale[0]*p.scale[1]/n + j*j)
+	return math.Max(p.lasting, 1) * math.Sqrt(2*p.scale[0]*p.scale[1]/n+j*j)
 }
 
 // bases returns the least one-way delays, forward and backward.
