@@ -131,19 +131,24 @@ install: $(BIN)/timeball ## binary, units, example configuration (DESTDIR, PREFI
 # A version that dpkg and rpm can compare: that of a tag, or the commit's date and name.
 PKGVERSION  ?= $(shell git describe --tags --exact-match 2>/dev/null | sed 's/^v//' | grep . || git log -1 --format=0.0.0+git%cd.%h --date=format:%Y%m%d%H%M 2>/dev/null || echo 0.0.0)
 PKGARCH     ?= $(shell $(GO) env GOARCH)
+MAINTAINER  ?= timeball maintainers <maintainers@timeball.example>
 NFPM        := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.1
 
 .PHONY: package
 package: build ## deb and rpm in dist/, with manual pages and completions
 	rm -rf dist/gen
 	mkdir -p dist/gen/units
-	$(GO) run ./packaging/gen dist/gen $(PKGVERSION)
+	$(GO) run ./packaging/gen dist/gen $(PKGVERSION) "$(MAINTAINER)" "$$(git log -1 --format=%cD 2>/dev/null || date -R)"
 	for unit in configs/timeball.service configs/timeball-wait.service configs/dhcp/timeball-networkd.service configs/dhcp/timeball-networkd.path; do \
 	  sed 's|/usr/local/bin/|/usr/bin/|' $$unit > dist/gen/units/$${unit##*/}; \
 	done
 	for kind in deb rpm; do \
-	  PKGVERSION=$(PKGVERSION) PKGARCH=$(PKGARCH) $(GO) run $(NFPM) package --config packaging/nfpm.yaml --packager $$kind --target dist/; \
+	  MAINTAINER="$(MAINTAINER)" PKGVERSION=$(PKGVERSION) PKGARCH=$(PKGARCH) $(GO) run $(NFPM) package --config packaging/nfpm.yaml --packager $$kind --target dist/; \
 	done
+
+.PHONY: packagetest
+packagetest: package ## install, upgrade, remove and purge the packages in a Debian of their own (root, debootstrap)
+	TIMEBALL_PACKAGES=$(CURDIR)/dist $(GO) test -count=1 -v -timeout 30m ./test/packaging
 
 .PHONY: uninstall
 uninstall: ## what install put there, except configuration and state

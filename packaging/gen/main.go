@@ -1,7 +1,9 @@
 // Gen writes what the packages hold beside the program and is made from its code: a manual
 // page for every command, one for the configuration, and completions.
 //
-//	go run ./packaging/gen DIR VERSION
+//	go run ./packaging/gen DIR VERSION MAINTAINER DATE
+//
+// DATE is that of the version, as RFC 5322 has it.
 package main
 
 import (
@@ -22,24 +24,27 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: gen DIR VERSION")
+	if len(os.Args) != 5 {
+		fmt.Fprintln(os.Stderr, "usage: gen DIR VERSION MAINTAINER DATE")
 		os.Exit(64)
 	}
-	if err := generate(os.Args[1], os.Args[2]); err != nil {
+	if err := generate(os.Args[1], os.Args[2], os.Args[3], os.Args[4]); err != nil {
 		fmt.Fprintln(os.Stderr, "gen:", err)
 		os.Exit(1)
 	}
 }
 
-func generate(dir, version string) error {
+func generate(dir, version, maintainer, date string) error {
 	root := cli.Root()
 	root.DisableAutoGenTag = true // the same code makes the same pages
 	for _, step := range []func() error{
 		func() error { return commandPages(filepath.Join(dir, "man"), version, root) },
 		func() error { return configurationPage(filepath.Join(dir, "man"), version) },
 		func() error { return completions(filepath.Join(dir, "completions"), root) },
-		func() error { return compress("CHANGELOG.md", filepath.Join(dir, "changelog.gz")) },
+		func() error {
+			entry := fmt.Sprintf("timeball (%s) unstable; urgency=medium\n\n  * What changes for those who run it: CHANGELOG.md.\n\n -- %s  %s\n", version, maintainer, date)
+			return compressed(filepath.Join(dir, "changelog.gz"), []byte(entry))
+		},
 	} {
 		if err := step(); err != nil {
 			return err

@@ -35,7 +35,7 @@ func sections(text, level string) map[string]string {
 }
 
 var (
-	commandLine = regexp.MustCompile(`(?m)^  ([a-z]+) +[A-Z]`)
+	commandLine = regexp.MustCompile(`(?m)^  ([a-z-]+) +[A-Z]`)
 	flagLine    = regexp.MustCompile(`(?m)^ +(?:(-\w), )?(--[a-z-]+)`)
 )
 
