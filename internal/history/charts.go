@@ -31,6 +31,9 @@ func (p *path) add(age, value float64) {
 		verb = "M"
 	}
 	fmt.Fprintf(&p.text, "%s%.1f %.1f", verb, p.c.x(age), p.c.y(value))
+	if verb == "M" {
+		p.text.WriteString("h0") // a point alone is a dot
+	}
 	p.last = age
 }
 
@@ -149,7 +152,9 @@ func (v *View) line(value func(*Point) float64, label func(float64) string) stri
 
 // sourceOffsets draws the offsets of the sources most in use, and says who is who.
 func (v *View) sourceOffsets() (title, picture string) {
-	sources := v.byUse()
+	sources := slices.DeleteFunc(v.byUse(), func(s Source) bool {
+		return !slices.ContainsFunc(s.Points, func(p SourcePoint) bool { return p.Offset != nil })
+	})
 	var sizes []float64
 	for i := range sources {
 		for j := range sources[i].Points {

@@ -33,7 +33,7 @@ const (
 // alone takes these.
 const Style = `text{font:12px system-ui,sans-serif;fill:var(--text,#1b1f24)}
 .grid{stroke:var(--line,#d5dae0);stroke-width:1}.zero{stroke:var(--dim,#5b6570);stroke-width:1}
-.main{fill:none;stroke:var(--blue,#0060a8);stroke-width:1.6;stroke-linejoin:round}
+path{stroke-linecap:round}.main{fill:none;stroke:var(--blue,#0060a8);stroke-width:1.6;stroke-linejoin:round}
 .second{fill:none;stroke:var(--good,#12703a);stroke-width:1.6}
 .band{fill:var(--blue,#0060a8);fill-opacity:.16;stroke:none}
 .s0{stroke:#0072b2}.s1{stroke:#d55e00}.s2{stroke:#009e73}.s3{stroke:#cc79a7}.d1{stroke-dasharray:5 2}.d2{stroke-dasharray:2 2}

@@ -178,7 +178,8 @@ func (r *Ring) sourceOf(s *model.SourceReport, now ntptime.Instant) *sourceTrack
 	}
 	slot, oldest := slotOf(0, now.Raw), -1
 	for i, t := range r.sources {
-		if t.name == s.Name && t.address == address {
+		if t.name == s.Name && (t.address == address || t.address == "") { // "": it had none yet
+			t.address = address
 			t.newest = slot
 			return t
 		}

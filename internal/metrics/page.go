@@ -237,7 +237,7 @@ func rowOf(r *model.SourceReport, now ntptime.Instant) row {
 }
 
 // uptimeText is how long the process runs.
-func uptimeText(d time.Duration) string { return span(d) }
+func uptimeText(d time.Duration) string { return d.Round(time.Second).String() }
 
 // offset prints a signed time in a fitting unit.
 func offset(d time.Duration) string {

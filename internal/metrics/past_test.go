@@ -25,6 +25,7 @@ import (
 func longLived(sources int, past time.Duration) *fakeDaemon {
 	f := someDaemon()
 	f.process.Host = "time1.example.net"
+	f.server.NotListening = nil
 	random := rand.New(rand.NewPCG(1, 2))
 	f.past = history.New(1_000_000)
 	s := f.snapshot
@@ -35,6 +36,10 @@ func longLived(sources int, past time.Duration) *fakeDaemon {
 		r.Name, r.Source = fmt.Sprintf("ntp%d.pool.example.net", i), model.SourceID(i+1)
 		r.Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)}), 123)
 		r.State = states[i%len(states)]
+		r.Reason = map[model.State]string{model.StateSelected: "system peer: the nearest of those that agree", model.StateCombined: "agrees, and is combined with the others",
+			model.StateFalseticker: "it disagrees with the majority: +250 ms ± 7.14 µs outside of what it allows", model.StateSurvivor: "agrees, but ten nearer sources are combined",
+			model.StateUnreachable: "no answer to the last 8 polls"}[r.State]
+		r.Error, r.Delay, r.Reach, r.LastSample = 9*time.Microsecond, 180*time.Microsecond, 0o377, f.now
 		s.Sources = append(s.Sources, r)
 	}
 	s.SystemPeer = 1
@@ -48,7 +53,11 @@ func longLived(sources int, past time.Duration) *fakeDaemon {
 		s.ErrorBound = time.Duration(20e3 + 5e3*math.Sin(hours/3) + random.Float64()*2e3)
 		s.Frequency = ntptime.Frequency(-12e-6 + 2e-7*math.Sin(hours*2*math.Pi/24))
 		s.Jitter = time.Duration(random.ExpFloat64() * 1.5e3)
-		s.State, s.Synchronized = model.DisciplineSync, true
+		s.State, s.Synchronized, s.LastUpdate, s.LeapPending = model.DisciplineSync, true, f.now, 0
+		s.RootDelay, s.RootDispersion, s.EstimatedError, s.FrequencyError = 180*time.Microsecond, 9*time.Microsecond, 2*time.Microsecond, 3e-9
+		for i := range s.Sources {
+			s.Sources[i].LastSample = f.now
+		}
 		for i := range s.Sources {
 			s.Sources[i].Offset = time.Duration(random.NormFloat64()*4e3) + time.Duration(i%7-3)*3e3
 			s.Sources[i].Samples = 100

@@ -192,6 +192,24 @@ var libraryPackages = map[string]string{
 	"libgpg-error.so.0":        "libgpg-error0",
 	"libcap-ng.so.0":           "libcap-ng0",
 	"libssl.so.3":              "libssl3",
+	// of chromium-headless-shell
+	"libFLAC.so.12":             "libflac12",
+	"libXNVCtrl.so.0":           "libxnvctrl0",
+	"libasyncns.so.0":           "libasyncns0",
+	"libdouble-conversion.so.3": "libdouble-conversion3",
+	"libharfbuzz-subset.so.0":   "libharfbuzz-subset0",
+	"libminizip.so.1":           "libminizip1",
+	"libmp3lame.so.0":           "libmp3lame0",
+	"libmpg123.so.0":            "libmpg123-0",
+	"libogg.so.0":               "libogg0",
+	"libopenh264.so.7":          "libopenh264-7",
+	"libopenjp2.so.7":           "libopenjp2-7",
+	"libopus.so.0":              "libopus0",
+	"libpulse.so.0":             "libpulse0",
+	"libpulsecommon-16.1.so":    "libpulse0",
+	"libsndfile.so.1":           "libsndfile1",
+	"libvorbis.so.0":            "libvorbis0a",
+	"libvorbisenc.so.2":         "libvorbisenc2",
 }
 
 // unpackLibrary gives the directory that holds a library.
@@ -204,7 +222,7 @@ func unpackLibrary(soname string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, pattern := range []string{"lib/*/", "usr/lib/*/", "lib/", "usr/lib/", "lib/systemd/", "usr/lib/systemd/"} {
+	for _, pattern := range []string{"lib/*/", "usr/lib/*/", "lib/", "usr/lib/", "lib/systemd/", "usr/lib/systemd/", "usr/lib/*/*/"} {
 		if found, _ := filepath.Glob(filepath.Join(root, pattern+soname)); len(found) > 0 {
 			return filepath.Dir(found[0]), nil
 		}
