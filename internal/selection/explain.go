@@ -236,9 +236,9 @@ func passedAgreement(f *Facts) string {
 
 func failedAgreement(v *Verdict, _ *Facts) string {
 	if v.Cause == CauseProbation {
-		return fmt.Sprintf("it agrees again, %.0f selections running; it would be used from the %dth on", v.Value, probation)
+		return fmt.Sprintf("it agrees again, %.0f selections in a row; it would be used from the %dth on", v.Value, probation)
 	}
-	return fmt.Sprintf("its offset, %s ± %s from what the majority allows, misses it by %s; it would be used again after agreeing %d selections running",
+	return fmt.Sprintf("its offset, %s ± %s from what the majority allows, misses it by %s; it would be used again after agreeing %d selections in a row",
 		signed(v.Value), duration(v.Limit), duration(math.Abs(v.Value)-v.Limit), probation)
 }
 

@@ -77,7 +77,7 @@ type Verdict struct {
 	Value     float64
 	Limit     float64
 	Weight    float64 // share in the joint state, 0 to 1
-	agreeing  int     // selections running in which a former falseticker agreed
+	agreeing  int     // selections in a row in which a former falseticker agreed
 	WasLiar   bool    // falseticker before, still on probation
 	Intersect bool    // its interval meets the majority's
 }
