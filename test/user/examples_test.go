@@ -129,7 +129,7 @@ func commandLines(t *testing.T) (found []block) {
 
 var (
 	helpFlag = regexp.MustCompile(`(?m)^ +(?:(-\w), )?(--[a-z-]+)`)
-	usage    = regexp.MustCompile(`(?m)^  timeball ([a-z]+)`)
+	usage    = regexp.MustCompile(`(?m)^  timeball ([a-z-]+)`)
 )
 
 // flagsOf gives the flags of a command; none if there is no such command.
