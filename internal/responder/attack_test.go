@@ -259,7 +259,7 @@ func checkReply(t testing.TB, w *world, rx *model.Received) bool {
 	if v.Result != responder.Interleaved && got.Transmit.Sub(got.Receive) < 0 {
 		t.Fatalf("got transmit before receive")
 	}
-	if v.Signed != got.HasMAC || got.CryptoNAK() {
+	if v.Signed() != got.HasMAC || got.CryptoNAK() {
 		t.Fatalf("got a MAC %v, NAK %v with %+v", got.HasMAC, got.CryptoNAK(), v)
 	}
 	return true

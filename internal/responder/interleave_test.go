@@ -284,7 +284,7 @@ func TestInterleavedSigned(t *testing.T) {
 		h := c.request()
 		reply, v := w.askFrom(c.at, key.AppendMAC(h.Append(nil), 4))
 		p := decode(t, reply)
-		if !key.Verify(p.Signed, p.Digest) || !v.Signed {
+		if !key.Verify(p.Signed, p.Digest) || !v.Signed() {
 			t.Errorf("reply %d: does not verify", i)
 		}
 		if i >= 2 && v.Result != responder.Interleaved {

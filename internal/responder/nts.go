@@ -35,14 +35,14 @@ func (s *Shard) network() *network {
 // network judges a request with NTS (RFC 8915 §5.7) by its fields alone: a MAC behind
 // them would not be authenticated. It is no use to its sender without NTS in the reply.
 func (s *Shard) judgeNTS(env *Env, mode wire.Mode, length, room int) Verdict {
-	v := Verdict{NTS: true}
+	v := Verdict{Shown: ShownNTS}
 	if env.Ring == nil || s.nts.nonces == nil || mode != wire.ModeServer {
 		v.Result, v.Reason = Denied, ReasonNTS
 		return v
 	}
 	switch s.nts.server.Judge(env.Ring, &s.nts.fields, length, room) {
 	case nts.Genuine:
-		v.Result, v.Signed = Answered, true
+		v.Result, v.Shown = Answered, ShownNTS|ShownProof
 	case nts.Refused:
 		v.Result, v.Reason = Refused, ReasonCookie
 	default:

@@ -77,7 +77,7 @@ func TestRFC8915_5_7_RepliesAreGenuine(t *testing.T) {
 			data := w.request(t, request(4))
 			reply, v := w.ask(data)
 			answer, p := w.check(t, reply)
-			if answer != nts.AnswerGenuine || v.Result != responder.Answered || !v.NTS || !v.Signed || len(reply) > len(data) {
+			if answer != nts.AnswerGenuine || v.Result != responder.Answered || !v.NTS() || !v.Signed() || len(reply) > len(data) {
 				t.Fatalf("%v, request %d: got %v, %+v, %d octets for %d", algorithm, i, answer, v, len(reply), len(data))
 			}
 			if p.Origin != request(4).Transmit || p.Stratum != 2 || w.client.Cookies() != nts.MaxCookies {
@@ -192,7 +192,7 @@ func TestNTSGarbage(t *testing.T) {
 	w := newNTSWorld(t, siv.AESSIVCMAC256)
 	whole := w.request(t, request(4))
 	for n := range whole {
-		if reply, v := w.ask(whole[:n]); v.Result.Time() && v.NTS || len(reply) > n {
+		if reply, v := w.ask(whole[:n]); v.Result.Time() && v.NTS() || len(reply) > n {
 			t.Errorf("%d octets of %d: got %v and %d octets", n, len(whole), v.Result, len(reply))
 		}
 	}
@@ -227,12 +227,12 @@ func FuzzNTS(f *testing.F) {
 		w := newNTSWorld(t, siv.AESSIVCMAC256)
 		h := request(4)
 		data := append(h.Append(nil), tail...)
-		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS && v.Result.Time() {
+		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS() && v.Result.Time() {
 			t.Errorf("got %+v and %d octets for %x", v, len(reply), data)
 		}
 		data = w.request(t, h)
 		data[uint(at)%uint(len(data))] ^= change
-		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS && v.Result.Time() && change != 0 {
+		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS() && v.Result.Time() && change != 0 {
 			t.Errorf("got %+v and %d octets for %x", v, len(reply), data)
 		}
 	})

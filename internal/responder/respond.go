@@ -74,7 +74,7 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 	}
 	s.smeared = env.smearing()
 	s.prepare(mode, rx, env.Snapshot)
-	if v.NTS {
+	if v.NTS() {
 		s.nts.server.Prepare(env.Ring, s.nts.nonces)
 	}
 	if admission == kissed {
@@ -141,7 +141,7 @@ func (s *Shard) decode(rx *model.Received) Reason {
 func (s *Shard) authenticate(env *Env, mode wire.Mode, require Require, length, room int) (*mac.Key, Verdict) {
 	p := &s.packet
 	if asks, wellFormed := s.asksNTS(); !wellFormed {
-		return nil, Verdict{Result: Ignored, Reason: ReasonMalformed, NTS: true}
+		return nil, Verdict{Result: Ignored, Reason: ReasonMalformed, Shown: ShownNTS}
 	} else if asks {
 		return nil, s.judgeNTS(env, mode, length, room)
 	}
@@ -162,7 +162,7 @@ func (s *Shard) authenticate(env *Env, mode wire.Mode, require Require, length, 
 	case require == RequireNTS:
 		return nil, Verdict{Result: Denied, Reason: ReasonUnsigned}
 	default:
-		return key, Verdict{Result: Answered, Signed: true}
+		return key, Verdict{Result: Answered, Shown: ShownProof}
 	}
 }
 
@@ -258,7 +258,7 @@ func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, a
 	s.clients.mark(at, flagsOf(v))
 	reply := dst[:wire.HeaderSize]
 	switch {
-	case v.NTS:
+	case v.NTS():
 		reply = s.nts.server.AppendReply(reply, s.nts.nonces)
 	case key != nil:
 		reply = s.signer.AppendMAC(reply, key, len(s.packet.Digest))
@@ -298,7 +298,7 @@ func (s *Shard) transmitTime(dst []byte, rx *model.Received, env *Env) ntptime.T
 
 func flagsOf(v Verdict) clientFlags {
 	var flags clientFlags
-	if v.Signed {
+	if v.Signed() {
 		flags |= clientSigned
 	}
 	if v.Result == Interleaved {

@@ -355,7 +355,7 @@ func TestRFC7822_3_Fields(t *testing.T) {
 		t.Errorf("an unknown field: got %d octets, %v (%v), want 48, answered", len(reply), v.Result, v.Reason)
 	}
 	reply, v := w.ask(key.AppendMAC(bytes.Clone(unknown), 4))
-	if len(reply) != wire.HeaderSize+20 || !v.Signed {
+	if len(reply) != wire.HeaderSize+20 || !v.Signed() {
 		t.Errorf("an unknown field and a MAC: got %d octets, %v (%v), want 68, signed", len(reply), v.Result, v.Reason)
 	}
 	thousands := h.Append(nil)

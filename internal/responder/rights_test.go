@@ -17,7 +17,7 @@ func TestSignedRequestIsAnsweredInKind(t *testing.T) {
 			h := request(version)
 			asked := key.AppendMAC(h.Append(nil), version)
 			reply, v := w.ask(asked)
-			if !v.Signed || v.Result != responder.Answered || len(reply) != len(asked) {
+			if !v.Signed() || v.Result != responder.Answered || len(reply) != len(asked) {
 				t.Errorf("%v in version %d: got %v (%v) with %d octets, want a signed answer of %d", key, version, v.Result, v.Reason, len(reply), len(asked))
 				continue
 			}
