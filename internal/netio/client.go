@@ -166,7 +166,7 @@ func (c *ClientConfig) localFor(port uint16) *net.UDPAddr {
 			local = netip.IPv6Unspecified()
 		}
 	}
-	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, port))
+	return net.UDPAddrFromAddrPort(netip.AddrPortFrom(numbered(local), port))
 }
 
 // network is the name of the remote's family for package net.
@@ -183,7 +183,7 @@ func (c *ClientConfig) remoteText() string {
 	if a.Is6() && a.IsLinkLocalUnicast() && a.Zone() == "" && c.Interface != "" {
 		a = a.WithZone(c.Interface)
 	}
-	return netip.AddrPortFrom(a, c.Remote.Port()).String()
+	return netip.AddrPortFrom(numbered(a), c.Remote.Port()).String()
 }
 
 // LocalAddr is the address and port that datagrams are sent from.

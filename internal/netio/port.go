@@ -262,7 +262,7 @@ func listen(addr netip.AddrPort, control func(fd int) error) (*net.UDPConn, erro
 		network = "udp6"
 	}
 	lc := net.ListenConfig{Control: rawControl(control)}
-	conn, err := lc.ListenPacket(context.Background(), network, addr.String())
+	conn, err := lc.ListenPacket(context.Background(), network, netip.AddrPortFrom(numbered(addr.Addr()), addr.Port()).String())
 	if err != nil {
 		return nil, err
 	}

@@ -70,6 +70,15 @@ func sockaddr(to netip.AddrPort, scope uint32) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(to.Port()), Addr: to.Addr().As16(), ZoneId: scope}
 }
 
+// numbered is an address with the present index for its zone: the standard library
+// remembers for a minute which index a name had.
+func numbered(a netip.Addr) netip.Addr {
+	if scope := scopeOf(a, 0); scope != 0 {
+		return a.WithZone(strconv.Itoa(int(scope)))
+	}
+	return a
+}
+
 // scopeOf is the index of the interface that an address's zone names; without a zone
 // that of the interface to send by.
 func scopeOf(a netip.Addr, ifindex int) uint32 {

@@ -83,15 +83,6 @@ func zoneIndex(zone string) int {
 	return i.Index
 }
 
-// numbered is an address with the present index for its zone: the standard library
-// remembers for a minute which index a name had.
-func numbered(address netip.AddrPort) netip.AddrPort {
-	if index := zoneIndex(address.Addr().Zone()); index != 0 {
-		return netip.AddrPortFrom(address.Addr().WithZone(strconv.Itoa(index)), address.Port())
-	}
-	return address
-}
-
 // miss notes that an address is not there, and says so once.
 func (s *Set) miss(address netip.AddrPort, why string) {
 	s.env.Log.Warn("nothing is served at an address yet; will serve there once it is there", zap.Stringer("address", address), zap.String("reason", why))
@@ -187,8 +178,10 @@ func goneWhy(address netip.AddrPort) string {
 	if !addr.IsValid() || addr.IsUnspecified() || addr.IsLoopback() {
 		return ""
 	}
-	try := numbered(netip.AddrPortFrom(addr, 0))
-	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(try))
+	if index := zoneIndex(addr.Zone()); index != 0 { // the standard library remembers for a minute which one a name had
+		addr = addr.WithZone(strconv.Itoa(index))
+	}
+	conn, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(addr, 0)))
 	if err != nil {
 		return Absence(err, address)
 	}

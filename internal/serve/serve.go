@@ -114,7 +114,7 @@ func (s *Set) open(settings Settings, address netip.AddrPort) (*Listener, error)
 		workers = runtime.GOMAXPROCS(0)
 	}
 	port, err := netio.Listen(netio.ListenConfig{
-		Address: numbered(address), Workers: workers, Ignore: settings.Ignore, Clock: s.env.Clock, Hardware: s.env.Hardware,
+		Address: address, Workers: workers, Ignore: settings.Ignore, Clock: s.env.Clock, Hardware: s.env.Hardware,
 	})
 	if err != nil {
 		return nil, Explain(err)
