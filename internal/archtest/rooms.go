@@ -48,6 +48,7 @@ var Rooms = map[string]Room{
 	"internal/engine":      {Layer: 1, Pure: true, Beside: []string{"association", "reference", "system", "responder"}},
 
 	// L2: the edges
+	"internal/logging":    {Layer: 2, Goroutines: "writes what is queued, since standard error may block for ever"},
 	"internal/netio":      {Layer: 2, Goroutines: "waits for sockets that have no deadline of their own"},
 	"internal/clock":      {Layer: 2},
 	"internal/refclock":   {Layer: 2, Goroutines: "a driver waits in a device's blocking read"},
@@ -85,7 +86,7 @@ var OutsideModules = map[string][]string{
 	"github.com/prometheus":        {"metrics"},
 	"github.com/spf13/cobra":       {"cli"},
 	"github.com/spf13/pflag":       {"cli"},
-	"go.uber.org/zap":              {"serve", "daemon", "simulate", "lab", "cli"},
+	"go.uber.org/zap":              {"logging", "serve", "daemon", "simulate", "lab", "cli"},
 	"golang.org/x/net":             {"netio"},
 	"golang.org/x/sys":             {"netio", "clock", "clockbound", "refclock", "control", "daemon", "cli"},
 	"gopkg.in/yaml.v3":             {"config", "scenario", "daemon", "cli"},

@@ -15,8 +15,8 @@ import (
 
 	"timeball/internal/config"
 	"timeball/internal/control"
-	"timeball/internal/daemon"
 	"timeball/internal/lab"
+	"timeball/internal/logging"
 	"timeball/internal/scenario"
 )
 
@@ -58,7 +58,7 @@ func runLab(ctx context.Context, stdout, stderr io.Writer, path string, o *labOp
 	}
 	log := zap.NewNop()
 	if o.logs {
-		if log, _, err = daemon.NewLogger(config.Log{Level: config.LevelInfo, Format: config.FormatConsole}); err != nil {
+		if log, _, err = logging.New(config.Log{Level: config.LevelInfo, Format: config.FormatConsole}); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 
 	"timeball/internal/config"
 	"timeball/internal/daemon"
+	"timeball/internal/logging"
 )
 
 // defaultConfig is where the configuration lies when no flag says otherwise; the
@@ -46,11 +47,12 @@ func runDaemon(ctx context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	log, level, err := daemon.NewLogger(cfg.Log)
+	log, level, err := logging.New(cfg.Log)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = log.Sync() }()
+	signal.Ignore(syscall.SIGPIPE) // standard error may lose its reader; that ends no daemon
 	for _, warning := range warnings {
 		log.Warn("configuration: " + warning.String())
 	}
@@ -60,7 +62,7 @@ func runDaemon(ctx context.Context, path string) error {
 	}
 	d, err := daemon.New(cfg, daemon.Options{
 		Log: log, Level: level, Path: path, Version: version, Revision: revision(),
-		Notify: notifySystemd, Watchdog: watchdog,
+		Notify: newNotifier().notify, Watchdog: watchdog,
 	})
 	if err != nil {
 		return err
@@ -83,5 +85,26 @@ func reloadOnHangup(ctx context.Context, d *daemon.Daemon, hangups <-chan os.Sig
 	}
 }
 
-// notifySystemd passes a state on; without systemd it does nothing.
-func notifySystemd(state string) { _, _ = sd.SdNotify(false, state) }
+// notifier passes states on to systemd, outside of the daemon's goroutines: a supervisor
+// that does not read its socket holds up nobody.
+type notifier struct{ states chan string }
+
+// notifierQueue is how many states wait; more are dropped.
+const notifierQueue = 16
+
+func newNotifier() *notifier {
+	n := &notifier{states: make(chan string, notifierQueue)}
+	go func() { // for as long as the process lives; without systemd it does nothing
+		for state := range n.states {
+			_, _ = sd.SdNotify(false, state)
+		}
+	}()
+	return n
+}
+
+func (n *notifier) notify(state string) {
+	select {
+	case n.states <- state:
+	default:
+	}
+}

@@ -44,12 +44,12 @@ func openChrony(d *Daemon, cfg *config.Config) (*chronyService, error) {
 	return c, nil
 }
 
-func (c *chronyService) start(g *group) {
+func (c *chronyService) start(g *group, failed func(string, error)) {
 	if c == nil {
 		return
 	}
 	for _, s := range c.sockets {
-		g.Go("chrony's requests at "+s.Address().String(), func(ctx context.Context) error { return s.Serve(ctx, c) })
+		g.GoBeside("chrony's requests at "+s.Address().String(), func(ctx context.Context) error { return s.Serve(ctx, c) }, failed)
 	}
 }
 

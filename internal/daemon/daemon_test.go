@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"timeball/internal/control"
+	"timeball/internal/logging"
 	"timeball/internal/netio"
 	"timeball/internal/wire"
 )
@@ -235,7 +236,7 @@ func TestTheDefaultControlSocketMayBeMissing(t *testing.T) {
 func TestTheLoggerIsAsConfigured(t *testing.T) {
 	for _, format := range []string{"console", "json"} {
 		cfg := settings(t, "log: {level: warn, format: "+format+"}")
-		log, level, err := NewLogger(cfg.Log)
+		log, level, err := logging.New(cfg.Log)
 		if err != nil || log == nil || level.String() != "warn" {
 			t.Errorf("%s: got %v, %v, want a logger at warn", format, level, err)
 		}

@@ -8,33 +8,8 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	"timeball/internal/config"
 	"timeball/internal/model"
 )
-
-// NewLogger makes the logger that a configuration asks for, which writes to stderr,
-// and its level, which a reload may change.
-func NewLogger(cfg config.Log) (*zap.Logger, *zap.AtomicLevel, error) {
-	settings := zap.NewProductionConfig()
-	settings.Encoding = string(cfg.Format)
-	settings.EncoderConfig.EncodeTime = zapcore.ISO8601TimeEncoder
-	settings.EncoderConfig.EncodeDuration = zapcore.StringDurationEncoder
-	settings.EncoderConfig.TimeKey = "time"
-	settings.DisableCaller = true
-	settings.DisableStacktrace = true
-	settings.Sampling = nil
-	settings.OutputPaths = []string{"stderr"}
-	if cfg.Format == config.FormatConsole {
-		settings.EncoderConfig.EncodeLevel = zapcore.CapitalLevelEncoder
-	}
-	level, err := zapcore.ParseLevel(string(cfg.Level))
-	if err != nil {
-		return nil, nil, fmt.Errorf("log level: %w", err)
-	}
-	settings.Level = zap.NewAtomicLevelAt(level)
-	log, err := settings.Build(zap.WrapCore(limitLog))
-	return log, &settings.Level, err
-}
 
 // alarms are the events that an operator should be woken by, or at least see at
 // the level of warnings.

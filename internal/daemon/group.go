@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 )
 
 // group runs the daemon's goroutines, each under a name. The first that fails
@@ -31,6 +32,29 @@ func (g *group) Go(name string, work func(context.Context) error) {
 		}
 	}()
 }
+
+// GoBeside starts work that is beside the clock: a report, a listener of people's. It ends when
+// its context does. An error is for failed to tell, after which the work begins again; it
+// never ends the group.
+func (g *group) GoBeside(name string, work func(context.Context) error, failed func(name string, err error)) {
+	g.Go(name, func(ctx context.Context) error {
+		for {
+			err := work(ctx)
+			if err == nil || ctx.Err() != nil {
+				return nil
+			}
+			failed(name, err)
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(besideAgain):
+			}
+		}
+	})
+}
+
+// besideAgain is the pause after work beside the clock has failed.
+const besideAgain = time.Second
 
 // Stop ends every goroutine of the group, for no error of its own.
 func (g *group) Stop() { g.cancel(nil) }

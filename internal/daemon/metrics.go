@@ -12,6 +12,7 @@ import (
 
 	"timeball/internal/config"
 	"timeball/internal/history"
+	"timeball/internal/logging"
 	"timeball/internal/metrics"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
@@ -22,6 +23,7 @@ import (
 type metricsService struct {
 	listener net.Listener
 	server   *http.Server
+	failed   func(name string, err error)
 }
 
 // openMetrics opens the listener that a configuration names.
@@ -33,20 +35,41 @@ func openMetrics(d *Daemon, cfg *config.Config) (*metricsService, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics.listen: %w", err)
 	}
-	return &metricsService{listener, metrics.NewServer(metrics.New(metricsSource{d}, cfg.Metrics.Hosts))}, nil
+	return &metricsService{listener, metrics.NewServer(metrics.New(metricsSource{d}, cfg.Metrics.Hosts)), d.besideFailed}, nil
 }
 
 func (m *metricsService) start(g *group) {
 	if m == nil {
 		return
 	}
-	g.Go("metrics", func(ctx context.Context) error {
+	g.GoBeside("metrics", func(ctx context.Context) error {
 		defer context.AfterFunc(ctx, m.close)()
-		if err := m.server.Serve(m.listener); !errors.Is(err, http.ErrServerClosed) {
+		if err := m.server.Serve(patient{m.listener, ctx}); !errors.Is(err, http.ErrServerClosed) {
 			return err
 		}
 		return nil
-	})
+	}, m.failed)
+}
+
+// patient is a listener that goes on after an error: descriptors, memory and connections
+// that were gone before they were taken come and go, and only its closing ends it.
+type patient struct {
+	net.Listener
+	ctx context.Context
+}
+
+// Accept implements net.Listener.
+func (l patient) Accept() (net.Conn, error) {
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		conn, err := l.Listener.Accept()
+		if err == nil || errors.Is(err, net.ErrClosed) || l.ctx.Err() != nil {
+			return conn, err
+		}
+		select {
+		case <-l.ctx.Done():
+		case <-time.After(pause):
+		}
+	}
 }
 
 func (m *metricsService) close() {
@@ -98,7 +121,7 @@ func (s metricsSource) Process() metrics.Process {
 	at, good := d.reloads.succeeded()
 	return metrics.Process{
 		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started),
-		LastReload: ntptime.WallOf(at), ReloadFailed: !good, AssociationDrops: d.ports.Dropped(),
+		LastReload: ntptime.WallOf(at), ReloadFailed: !good, AssociationDrops: d.ports.Dropped(), LogLinesLost: logging.Lost(),
 		ReloadError: d.reloads.problem(), Host: d.hostName, Clock: string(d.driver), Machine: d.machine(),
 	}
 }

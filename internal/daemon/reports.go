@@ -23,7 +23,15 @@ import (
 )
 
 // controlService is the control socket, where there is one.
-type controlService struct{ server *control.Server }
+type controlService struct {
+	server *control.Server
+	failed func(name string, err error)
+}
+
+// besideFailed says that something beside the clock has failed, and goes on.
+func (d *Daemon) besideFailed(name string, err error) {
+	d.log.Warn("a part beside the clock has failed; will try again", zap.String("part", name), zap.Error(err))
+}
 
 // openControl opens the control socket. At the default path it may be missing: without
 // a service's run directory there is no place for it, and the daemon runs all the same.
@@ -39,12 +47,12 @@ func openControl(d *Daemon, cfg *config.Config) (*controlService, error) {
 		}
 		return nil, err
 	}
-	return &controlService{server}, nil
+	return &controlService{server, d.besideFailed}, nil
 }
 
 func (c *controlService) start(g *group) {
 	if c != nil {
-		g.Go("control", c.server.Serve)
+		g.GoBeside("control", c.server.Serve, c.failed)
 	}
 }
 

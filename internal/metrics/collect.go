@@ -70,6 +70,7 @@ func (out sink) process(p Process) {
 	out.put(reloadTime, unix(p.LastReload))
 	out.put(reloadStatus, truth(!p.ReloadFailed))
 	out.put(associationDrops, float64(p.AssociationDrops))
+	out.put(logLinesLost, float64(p.LogLinesLost))
 }
 
 func (out sink) system(s *model.Snapshot, now ntptime.Instant) {

@@ -104,6 +104,8 @@ var (
 // associationDrops is of all associations: a flood names none.
 var associationDrops = define(counter, "ntp_association_dropped_packets_total", "Packets for associations that came faster than they were read.")
 
+var logLinesLost = define(counter, "ntp_log_lost_lines_total", "Lines of the log that were dropped, since nobody read standard error.")
+
 // Serving.
 var (
 	serverListening      = define(gauge, "ntp_server_listening", "1 where requests are served; 0, this machine does not have the address at present.", "listen_address")

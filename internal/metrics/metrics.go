@@ -50,6 +50,8 @@ type Process struct {
 	Machine *time.Duration
 	// AssociationDrops are packets for associations that came faster than they were read.
 	AssociationDrops uint64
+	// LogLinesLost are lines of the log that were dropped, since nobody read them.
+	LogLinesLost uint64
 }
 
 // Server is what has been served.

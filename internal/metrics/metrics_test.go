@@ -65,7 +65,7 @@ func someSource() model.SourceReport {
 func someDaemon() *fakeDaemon {
 	f := &fakeDaemon{
 		now:     ntptime.Instant{Wall: start.Wall.Add(100 * time.Second), Raw: start.Raw.Add(100 * time.Second)},
-		process: Process{Version: "1.2.3", Revision: "abcdef", CommitDate: "2026-01-01", Uptime: time.Hour, LastReload: start.Wall, AssociationDrops: 9},
+		process: Process{Version: "1.2.3", Revision: "abcdef", CommitDate: "2026-01-01", Uptime: time.Hour, LastReload: start.Wall, AssociationDrops: 9, LogLinesLost: 3},
 		snapshot: &model.Snapshot{
 			At: start, State: model.DisciplineSync, Synchronized: true, Stratum: 2, ReferenceID: wire.ReferenceAddress(netip.MustParseAddr("192.0.2.1")),
 			RootDelay: 11 * time.Millisecond, RootDispersion: 2 * time.Millisecond, DispersionRate: 15e-6, SystemPeer: 3,

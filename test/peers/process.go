@@ -64,6 +64,17 @@ func (h *Host) StartCommand(name string, cmd *exec.Cmd) *Process {
 	return p
 }
 
+// Adopt makes a Process of a command that runs already, whose end ended will tell. What it
+// says is not kept, and ending it is its starter's.
+func (h *Host) Adopt(name string, cmd *exec.Cmd, ended <-chan error) *Process {
+	p := &Process{Name: name, Host: h, t: h.t, cmd: cmd, log: &buffer{}, done: make(chan struct{})}
+	go func() {
+		p.err = <-ended
+		close(p.done)
+	}()
+	return p
+}
+
 // Pid is the program's own process id.
 func (p *Process) Pid() int { return p.cmd.Process.Pid }
 
