@@ -7,6 +7,7 @@ import (
 
 	"timeball/internal/config"
 	"timeball/internal/daemon"
+	"timeball/internal/logging"
 )
 
 // newReleaseClock is for the unit's ExecStopPost= and not for people.
@@ -25,7 +26,7 @@ func newReleaseClock() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			log, _, err := daemon.NewLogger(cfg.Log)
+			log, _, err := logging.New(cfg.Log)
 			if err != nil {
 				return err
 			}
