@@ -25,7 +25,7 @@ func TestTheJSONOfReportsKeepsItsKeys(t *testing.T) {
 	tracking := []string{"synchronized:bool", "state:string", "source:string", "address:string", "stratum:number", "reference_id:string",
 		"reference_time:number", "leap:string", "offset:number", "error_bound:number", "estimated_error:number", "jitter:number",
 		"frequency:number", "frequency_error:number", "slew:number", "root_delay:number", "root_dispersion:number", "precision:number",
-		"poll_interval:number", "last_update_age:number", "updates:number", "steps:number", "steps_total:number", "panic_offset:number",
+		"poll_interval:number", "last_update_age:number", "updates:number", "steps:number", "steps_total:number", "panic_offset:number", "rival:bool", "disruptions:number",
 		"tai:number", "leap_pending:number"}
 	under := func(prefix string, keys []string) (list []string) {
 		for _, k := range keys {

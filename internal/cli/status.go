@@ -25,6 +25,9 @@ func printStatus(w io.Writer, s *control.Status) error {
 	printMachine(w, s.Machine)
 	paragraph(w, served(s.Machine), fmt.Sprintf("%s, %s; last update %s", offsetWords(s.Offset), errorAtMost(s.ErrorBound), ago(s.LastUpdateAge)), 2)
 	fmt.Fprintln(w, frequencyWords(s.Frequency))
+	if s.Rival {
+		fmt.Fprintln(w, "SOMEBODY ELSE KEEPS SETTING THE CLOCK; the log says who it may be, and one of the two has to go")
+	}
 	if s.Daemon.ReloadError != "" {
 		paragraph(w, "THE LAST RELOAD WAS REFUSED, the configuration before is in force:", s.Daemon.ReloadError, 2)
 	}

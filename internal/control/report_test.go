@@ -235,8 +235,8 @@ func TestKeysOfTheReportsAreStable(t *testing.T) {
 		"status": {map[string]any{"x": StatusReport(s, now, Daemon{Revision: "r", Configuration: "c", ReloadError: "e", Clock: "kernel",
 			NotListening: []NotListening{{}}}).Daemon}, "x",
 			"clock configuration not_listening not_listening.address not_listening.reason reload_error revision uptime version"},
-		"tracking": {map[string]any{"x": TrackingReport(s, now)}, "x", "address error_bound estimated_error frequency frequency_error jitter last_step_age " +
-			"last_update_age leap leap_pending offset panic_offset poll_interval precision reference_id reference_time root_delay root_dispersion " +
+		"tracking": {map[string]any{"x": TrackingReport(s, now)}, "x", "address disruptions error_bound estimated_error frequency frequency_error jitter last_step_age " +
+			"last_update_age leap leap_pending offset panic_offset poll_interval precision reference_id reference_time rival root_delay root_dispersion " +
 			"slew source state steps steps_total stratum synchronized tai updates"},
 	} {
 		found := map[string]bool{}

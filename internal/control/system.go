@@ -36,6 +36,8 @@ type Tracking struct {
 	Steps          uint64   `json:"steps"`
 	StepsTotal     float64  `json:"steps_total"` // sum of |step|
 	LastStepAge    *float64 `json:"last_step_age"`
+	Rival          bool     `json:"rival"`        // somebody else keeps setting the clock
+	Disruptions    uint64   `json:"disruptions"`  // how often somebody else has set it, or the machine slept
 	PanicOffset    float64  `json:"panic_offset"` // the correction refused, 0: none
 	Machine        *Machine `json:"machine,omitempty"`
 	TAI            int      `json:"tai"`          // TAI−UTC, 0: not known
@@ -69,7 +71,7 @@ func TrackingReport(s *model.Snapshot, now ntptime.Instant) Tracking {
 		Slew: finite(float64(s.Slew)), RootDelay: s.RootDelay.Seconds(), RootDispersion: (s.RootDispersion + grown).Seconds(),
 		Precision: int(s.Precision), PollInterval: s.PollInterval.Seconds(), LastUpdateAge: age(s.LastUpdate, now),
 		Updates: s.Updates, Steps: s.Steps, StepsTotal: s.StepsTotal.Seconds(), LastStepAge: age(s.LastStep, now),
-		PanicOffset: s.PanicOffset.Seconds(), TAI: s.TAI, LeapPending: unixSeconds(s.LeapPending),
+		Rival: s.Rival, Disruptions: s.Disruptions, PanicOffset: s.PanicOffset.Seconds(), TAI: s.TAI, LeapPending: unixSeconds(s.LeapPending),
 	}
 	for i := range s.Sources {
 		if r := &s.Sources[i]; s.SystemPeer != 0 && r.Source == s.SystemPeer {

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"timeball/internal/clock"
 	"timeball/internal/model"
 )
 
@@ -20,6 +21,7 @@ var alarms = map[model.EventKind]zapcore.Level{
 	model.EventHoldover:       zapcore.WarnLevel,
 	model.EventClockJump:      zapcore.WarnLevel,
 	model.EventTimeJump:       zapcore.WarnLevel,
+	model.EventRival:          zapcore.ErrorLevel,
 	model.EventFalseticker:    zapcore.WarnLevel,
 	model.EventUnreachable:    zapcore.WarnLevel,
 	model.EventKiss:           zapcore.WarnLevel,
@@ -32,6 +34,9 @@ var alarms = map[model.EventKind]zapcore.Level{
 // logSystemEvent logs what the system process has to say. Whether a source is reached
 // its association tells too, with the reason; that is the line that stays.
 func (d *Daemon) logSystemEvent(e model.Event) {
+	if e.Kind == model.EventRival {
+		e.Text = "likely " + likelyRivals(clock.Rivals("/"))
+	}
 	switch {
 	case e.Kind == model.EventReachable || e.Kind == model.EventUnreachable:
 	case e.Source == 0:
@@ -83,4 +88,12 @@ func nameWithAddress(name string, address netip.AddrPort) string {
 		return name
 	}
 	return name + " (" + addr.String() + ")"
+}
+
+// likelyRivals says who may be setting the clock.
+func likelyRivals(names []string) string {
+	if len(names) == 0 {
+		return "a program that this service may not see; look for who holds CAP_SYS_TIME or port 123"
+	}
+	return strings.Join(names, ", ")
 }

@@ -61,6 +61,8 @@ func clockSentence(e *model.Event, source string) string {
 		return "a correction of " + signed(e.Value) + " was refused: " + strings.TrimPrefix(e.Text, "correction refused: ")
 	case model.EventClockJump:
 		return join("the clock was changed by "+signed(e.Value)+" from outside", e.Text)
+	case model.EventRival:
+		return join("somebody else keeps setting the clock, three times in a minute now; one of the two has to go", e.Text)
 	case model.EventTimeJump:
 		return join("the clock is "+unsigned(e.Value)+direction(e.Value, " behind", " ahead"), e.Text)
 	case model.EventLeapArmed:

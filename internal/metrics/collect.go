@@ -96,6 +96,8 @@ func (out sink) system(s *model.Snapshot, now ntptime.Instant) {
 	out.put(systemLastUpdate, unix(s.LastUpdate.Wall))
 	out.put(systemUpdates, float64(s.Updates))
 	out.put(systemSteps, float64(s.Steps))
+	out.put(systemDisruptions, float64(s.Disruptions))
+	out.put(systemRival, truth(s.Rival))
 	out.put(systemPanic, s.PanicOffset.Seconds())
 	if s.TAI != 0 {
 		out.put(systemTAI, float64(s.TAI))

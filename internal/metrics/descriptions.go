@@ -54,6 +54,8 @@ var (
 	systemSlew           = define(gauge, "ntp_system_slew_ratio", "Momentary correction of the frequency that works off the offset.")
 	systemJitter         = define(gauge, "ntp_system_jitter_seconds", "Jitter of the combined offset.")
 	systemEstimatedError = define(gauge, "ntp_system_estimated_error_seconds", "Standard deviation of the clock's error, as estimated.")
+	systemDisruptions    = define(counter, "ntp_system_disruptions_total", "Times that somebody else has set the clock, or the machine slept.")
+	systemRival          = define(gauge, "ntp_system_rival", "1: somebody else keeps setting the clock, three times in a minute and not ten minutes ago.")
 	systemErrorBound     = define(gauge, "ntp_system_error_bound_seconds", "Greatest possible error: |offset| + root dispersion + root delay / 2; grows between updates. +Inf: not known.")
 	systemLastUpdate     = define(gauge, "ntp_system_last_update_timestamp_seconds", "When the clock was last updated; 0, never.")
 	systemUpdates        = define(counter, "ntp_system_updates_total", "Updates of the clock.")

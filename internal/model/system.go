@@ -166,6 +166,7 @@ type Snapshot struct {
 	Steps          uint64
 	StepsTotal     time.Duration // sum of |step|
 	LastStep       ntptime.Instant
+	Rival          bool   // somebody keeps setting the clock
 	Disruptions    uint64 // how often somebody else set the clock, or the machine slept
 	LastDisruption ntptime.Instant
 	PanicOffset    time.Duration // ≠ 0 in state panic: the correction refused
@@ -210,13 +211,14 @@ const (
 	EventKeys         // a key exchange of NTS has brought keys
 	EventKeysFailed   // a key exchange of NTS has failed, for another reason than before
 	EventTimeJump     // the sources show an error of the clock that nobody here has made
+	EventRival        // somebody else keeps setting the clock
 	EventKinds        = iota
 )
 
 var eventNames = [EventKinds]string{"none", "mobilized", "demobilized", "reachable", "unreachable", "kiss", "selected",
 	"synchronized", "unsynchronized", "holdover", "step", "panic", "clock-jump", "falseticker", "truechimer",
 	"route-change", "frequency-jump", "leap-armed", "leap-done", "local", "clock-refused", "limit", "refused", "keys", "keys-failed",
-	"time-jump"}
+	"time-jump", "rival"}
 
 // String returns the word used in logs.
 func (k EventKind) String() string { return eventNames[k] }

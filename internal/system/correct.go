@@ -147,6 +147,9 @@ func (s *System) OnApplied(a model.Applied, out *Output) {
 func (s *System) OnClockJump(j model.ClockJump, out *Output) {
 	s.event(out, j.At, model.EventClockJump, 0, j.By, jumpText(j))
 	s.disruptions, s.lastDisruption = s.disruptions+1, j.At
+	if j.Slept == 0 && s.rival.noteJump(j.At.Raw, j.By) {
+		s.event(out, j.At, model.EventRival, 0, j.By, "")
+	}
 	s.discipline.ExternalStep(j.By - j.Slept)
 	if j.Slept != 0 {
 		s.forget()
@@ -219,6 +222,7 @@ func (s *System) OnTimer(now ntptime.Instant, out *Output) {
 		s.next = now.Raw.Add(republish)
 		s.leapVote(now, out)
 		s.setState(now, out)
+		s.rival.isOver(now.Raw)
 		out.Changed = true
 	}
 }

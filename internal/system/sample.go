@@ -30,7 +30,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 		s.discard(now, src, out)
 		return
 	}
-	if s.leap.straddles(m) {
+	if s.leap.straddles(m) || s.rival.acrossJump(now.Raw, m) {
 		return
 	}
 	if !s.heard {

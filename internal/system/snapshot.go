@@ -119,6 +119,7 @@ func (s *System) Snapshot(now ntptime.Instant) *model.Snapshot {
 		s.localSnapshot(now, n)
 	}
 	n.Smear, n.SmearAfter = s.smear(now.Wall)
+	n.Rival = s.rival.active
 	n.Disruptions, n.LastDisruption = s.disruptions, s.lastDisruption
 	n.Sources = s.reports(now)
 	return n

@@ -113,6 +113,7 @@ type System struct {
 	state       model.DisciplineState
 	synced      bool
 
+	rival          rivalState
 	disruptions    uint64 // of the clock by others
 	lastDisruption ntptime.Instant
 
