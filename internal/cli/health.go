@@ -130,7 +130,11 @@ func (o *healthOptions) judge(s *control.Status) (status int, reasons []string) 
 				find(healthWarning, fmt.Sprintf("%s is %s, above %s", what, text, formatAgeOrTime(what, warning)))
 			}
 		}
-		limit("the error bound", float64(bound), o.warnError.Seconds(), o.critError.Seconds(), formatBound(bound))
+		if bound.Known() {
+			limit("the error bound", float64(bound), o.warnError.Seconds(), o.critError.Seconds(), formatBound(bound))
+		} else {
+			find(healthWarning, "how wrong the clock may be is not known")
+		}
 		if s.LastUpdateAge != nil && s.State != "local" {
 			limit("the last update", *s.LastUpdateAge, o.warnAge.Seconds(), o.critAge.Seconds(), formatAge(*s.LastUpdateAge)+" ago")
 		}

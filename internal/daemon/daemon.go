@@ -79,6 +79,7 @@ type Daemon struct {
 	statistics *statisticsFiles
 	metrics    atomic.Pointer[metricsService]
 	history    past
+	begun      *config.Config // as read at the start
 	hostName   string
 	group      *group
 	serves     atomic.Bool    // a server section stands
@@ -103,6 +104,7 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 	}
 	d.nts, d.kept = &ntsServer{d: d}, &keptKeys{cfg.NTS.State, d.log}
 	d.config.Store(cfg)
+	d.begun = cfg
 	d.reloads.note(nil)
 	if err := d.openAll(cfg); err != nil {
 		d.Close()

@@ -32,7 +32,9 @@ func (d *Daemon) planReload(old *config.Config) (*config.Config, config.Plan, *c
 			report.Sections = append(report.Sections, section)
 		}
 	}
-	for _, section := range slices.Concat(plan.Restart, late) {
+	// What runs of these sections is what was read at the start, whatever files came since.
+	waiting := config.Diff(d.begun, next).Restart
+	for _, section := range slices.Concat(waiting, late) {
 		report.Restart = append(report.Restart, control.NeedsRestart{Section: section, Why: config.RestartReason(section)})
 	}
 	for _, warning := range warnings {
