@@ -146,7 +146,7 @@ func TestNTPQReadsTheListOfClients(t *testing.T) {
 	lab := peers.NewLab(t)
 	server, client, monitor := lab.Host("server"), lab.Host("client"), lab.Host("monitor")
 	ntpq := peers.NTPQ(t)
-	peers.Timeball(t, server, "server: {access: {server: [10.99.0.0/16, 127.0.0.0/8]}, client_log: {size: 1000}}\nlocal: {stratum: 3}\n"+wrongClock)
+	peers.Timeball(t, server, "server: {access: {server: [0.0.0.0/0, \"::/0\"]}, client_log: {size: 1000}}\nlocal: {stratum: 3}\n"+wrongClock)
 	serves(t, client, server.IPv4)
 	question := timeQuestion()
 	for range 4 {
@@ -168,6 +168,25 @@ func TestNTPQReadsTheListOfClients(t *testing.T) {
 		if out, err := ntpq.Ask(from, "-n", "-c", "mru mincount=100", address); err != nil || !strings.Contains(out, "# Collected 0 slots") {
 			t.Errorf("from %s: mincount=100: got %q, %v, want no rows", from.Name, out, err)
 		}
+	}
+}
+
+// A client of IPv6 stands in the list by its /56, and the list is read over IPv6.
+func TestNTPQReadsTheListOverIPv6(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	server, client := lab.Host("server"), lab.Host("client")
+	ntpq := peers.NTPQ(t)
+	peers.Timeball(t, server, "server: {access: {server: [\"::/0\"]}}\nlocal: {stratum: 3}\n"+wrongClock)
+	question := timeQuestion()
+	peers.Eventually(t, 30*time.Second, "the server answers over IPv6", func() error {
+		_, err := client.Exchange(netip.AddrPortFrom(server.IPv6, 123), question, time.Second)
+		return err
+	})
+	network := netip.PrefixFrom(client.IPv6, 56).Masked().Addr().String()
+	out, err := ntpq.Ask(client, "-n", "-c", "mru", server.IPv6.String())
+	if err != nil || !strings.Contains(out, " "+network) || !strings.Contains(out, "# Collected 1 slots") {
+		t.Errorf("got %q, %v, want a row of %v", out, err, network)
 	}
 }
 
