@@ -31,6 +31,7 @@ SYSCONFDIR  ?= /etc
 STATEDIR    ?= /var/lib/timeball
 UNITDIR     ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+NTPUNITSDIR ?= $(PREFIX)/lib/systemd/ntp-units.d
 DATADIR     ?= $(PREFIX)/share/timeball
 CONFIG      := $(DESTDIR)$(SYSCONFDIR)/timeball/timeball.yaml
 
@@ -111,6 +112,7 @@ install: $(BIN)/timeball ## binary, units, example configuration (DESTDIR, PREFI
 	install -D -m 0644 configs/timeball.yaml $(DESTDIR)$(DATADIR)/timeball.yaml
 	install -D -m 0644 configs/refclock.conf $(DESTDIR)$(DATADIR)/refclock.conf
 	install -D -m 0644 configs/timeball.sysusers $(DESTDIR)$(SYSUSERSDIR)/timeball.conf
+	install -D -m 0644 configs/ntp-units.list $(DESTDIR)$(NTPUNITSDIR)/50-timeball.list
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/timeball
 	for unit in timeball.service timeball-wait.service; do \
 	  sed 's|/usr/local/bin/timeball|$(BINDIR)/timeball|; s|/etc/timeball/|$(SYSCONFDIR)/timeball/|' configs/$$unit > $(DESTDIR)$(UNITDIR)/$$unit; \
@@ -152,7 +154,7 @@ packagetest: package ## install, upgrade, remove and purge the packages in a Deb
 
 .PHONY: uninstall
 uninstall: ## what install put there, except configuration and state
-	rm -f $(DESTDIR)$(BINDIR)/timeball $(DESTDIR)$(SYSUSERSDIR)/timeball.conf
+	rm -f $(DESTDIR)$(BINDIR)/timeball $(DESTDIR)$(SYSUSERSDIR)/timeball.conf $(DESTDIR)$(NTPUNITSDIR)/50-timeball.list
 	rm -f $(DESTDIR)$(DATADIR)/timeball.yaml $(DESTDIR)$(DATADIR)/refclock.conf
 	rm -f $(DESTDIR)$(BINDIR)/timeball-dhcp $(DESTDIR)$(UNITDIR)/timeball-networkd.path $(DESTDIR)$(UNITDIR)/timeball-networkd.service
 	rm -rf $(DESTDIR)$(DATADIR)/dhcp

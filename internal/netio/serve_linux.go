@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -212,6 +211,9 @@ func (v *server) zone(fd uintptr, ifindex int) string {
 func (v *server) reply(i, o, n int) bool {
 	buffer := v.out.data[o][:bufferSize]
 	size, token := v.handler.Handle(&v.rx, v.lead.at(n-i, o+1), buffer)
+	if token == (Token{}) && n == 1 && size > 0 {
+		token = v.lead.ask(v.cfg.Clock.Now)
+	}
 	if size <= 0 {
 		return false
 	}
@@ -339,6 +341,10 @@ func (v *server) deliver(controls, sent []byte) {
 		v.count.unmatched.Add(1)
 		return
 	}
+	if token.Owner == &v.lead {
+		v.lead.departed(token.ID, at.Raw, kind)
+		return
+	}
 	v.count.stamped.Add(1)
 	v.handler.Sent(token, at, kind)
 }
@@ -363,28 +369,4 @@ func (s *shard) askFlags() uint32 {
 		return askSoftware | askHardware
 	}
 	return askSoftware
-}
-
-// leadEstimate is the running mean of what one reply costs in a sendmmsg.
-type leadEstimate struct {
-	perReply time.Duration
-}
-
-// handleCost is about what a handler takes for one datagram; it matters little
-// beside the send path.
-const handleCost = 300 * time.Nanosecond
-
-// at is the time until the reply that is made now has left, with left datagrams of
-// the batch still to be handled and it the place-th to be sent.
-func (l *leadEstimate) at(left, place int) time.Duration {
-	return time.Duration(left)*handleCost + time.Duration(place)*l.perReply
-}
-
-// sent takes note that n replies took d. What stands far out is a preemption.
-func (l *leadEstimate) sent(n int, d time.Duration) {
-	cost := d / time.Duration(n)
-	if cost < 0 || cost > 100*time.Microsecond {
-		return
-	}
-	l.perReply += (cost - l.perReply) / 16
 }

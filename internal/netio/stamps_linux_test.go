@@ -121,27 +121,41 @@ func TestHandlerIsToldHowLongItsReplyWillWait(t *testing.T) {
 		}
 		readPacket(t, c)
 	}
-	if got := time.Duration(h.longest.Load()); got <= handleCost || got > 10*time.Millisecond {
+	if got := time.Duration(h.longest.Load()); got <= 0 || got > longestLead {
 		t.Errorf("predicted %s, want some µs", got)
 	}
 }
 
-func TestLeadEstimateFollowsTheCostAndForgetsOutliers(t *testing.T) {
+func TestTheShortestOfTheLastDurationsIsTheLead(t *testing.T) {
 	var l leadEstimate
-	for range 200 {
-		l.sent(4, 16*time.Microsecond)
+	if got := l.at(1, 1); got != 0 {
+		t.Errorf("before anything is known: lead %s, want 0", got)
 	}
-	if got := l.perReply; got < 3900 || got > 4000 {
-		t.Errorf("mean %s, want about 4µs", got)
+	now := ntptime.Instant{}
+	depart := func(took time.Duration) {
+		now.Raw = now.Raw.Add(time.Second)
+		token := l.ask(func() ntptime.Instant { return now })
+		if token == (Token{}) {
+			return
+		}
+		l.departed(token.ID, now.Raw.Add(took), model.StampKernel)
+		l.departed(token.ID, now.Raw.Add(time.Hour), model.StampHardware)
 	}
-	before := l.perReply
+	for i := range 40 * departureOneIn {
+		depart(time.Duration(4000+i%7) * time.Nanosecond)
+	}
+	l.sent(4, 16*time.Microsecond)
 	l.sent(1, time.Second)
 	l.sent(1, -time.Second)
-	if l.perReply != before {
-		t.Errorf("mean %s after outliers, want %s", l.perReply, before)
-	}
-	if got, want := l.at(2, 3), 2*handleCost+3*before; got != want {
+	depart(time.Second)
+	if got, want := l.at(2, 3), 4*time.Microsecond+handleCost+8*time.Microsecond; got != want {
 		t.Errorf("lead %s, want %s", got, want)
+	}
+	for range 80 * departureOneIn { // the path is a longer one now
+		depart(9 * time.Microsecond)
+	}
+	if got := l.at(1, 1); got != 9*time.Microsecond {
+		t.Errorf("lead %s, want 9µs", got)
 	}
 }
 

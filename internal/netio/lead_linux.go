@@ -1,0 +1,82 @@
+package netio
+
+import (
+	"time"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
+
+// leadEstimate predicts how long a reply takes from the moment it is made until it leaves,
+// which the transmit timestamp is advanced by. What a lone one takes is had from the
+// kernel's transmit timestamps, not from the length of the call that sends it: over a veth
+// or the loopback interface that call runs the receiver too. For what waits behind others in
+// one call its length counts. Of the last ones the shortest is believed, so that the field is
+// hardly ever later than the departure, and no round trip looks shorter than it was.
+type leadEstimate struct {
+	alone   shortest        // a lone reply, until the kernel's timestamp
+	behind  shortest        // what each reply of a call adds for those behind it
+	handled [64]ntptime.Raw // when lone replies that were asked about were made
+	asked   uint32          // how many were
+	replies int             // lone ones since then
+}
+
+const (
+	// handleCost is about what a handler takes for one datagram; it matters little
+	// beside the send path.
+	handleCost = 300 * time.Nanosecond
+	// departureOneIn is how many lone replies there are for each that is asked about, once
+	// enough are known.
+	departureOneIn = 16
+	longestLead    = time.Millisecond // what a driver's mistake could do
+)
+
+// at is the time until the reply that is made now will leave, with left datagrams of the
+// batch still to be handled, it among them, and it the place-th to be sent.
+func (l *leadEstimate) at(left, place int) time.Duration {
+	return l.alone.least + time.Duration(left-1)*handleCost + time.Duration(place-1)*l.behind.least
+}
+
+// ask gives the token for a lone reply that was made now, to be asked about: each of the
+// first is, and some later on. The zero token: not this one.
+func (l *leadEstimate) ask(now func() ntptime.Instant) Token {
+	if l.replies++; l.alone.full() && l.replies < departureOneIn {
+		return Token{}
+	}
+	l.replies = 0
+	l.asked++
+	l.handled[l.asked%uint32(len(l.handled))] = now().Raw
+	return Token{Owner: l, ID: l.asked}
+}
+
+// departed takes note of when a reply that was asked about left. A card's own timestamp
+// follows the kernel's, and says nothing of what the kernel takes.
+func (l *leadEstimate) departed(id uint32, at ntptime.Raw, kind model.StampKind) {
+	if kind == model.StampKernel && l.asked-id < uint32(len(l.handled)) {
+		l.alone.note(at.Sub(l.handled[id%uint32(len(l.handled))]))
+	}
+}
+
+// sent takes note that n replies took d.
+func (l *leadEstimate) sent(n int, d time.Duration) { l.behind.note(d / time.Duration(n)) }
+
+// shortest is the least of the last durations, 0 before the first.
+type shortest struct {
+	recent [64]time.Duration
+	count  int
+	least  time.Duration
+}
+
+func (s *shortest) full() bool { return s.count >= len(s.recent) }
+
+func (s *shortest) note(d time.Duration) {
+	if d < 0 || d > longestLead {
+		return
+	}
+	s.recent[s.count%len(s.recent)] = d
+	s.count++
+	s.least = longestLead
+	for _, one := range s.recent[:min(s.count, len(s.recent))] {
+		s.least = min(s.least, one)
+	}
+}
