@@ -7,6 +7,7 @@ import (
 	"io"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -46,6 +47,9 @@ func checkConfig(ctx context.Context, stdout, stderr io.Writer, path string, pro
 		fmt.Fprintln(stderr, "warning:", warning)
 	}
 	for _, text := range daemon.LeapWarnings(cfg) {
+		fmt.Fprintln(stderr, "warning:", text)
+	}
+	for _, text := range ntsWarnings(cfg, time.Now()) {
 		fmt.Fprintln(stderr, "warning:", text)
 	}
 	for _, text := range stateWarnings(cfg) {

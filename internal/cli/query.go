@@ -100,10 +100,7 @@ func (row *queried) takeNTS(a *daemon.Answer) {
 		row.NTS.AEAD, row.NTS.Cookies, row.NTS.Server = a.Keys.Secrets.Algorithm.String(), len(a.Keys.Cookies), a.Keys.Remote.String()
 	}
 	for _, c := range a.Chain {
-		names := append([]string(nil), c.DNSNames...)
-		for _, ip := range c.IPAddresses {
-			names = append(names, ip.String())
-		}
+		names := namesOf(c.DNSNames, c.IPAddresses)
 		row.NTS.Chain = append(row.NTS.Chain, certificate{
 			Subject: c.Subject.String(), Names: strings.Join(names, " "), Issuer: c.Issuer.String(),
 			From: c.NotBefore.UTC().Format(time.RFC3339), Expires: c.NotAfter.UTC().Format(time.RFC3339),

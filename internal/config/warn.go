@@ -16,6 +16,7 @@ func (d *draft) warn() Warnings {
 	d.warnReceiver()
 	d.warnSameAddress()
 	d.warnSmear()
+	d.warnNTS()
 	for i := range d.config.Sources {
 		d.warnSource(sourcePath(i), &d.config.Sources[i])
 	}
@@ -134,6 +135,36 @@ func (d *draft) warnReceiver() {
 		if shm >= 0 && s.Kind == RefclockSource && !s.NoSelect && s.Refclock.Driver == RefclockSOCK && s.Refclock.Lock == "" {
 			d.warning(sourcePath(i), "gpsd sends the same samples here and to the shared memory of %s, so that one receiver has two votes; keep one of them", sourcePath(shm))
 		}
+	}
+}
+
+// warnNTS warns where authenticated sources do not decide: plain ones that a forger may
+// outvote them with, and a single operator behind all of them.
+func (d *draft) warnNTS() {
+	operators, secured, plain, decides := map[string]bool{}, 0, -1, false
+	for i := range d.config.Sources {
+		switch s := &d.config.Sources[i]; {
+		case s.NoSelect || s.Fallback:
+		case s.NTS != nil:
+			secured++
+			operators[operatorOf(s)] = true
+			decides = decides || s.Require || s.Trust
+		case s.Key == 0 && s.Kind != RefclockSource:
+			if plain < 0 {
+				plain = i
+			}
+		default:
+			decides = decides || s.Require || s.Trust
+		}
+	}
+	if secured == 0 {
+		return
+	}
+	if plain >= 0 && !decides {
+		d.warning(sourcePath(plain), "is not authenticated, and NTS sources are: whoever forges enough plain answers outvotes them; give the NTS sources require or trust, or use NTS here too")
+	}
+	if secured > 1 && len(operators) == 1 && !operators[""] && plain >= 0 {
+		d.warning("sources", "all sources with NTS are of one operator: its mistakes are not outvoted by any authenticated source; add NTS sources of others")
 	}
 }
 
