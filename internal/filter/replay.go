@@ -7,6 +7,7 @@ import "math"
 type Part struct {
 	Filter *Filter
 	Bias   float64
+	Since  int64 // raw ns: exchanges from before are left out; 0: none is
 }
 
 // Replay works a state out anew from the registers of some sources, in the
@@ -17,7 +18,7 @@ func Replay(t *Tracker, s Start, parts ...Part) {
 		parts = parts[:len(next)]
 	}
 	for i := range parts {
-		next[i] = parts[i].Filter.Len()
+		next[i] = parts[i].since()
 	}
 	t.Reset()
 	for index := 0; ; index++ {
@@ -29,6 +30,15 @@ func Replay(t *Tracker, s Start, parts ...Part) {
 		f := parts[k].Filter
 		f.replay(t, f.Last(next[k]), index, s, parts[k].Bias, len(parts)+1)
 	}
+}
+
+// since is how many exchanges of the register the part's Since leaves.
+func (p *Part) since() int {
+	n := p.Filter.Len()
+	for n > 0 && p.Filter.Last(n-1).At < p.Since {
+		n--
+	}
+	return n
 }
 
 // earliest returns the part whose next exchange is the oldest, or −1. Of equal

@@ -23,7 +23,7 @@ type fall struct {
 
 const (
 	fallRate  = 1.5 * 15e-6 // s/s: 1.5 PHI
-	fallKeep  = 0.85        // of what was seen is kept with each sample
+	fallKeep  = 0.93        // of what was seen is kept with each sample
 	fallYoung = 16          // samples of a source in which a single fall counts
 )
 

@@ -192,6 +192,10 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 		if was && !src.inJoint && (v.State == model.StateFalseticker || v.State == model.StateOutlier) && v.Cause != selection.CauseNoMajority {
 			spoilt = true
 		}
+		if src.inJoint && !was && src.wasFalse {
+			src.trusted, src.wasFalse = now.Raw, false // what it said while it was false is not to come back
+		}
+		src.wasFalse = src.wasFalse || v.State == model.StateFalseticker && v.Cause != selection.CauseNoMajority
 		added = added || (src.inJoint && !was)
 		if v.State != src.verdict.State {
 			s.stateEvent(now, src, v.State, out)

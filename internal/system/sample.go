@@ -173,6 +173,13 @@ func (s *System) noteConflict(src *source, x *filter.Exchange, r *filter.Result)
 	e := s.joint.Estimate().Extrapolate(x.At)
 	w := src.filter.Window(x, src.filter.Count()-1, &e).Shifted(src.bias.applied)
 	miss := 2 * math.Max(w.Lo-e.Offset, e.Offset-w.Hi) // twice: it may go on growing
+	if r.Conflict && s.summary.Joint > 2 && (s.contradicts == 0 || s.contradicts == src.id) {
+		s.contradicts = src.id // one of several: the others do not say so
+		return
+	}
+	if !r.Conflict && s.contradicts == src.id {
+		s.contradicts = 0
+	}
 	if r.Conflict && miss > s.conflict*conflictSame {
 		s.conflict = math.Max(s.conflict, miss)
 		s.agreed = 0
@@ -209,7 +216,7 @@ func (s *System) replayJoint() {
 	s.parts = s.parts[:0]
 	for _, src := range s.sources {
 		if src.inJoint {
-			s.parts = append(s.parts, filter.Part{Filter: &src.filter, Bias: src.bias.applied})
+			s.parts = append(s.parts, filter.Part{Filter: &src.filter, Bias: src.bias.applied, Since: int64(src.trusted)})
 		}
 	}
 	if len(s.parts) == 0 {

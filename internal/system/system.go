@@ -104,10 +104,11 @@ type System struct {
 	known       float64 // s, error at the last correction
 	lastRefusal string  // why the clock driver refused the last correction
 	poll        discipline.Poll
-	split       bool    // the sources have parted without a majority
-	conflict    float64 // s, by which a source's last samples contradict the state, for the bound
-	agreed      int     // samples in a row that did not
-	gap         float64 // s, expected until the next update
+	split       bool           // the sources have parted without a majority
+	conflict    float64        // s, by which a source's last samples contradict the state, for the bound
+	contradicts model.SourceID // the only one of several joint sources that does
+	agreed      int            // samples in a row that did not
+	gap         float64        // s, expected until the next update
 	leap        leapState
 	local       localState
 	state       model.DisciplineState
@@ -150,8 +151,10 @@ type source struct {
 	budget     float64 // extra exchanges left for contradictions
 	history    [historyDepth]point
 	lastEst    filter.Estimate
-	discarded  uint64 // samples that no time can be made of
-	reference  bool   // a reference clock: its stratum is 0
+	discarded  uint64      // samples that no time can be made of
+	wasFalse   bool        // it has been a falseticker since it was last in the joint state
+	trusted    ntptime.Raw // its exchanges from before are not worked into the joint state again
+	reference  bool        // a reference clock: its stratum is 0
 }
 
 // point is one of the last samples, for reports.
