@@ -29,12 +29,15 @@ const (
 	// enough are known.
 	departureOneIn = 16
 	longestLead    = time.Millisecond // what a driver's mistake could do
+	// leadMargin is left out of the lead: the clock that the field is read from and the one
+	// of the kernel's timestamps are known to each other within a microsecond or two.
+	leadMargin = 2 * time.Microsecond
 )
 
 // at is the time until the reply that is made now will leave, with left datagrams of the
 // batch still to be handled, it among them, and it the place-th to be sent.
 func (l *leadEstimate) at(left, place int) time.Duration {
-	return l.alone.least + time.Duration(left-1)*handleCost + time.Duration(place-1)*l.behind.least
+	return max(l.alone.least-leadMargin, 0) + time.Duration(left-1)*handleCost + time.Duration(place-1)*l.behind.least
 }
 
 // ask gives the token for a lone reply that was made now, to be asked about: each of the
