@@ -30,8 +30,8 @@ const (
 	departureOneIn = 16
 	longestLead    = time.Millisecond // what a driver's mistake could do
 	// leadMargin is left out of the lead: the clock that the field is read from and the one
-	// of the kernel's timestamps are known to each other within a microsecond or two.
-	leadMargin = 2 * time.Microsecond
+	// of the kernel's timestamps are known to each other within some microseconds.
+	leadMargin = 4 * time.Microsecond
 )
 
 // at is the time until the reply that is made now will leave, with left datagrams of the

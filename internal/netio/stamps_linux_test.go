@@ -142,13 +142,13 @@ func TestTheShortestOfTheLastDurationsIsTheLead(t *testing.T) {
 		l.departed(token.ID, now.Raw.Add(time.Hour), model.StampHardware)
 	}
 	for i := range 40 * departureOneIn {
-		depart(time.Duration(4000+i%7) * time.Nanosecond)
+		depart(time.Duration(6000+i%7) * time.Nanosecond)
 	}
 	l.sent(4, 16*time.Microsecond)
 	l.sent(1, time.Second)
 	l.sent(1, -time.Second)
 	depart(time.Second)
-	if got, want := l.at(2, 3), 4*time.Microsecond-leadMargin+handleCost+8*time.Microsecond; got != want {
+	if got, want := l.at(2, 3), 6*time.Microsecond-leadMargin+handleCost+8*time.Microsecond; got != want {
 		t.Errorf("lead %s, want %s", got, want)
 	}
 	for range 80 * departureOneIn { // the path is a longer one now
