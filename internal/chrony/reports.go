@@ -243,6 +243,9 @@ func (a *answer) sourceName(_ *model.Snapshot, r *model.SourceReport) {
 	a.zeros(nameSize - len(name))
 }
 
+// aeadBits are the lengths of keys by the AEAD's number at IANA.
+var aeadBits = map[uint16]uint16{15: 256, 16: 384, 17: 512, 30: 128, 31: 256}
+
 func (a *answer) authData(_ *model.Snapshot, r *model.SourceReport) {
 	mode := uint16(0)
 	switch {
@@ -252,12 +255,23 @@ func (a *answer) authData(_ *model.Snapshot, r *model.SourceReport) {
 		mode = 1
 	}
 	a.u16(mode)
-	a.u16(0) // the key's type and length are not shown
-	a.u32(r.KeyID)
+	if !r.NTS {
+		a.u16(0) // the key's type and length are not shown
+		a.u32(r.KeyID)
+		a.zeros(4)
+		a.u32(math.MaxUint32)
+		a.zeros(8)
+		return
+	}
+	a.u16(r.Security.Algorithm)
+	a.u32(uint32(r.Security.Exchanges)) // chronyd's number of the key
+	a.u16(aeadBits[r.Security.Algorithm])
 	a.u16(0)
+	a.u32(math.MaxUint32) // when the last exchange was is not kept
+	a.u16(uint16(r.Security.Cookies))
 	a.u16(0)
-	a.u32(math.MaxUint32)
-	a.zeros(8)
+	a.u16(uint16(min(r.Kisses[model.CountNTSN], math.MaxUint16)))
+	a.u16(0)
 }
 
 func (a *answer) activity() {

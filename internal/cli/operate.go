@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"timeball/internal/config"
 	"timeball/internal/control"
 )
 
@@ -14,7 +15,7 @@ import (
 // the group of its control socket.
 
 func newReload() *cobra.Command {
-	plan := false
+	plan, path := false, ""
 	return request[control.ReloadPlan]{
 		use:   "reload",
 		short: "Make the daemon read its configuration again",
@@ -25,7 +26,11 @@ func newReload() *cobra.Command {
 		request: control.Request{Command: control.CommandReload},
 		flags: func(cmd *cobra.Command, r *control.Request) {
 			cmd.Flags().BoolVar(&plan, "plan", false, "only say what a reload would do")
-			cmd.PreRun = func(*cobra.Command, []string) {
+			cmd.Flags().StringVarP(&path, "config", "c", "", "ask at the control socket that this `FILE` names, unless --socket says where")
+			cmd.PreRun = func(cmd *cobra.Command, _ []string) {
+				if socket := config.SocketOf(path); path != "" && socket != "" && !cmd.Flags().Changed("socket") {
+					_ = cmd.Flags().Set("socket", socket)
+				}
 				if plan {
 					r.Args = map[string]string{"plan": "true"}
 				}

@@ -136,6 +136,26 @@ func (d *draft) load(open opener) (*Config, Warnings, error) {
 	return c, warnings, nil
 }
 
+// SocketOf is the control socket that a file names, "" where it names none or cannot be
+// read. The file need not be good: it is how a daemon is found that is to be asked to
+// read it.
+func SocketOf(path string) string {
+	data, _, err := read(path, openFile)
+	if err != nil {
+		return ""
+	}
+	var file struct {
+		Control struct {
+			Socket string `yaml:"socket"`
+		} `yaml:"control"`
+	}
+	_ = yaml.Unmarshal(data, &file) // what was understood counts
+	if socket := file.Control.Socket; socket == "" || filepath.IsAbs(socket) {
+		return socket
+	}
+	return filepath.Join(filepath.Dir(path), file.Control.Socket)
+}
+
 // LoadKeys reads a file of keys: a YAML list of {id, type, hex} or {id, type, text},
 // that is private (see private). The error is a Problems.
 func LoadKeys(path string) ([]Key, error) {

@@ -208,6 +208,9 @@ func (c *chrony) finish() {
 		c.fill("statistics", "kinds", list(c.kinds))
 		c.remark("the files are timeball's own CSV, not chronyd's logs")
 	}
+	if hasKey("control.chrony_port") && c.sections["control"] == nil {
+		c.remark("chronyc and what watches chronyd find timeball with control: {chrony_port: 323}, or chrony_socket: /run/chrony/chronyd.sock")
+	}
 	if !c.allows {
 		return
 	}

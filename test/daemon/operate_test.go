@@ -258,3 +258,19 @@ func TestAFallbackIsUsedOnlyWhileNoOtherIs(t *testing.T) {
 	first.kill()
 	p.until("the fallback takes its place", func() bool { return state(reserve.String()) == "selected" })
 }
+
+// The file says where the daemon is asked, also one that is refused.
+func TestReloadFindsTheSocketOfItsFile(t *testing.T) {
+	t.Parallel()
+	p := start(t, "clock: {driver: virtual}\n")
+	file := filepath.Join(p.Host.Dir, "timeball.yaml")
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	if err := os.WriteFile(bad, fmt.Appendf(nil, "sauces: []\ncontrol: {socket: %s}\n", p.Socket()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, bad} {
+		if out, complaint, err := p.Host.Run(nil, peers.Binary(t), "reload", "--plan", "--config", path); err != nil || !strings.Contains(out, file) {
+			t.Errorf("%s: got %q, %q, %v, want the daemon's own file", path, out, complaint, err)
+		}
+	}
+}

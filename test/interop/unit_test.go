@@ -80,7 +80,8 @@ func TestTheUnitLetsTheClockBeSet(t *testing.T) {
 		t.Errorf("SystemCallFilter: got %q, want @clock as the last word", filter)
 	}
 	for name, want := range map[string]string{
-		"Type": "notify", "NotifyAccess": "main", "ExecReload": "/usr/local/bin/timeball reload", "Restart": "on-failure", "RestartPreventExitStatus": "64",
+		"Type": "notify", "NotifyAccess": "main", "ExecReload": "/usr/local/bin/timeball reload --config /etc/timeball/timeball.yaml",
+		"Restart": "on-failure", "RestartPreventExitStatus": "64",
 		"StateDirectory": "timeball", "RuntimeDirectory": "timeball",
 	} {
 		if got := strings.Join(settings[name], ";"); got != want {
