@@ -55,8 +55,10 @@ type Options struct {
 	Watchdog time.Duration
 }
 
-// Daemon is one timeball.
-type Daemon struct {
+// parts are what the goroutines of a daemon work with: the clock, the state that they
+// publish, the ways to each other. Each is made before whoever uses it and knows of nobody
+// above; the daemon and its registry hold them, and no part holds the daemon.
+type parts struct {
 	opts       Options
 	log        *zap.Logger
 	config     atomic.Pointer[config.Config]
@@ -70,39 +72,45 @@ type Daemon struct {
 	resolver   *resolve.Resolver
 	system     *systemLoop
 	bounds     *boundFiles // nil: none
-	registry   *registry
-	ports      *serve.Set
-	nts        *ntsServer
-	kept       *keptKeys
-	control    *controlService
-	chrony     *chronyService
 	statistics *statisticsFiles
-	metrics    atomic.Pointer[metricsService]
-	history    past
-	begun      *config.Config // as read at the start
-	hostName   string
+	ports      *serve.Set
+	kept       *keptKeys
 	group      *group
 	serves     atomic.Bool    // a server section stands
 	leaps      *leapfile.List // the registry's, once it runs; nil: none
-	driver     config.ClockDriver
 	started    time.Time
-	queries    chan model.Received // control queries that may be answered; full: dropped and counted
-	running    chan struct{}       // closed when Run has started every part
-	reloads    reloadState
+}
+
+// Daemon is one timeball.
+type Daemon struct {
+	*parts
+	registry *registry
+	nts      *ntsServer
+	control  *controlService
+	chrony   *chronyService
+	metrics  atomic.Pointer[metricsService]
+	history  past
+	begun    *config.Config // as read at the start
+	hostName string
+	driver   config.ClockDriver
+	queries  chan model.Received // control queries that may be answered; full: dropped and counted
+	running  chan struct{}       // closed when Run has started every part
+	reloads  reloadState
 }
 
 // New makes a daemon of a checked configuration. Everything that can fail at the
 // start fails here: the clock, the sockets, the key file; an error says which and
 // what to do. Close what was made with Run, or with Close if Run is never called.
 func New(cfg *config.Config, opts Options) (*Daemon, error) {
-	d := &Daemon{opts: opts, log: opts.Log, started: time.Now(), running: make(chan struct{}), queries: make(chan model.Received, 64)}
+	p := &parts{opts: opts, log: opts.Log, started: time.Now()}
+	d := &Daemon{parts: p, running: make(chan struct{}), queries: make(chan model.Received, 64)}
 	if d.log == nil {
 		d.log = zap.NewNop()
 	}
 	if d.opts.Lookup == nil {
 		d.opts.Lookup = resolve.System
 	}
-	d.nts, d.kept = &ntsServer{d: d}, &keptKeys{cfg.NTS.State, d.log}
+	d.nts, d.kept = &ntsServer{parts: p}, &keptKeys{cfg.NTS.State, d.log}
 	d.config.Store(cfg)
 	d.begun = cfg
 	d.reloads.note(nil)
@@ -139,7 +147,7 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 	}
 	d.newSystemLoop(cfg)
 	d.resolver = resolve.New(d.opts.Lookup)
-	d.registry = newRegistry(d, cfg)
+	d.registry = newRegistry(d.parts, cfg)
 	ports, err := openPorts(d, cfg)
 	if err != nil {
 		return err
@@ -160,7 +168,7 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 }
 
 // openClock makes the clock driver that the configuration names.
-func (d *Daemon) openClock(cfg *config.Config) error {
+func (d *parts) openClock(cfg *config.Config) error {
 	if d.clock = d.opts.Clock; d.clock != nil {
 		return nil
 	}
@@ -187,7 +195,7 @@ func (d *Daemon) openClock(cfg *config.Config) error {
 	return nil
 }
 
-func (d *Daemon) newSystemLoop(cfg *config.Config) {
+func (d *parts) newSystemLoop(cfg *config.Config) {
 	d.system = &systemLoop{
 		clock:      d.clock,
 		inbox:      make(chan systemMessage, 256),
@@ -228,6 +236,7 @@ func (d *Daemon) startParts() {
 	d.ports.Start(d.group.Go)
 	d.group.Go("interfaces", d.watchInterfaces)
 	d.group.Go("associations", d.registry.run)
+	d.group.Go("address of the metrics", d.awaitMetrics)
 	d.group.Go("control queries", d.answerQueries)
 	d.nts.start(d.group)
 	d.group.GoBeside("NTS", d.nts.look, d.besideFailed)

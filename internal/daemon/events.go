@@ -33,7 +33,7 @@ var alarms = map[model.EventKind]zapcore.Level{
 
 // logSystemEvent logs what the system process has to say. Whether a source is reached
 // its association tells too, with the reason; that is the line that stays.
-func (d *Daemon) logSystemEvent(e model.Event) {
+func (d *parts) logSystemEvent(e model.Event) {
 	if e.Kind == model.EventRival {
 		e.Text = "likely " + likelyRivals(clock.Rivals("/"))
 	}
@@ -49,7 +49,7 @@ func (d *Daemon) logSystemEvent(e model.Event) {
 // logEvent writes one sentence for a change of state; the fields have the same for
 // programs, in the words of the metrics. source names the one that it is about, "" if it is
 // about none.
-func (d *Daemon) logEvent(e model.Event, source string) {
+func (d *parts) logEvent(e model.Event, source string) {
 	level, alarm := alarms[e.Kind]
 	if !alarm {
 		level = zapcore.InfoLevel
@@ -69,7 +69,7 @@ func (d *Daemon) logEvent(e model.Event, source string) {
 }
 
 // nameOf is what the log calls a source.
-func (d *Daemon) nameOf(id model.SourceID) string {
+func (d *parts) nameOf(id model.SourceID) string {
 	if s := d.snapshot.Load(); s != nil {
 		for i := range s.Sources {
 			if r := &s.Sources[i]; r.Source == id {

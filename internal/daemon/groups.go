@@ -14,11 +14,11 @@ func (g *registry) listenToGroups(old, next *config.Config) {
 	wanted := g.groupsOf(next)
 	for _, group := range g.groupsOf(old) {
 		if !slices.Contains(wanted, group) {
-			g.d.ports.Leave(group)
+			g.ports.Leave(group)
 		}
 	}
 	for _, group := range wanted {
-		g.d.ports.Join(group)
+		g.ports.Join(group)
 	}
 }
 
@@ -38,8 +38,8 @@ func (g *registry) groupsOf(cfg *config.Config) (list []serve.Group) {
 		default:
 			continue
 		}
-		if g.d.opts.Groups {
-			group.Port = g.d.opts.Port.Port()
+		if g.opts.Groups {
+			group.Port = g.opts.Port.Port()
 		}
 		list = append(list, group)
 	}

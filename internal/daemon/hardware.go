@@ -19,7 +19,7 @@ func openHardware(d *Daemon, cfg *config.Config) (*netio.Hardware, error) {
 }
 
 // followCards is a goroutine: it compares the cards' clocks with ours.
-func (d *Daemon) followCards(ctx context.Context) error {
+func (d *parts) followCards(ctx context.Context) error {
 	if d.hardware != nil {
 		d.hardware.Run(ctx)
 	}
@@ -27,7 +27,7 @@ func (d *Daemon) followCards(ctx context.Context) error {
 }
 
 // refreshCards makes cards stamp that have come back.
-func (d *Daemon) refreshCards() {
+func (d *parts) refreshCards() {
 	if d.hardware == nil {
 		return
 	}
@@ -37,7 +37,7 @@ func (d *Daemon) refreshCards() {
 }
 
 // closeHardware gives the cards back as they were.
-func (d *Daemon) closeHardware() {
+func (d *parts) closeHardware() {
 	if d.hardware == nil {
 		return
 	}

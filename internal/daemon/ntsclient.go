@@ -160,7 +160,7 @@ func rootsOf(source *config.Source) func() (*x509.CertPool, error) {
 }
 
 // newKeySeeker is that of a daemon's source; nil for one without NTS.
-func (d *Daemon) newKeySeeker(source *config.Source, cfg *association.Config) *keySeeker {
+func (d *parts) newKeySeeker(source *config.Source, cfg *association.Config) *keySeeker {
 	if source == nil || source.NTS == nil {
 		return nil
 	}

@@ -28,7 +28,7 @@ import (
 // ntsServer is the server's side of NTS: the key exchange, its certificate, and the ring
 // of keys that cookies are sealed under. It is idle while there is no server.nts.
 type ntsServer struct {
-	d    *Daemon
+	*parts
 	ring atomic.Pointer[nts.Ring] // nil: NTS is not offered
 	ke   atomic.Pointer[ntske.Server]
 
@@ -120,13 +120,13 @@ func (n *ntsServer) readRing(cfg *config.NTSServer) (*nts.Ring, error) {
 		case err == nil:
 			return ring, nil
 		case !errors.Is(err, fs.ErrNotExist):
-			n.d.log.Warn("keys of the NTS cookies not used; clients will make new key exchanges", zap.String("file", cfg.Keys), zap.Error(err))
+			n.log.Warn("keys of the NTS cookies not used; clients will make new key exchanges", zap.String("file", cfg.Keys), zap.Error(err))
 		}
 	}
 	if ring := n.ring.Load(); ring != nil {
 		return ring, nil
 	}
-	return ntske.NewRing(n.d.clock.Now().Wall.Time())
+	return ntske.NewRing(n.clock.Now().Wall.Time())
 }
 
 // discard closes what was opened for a change that does not happen.
@@ -178,8 +178,8 @@ func (n *ntsServer) keConfig() ntske.ServerConfig {
 		Certificates: n.certs, Ring: n.ring.Load, NTPServer: n.config.NTPServer, NTPPort: n.config.NTPPort,
 		MaxSessions: min(n.config.MaxConnections, descriptors()/4), AcceptFailed: n.acceptFailed,
 	}
-	if c.NTPPort == 0 && c.NTPServer == "" && n.d.ports != nil {
-		if list := n.d.ports.Listeners(); len(list) > 0 {
+	if c.NTPPort == 0 && c.NTPServer == "" && n.ports != nil {
+		if list := n.ports.Listeners(); len(list) > 0 {
 			c.NTPPort = list[0].LocalAddr().Port()
 		}
 	}
@@ -204,7 +204,7 @@ func (n *ntsServer) acceptFailed(err error) {
 	defer n.mu.Unlock()
 	if time.Since(n.failed) >= time.Minute {
 		n.failed = time.Now()
-		n.d.log.Warn("NTS key exchange: connections wait", zap.Error(err))
+		n.log.Warn("NTS key exchange: connections wait", zap.Error(err))
 	}
 }
 
@@ -259,11 +259,11 @@ func (n *ntsServer) readAgain(always bool) {
 	switch {
 	case err != nil:
 		n.problem = err.Error()
-		n.d.log.Error("NTS certificate not read again; the one before stays in use", zap.Error(err))
+		n.log.Error("NTS certificate not read again; the one before stays in use", zap.Error(err))
 	case changed:
 		n.problem = ""
 		leaf := n.certs.Leaf()
-		n.d.log.Info("NTS certificate read", zap.String("subject", leaf.Subject.CommonName), zap.Time("expires", leaf.NotAfter.UTC()))
+		n.log.Info("NTS certificate read", zap.String("subject", leaf.Subject.CommonName), zap.Time("expires", leaf.NotAfter.UTC()))
 	}
 }
 
@@ -283,20 +283,20 @@ func (n *ntsServer) reload() {
 // rotate replaces the cookies' key when it is old enough. A clock that is not set tells no
 // age.
 func (n *ntsServer) rotate() {
-	snapshot := n.d.snapshot.Load()
+	snapshot := n.snapshot.Load()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.config == nil || snapshot == nil || !snapshot.Synchronized {
 		return
 	}
 	ring := n.ring.Load()
-	next := ring.Advance(n.d.clock.Now().Wall, n.config.Rotate, n.config.Keep)
+	next := ring.Advance(n.clock.Now().Wall, n.config.Rotate, n.config.Keep)
 	if next == ring {
 		return
 	}
 	n.ring.Store(next)
 	n.keep(next)
-	n.d.log.Info("new key for NTS cookies", zap.Int("kept", next.Len()-1))
+	n.log.Info("new key for NTS cookies", zap.Int("kept", next.Len()-1))
 }
 
 // keep writes the ring to its file, if that says something else; n.mu is held.
@@ -308,7 +308,7 @@ func (n *ntsServer) keep(ring *nts.Ring) {
 	if err == nil {
 		err = state.WriteSecret(n.config.Keys, text)
 	}
-	n.d.state.complain(err)
+	n.state.complain(err)
 }
 
 // close gives back the sockets.

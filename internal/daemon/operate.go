@@ -97,7 +97,7 @@ func (g *registry) setOnline(t engine.Target, online bool) bool {
 	for _, a := range t.Members {
 		changed = g.order(a, func(p *engine.PeerProcess, now ntptime.Instant) { p.SetOnline(online, now) }) && changed
 	}
-	g.set.Tend(g.d.clock.Now().Raw, g.d.snapshot.Load(), &g.changes)
+	g.set.Tend(g.clock.Now().Raw, g.snapshot.Load(), &g.changes)
 	g.carryOut()
 	return changed
 }

@@ -19,7 +19,7 @@ import (
 )
 
 // usePolicy puts the keys and the server's rules of a configuration in force.
-func (d *Daemon) usePolicy(cfg *config.Config) error {
+func (d *parts) usePolicy(cfg *config.Config) error {
 	keys, err := engine.Keys(cfg)
 	if err != nil {
 		return err
@@ -30,20 +30,20 @@ func (d *Daemon) usePolicy(cfg *config.Config) error {
 }
 
 // newPolicy says how requests are answered from now on.
-func (d *Daemon) newPolicy(cfg *config.Config, keys *mac.KeyRing) *responder.Policy {
+func (d *parts) newPolicy(cfg *config.Config, keys *mac.KeyRing) *responder.Policy {
 	return engine.Policy(cfg, keys, &engine.Host{Loopback: loopbackIndex()}, time.Since(d.started))
 }
 
 // endSilence answers from now on, synchronized or not, once the silence of the start has
 // lasted long enough.
-func (d *Daemon) endSilence(cfg *config.Config) {
+func (d *parts) endSilence(cfg *config.Config) {
 	if p, ended := engine.EndSilence(cfg, d.policy.Load(), time.Since(d.started)); ended {
 		d.policy.Store(p)
 	}
 }
 
 // host is what the core needs to know of this machine.
-func (d *Daemon) host() *engine.Host {
+func (d *parts) host() *engine.Host {
 	h := &engine.Host{
 		Precision:      d.clock.Precision(),
 		Addresses:      *d.addresses.Load(),
@@ -61,7 +61,7 @@ func (d *Daemon) host() *engine.Host {
 }
 
 // listening is where our own NTP port is open, with the numbers really taken.
-func (d *Daemon) listening() []netip.AddrPort {
+func (d *parts) listening() []netip.AddrPort {
 	if d.ports == nil {
 		return nil // not yet
 	}
@@ -84,7 +84,7 @@ func loopbackIndex() int {
 
 // boundAddress is the one address that this daemon is bound to in a lab; invalid, and
 // so the route's, everywhere else.
-func (d *Daemon) boundAddress() netip.Addr {
+func (d *parts) boundAddress() netip.Addr {
 	if own := d.opts.Port.Addr(); own.IsValid() && !own.IsUnspecified() {
 		return own
 	}
@@ -92,7 +92,7 @@ func (d *Daemon) boundAddress() netip.Addr {
 }
 
 // setAddresses looks up our own addresses.
-func (d *Daemon) setAddresses() {
+func (d *parts) setAddresses() {
 	own := ownAddresses(d.opts.Port)
 	d.addresses.Store(&own)
 }

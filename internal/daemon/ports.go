@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -69,6 +70,7 @@ func (d *Daemon) watchInterfaces(ctx context.Context) error {
 	return d.ports.Watch(ctx, func() {
 		d.refreshCards()
 		d.registry.tell(ctx, (*registry).interfacesChanged)
+		d.registry.tell(ctx, func(g *registry) { d.openMissingMetrics(g.config) })
 	})
 }
 
@@ -127,6 +129,21 @@ func (d *Daemon) openMetricsOrWait(cfg *config.Config) error {
 	return nil
 }
 
+// awaitMetrics is a goroutine: it tries again to open the listener of the metrics, as often
+// as the registry looks after the rest.
+func (d *Daemon) awaitMetrics(ctx context.Context) error {
+	ticker := time.NewTicker(d.registry.timing.Tend)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			d.registry.tell(ctx, func(g *registry) { d.openMissingMetrics(g.config) })
+		}
+	}
+}
+
 // openMissingMetrics tries again. It runs on the registry's goroutine.
 func (d *Daemon) openMissingMetrics(cfg *config.Config) {
 	if cfg.Metrics == nil || d.metrics.Load() != nil {
@@ -144,8 +161,7 @@ func (d *Daemon) openMissingMetrics(cfg *config.Config) {
 // lookAtAddresses takes over which of the listening addresses have come or gone; senders
 // then use the new sockets.
 func (g *registry) lookAtAddresses() {
-	g.d.openMissingMetrics(g.config)
-	if g.d.ports.Look() {
+	if g.ports.Look() {
 		g.setTTLs()
 	}
 }
@@ -157,6 +173,6 @@ func (g *registry) setTTLs() {
 	}
 	for i := range g.config.Server.Multicast {
 		m := &g.config.Server.Multicast[i]
-		g.d.ports.SetMulticastTTL(m.Group, m.TTL)
+		g.ports.SetMulticastTTL(m.Group, m.TTL)
 	}
 }

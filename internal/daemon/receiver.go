@@ -56,17 +56,17 @@ func (g *registry) newReceiver(c *engine.ReferenceClock) *receiver {
 		device: refclock.Config{
 			Driver: string(d.Driver), Unit: d.Unit, Device: d.Device, Clear: d.Edge == config.EdgeClear,
 			Every: c.Config.Period, TAI: d.TAI, Baud: d.Baud, Mode: d.Mode,
-			NotBefore: g.d.state.floor, Counters: new(refclock.Counters),
+			NotBefore: g.state.floor, Counters: new(refclock.Counters),
 		},
-		clock: g.d.clock, snapshot: &g.d.snapshot, steering: newSteering(),
+		clock: g.clock, snapshot: &g.snapshot, steering: newSteering(),
 		readings: make(chan refclock.Reading, readingQueue), failures: make(chan string, 1), bursts: make(chan time.Duration, 1),
-		system: g.d.system.inbox, log: g.d.log,
+		system: g.system.inbox, log: g.log,
 	}
 	if other := g.set.Locked(c); other != nil {
 		r.locked = g.receivers[other.ID()]
 	}
-	r.onEvent = func(e model.Event) { g.d.logEvent(e, r.name) }
-	r.process = engine.NewReferenceProcess(c.Config, r, g.d.clock.Now())
+	r.onEvent = func(e model.Event) { g.logEvent(e, r.name) }
+	r.process = engine.NewReferenceProcess(c.Config, r, g.clock.Now())
 	return r
 }
 
@@ -79,12 +79,12 @@ func (g *registry) launchReceivers(clocks []*engine.ReferenceClock) {
 				continue
 			}
 			r := g.newReceiver(c)
-			ctx, cancel := context.WithCancel(g.d.group.ctx)
+			ctx, cancel := context.WithCancel(g.group.ctx)
 			r.cancel = cancel
 			g.receivers[r.id] = r
 			g.toSystem(addSource{r.id, c.Options, r.steering})
-			g.d.group.Go("reference clock "+r.name, func(context.Context) error { return r.run(ctx) })
-			g.d.group.Go("device of "+r.name, func(context.Context) error { r.readDevice(ctx); return nil })
+			g.group.Go("reference clock "+r.name, func(context.Context) error { return r.run(ctx) })
+			g.group.Go("device of "+r.name, func(context.Context) error { r.readDevice(ctx); return nil })
 		}
 	}
 }

@@ -24,7 +24,7 @@ import (
 // the engine says, hands on what comes to the NTP port, and looks names up. Everything
 // that changes the set goes through its inbox.
 type registry struct {
-	d         *Daemon
+	*parts
 	config    *config.Config
 	timing    engine.Timing
 	set       *engine.Associations
@@ -35,9 +35,9 @@ type registry struct {
 	arrived   chan model.Received  // from port 123, modes 1, 2, 4 and 5; full: dropped and counted
 }
 
-func newRegistry(d *Daemon, cfg *config.Config) *registry {
+func newRegistry(p *parts, cfg *config.Config) *registry {
 	return &registry{
-		d:         d,
+		parts:     p,
 		config:    cfg,
 		timing:    engine.UsualTiming,
 		runners:   map[model.SourceID]*runner{},
@@ -49,7 +49,7 @@ func newRegistry(d *Daemon, cfg *config.Config) *registry {
 
 // run is the goroutine; it ends with ctx, and the look-ups with it.
 func (g *registry) run(ctx context.Context) error {
-	defer g.d.resolver.Close()
+	defer g.resolver.Close()
 	ticker := time.NewTicker(g.timing.Tend)
 	defer ticker.Stop()
 	g.start()
@@ -61,7 +61,7 @@ func (g *registry) run(ctx context.Context) error {
 			task(g)
 		case rx := <-g.arrived:
 			g.route(&rx)
-		case result := <-g.d.resolver.Results():
+		case result := <-g.resolver.Results():
 			g.resolved(result)
 		case <-ticker.C:
 			g.tendAll()
@@ -72,7 +72,7 @@ func (g *registry) run(ctx context.Context) error {
 // ask runs task on the registry's goroutine and waits for it.
 func (g *registry) ask(ctx context.Context, task func(*registry)) error {
 	done := make(chan struct{})
-	stopped := g.d.group.ctx.Done()
+	stopped := g.group.ctx.Done()
 	select {
 	case g.inbox <- func(g *registry) { task(g); close(done) }:
 	case <-ctx.Done():
@@ -103,15 +103,15 @@ func (g *registry) tell(ctx context.Context, task func(*registry)) {
 
 // setup is what the set of associations rests on.
 func (g *registry) setup(cfg *config.Config, keys *mac.KeyRing) engine.Setup {
-	return engine.Setup{Config: cfg, Keys: keys, Access: g.d.policy.Load().Access}
+	return engine.Setup{Config: cfg, Keys: keys, Access: g.policy.Load().Access}
 }
 
 // start mobilizes everything that the configuration names.
 func (g *registry) start() {
-	g.set = engine.NewAssociations(g.setup(g.config, g.d.keys.Load()), g.d.host(), g.timing, g.statusOf)
+	g.set = engine.NewAssociations(g.setup(g.config, g.keys.Load()), g.host(), g.timing, g.statusOf)
 	g.listenToGroups(nil, g.config)
 	g.setTTLs()
-	now := g.d.clock.Now().Raw
+	now := g.clock.Now().Raw
 	g.set.Start(now, &g.changes)
 	g.set.StartSenders(now, &g.changes)
 	g.changes.Idle = true
@@ -128,36 +128,36 @@ func (g *registry) statusOf(id model.SourceID) *model.SourceStatus {
 
 // tendAll looks after addresses, groups, names and members.
 func (g *registry) tendAll() {
-	g.d.endSilence(g.config)
+	g.endSilence(g.config)
 	g.lookAtAddresses()
-	g.set.SetHost(g.d.host())
-	g.set.Tend(g.d.clock.Now().Raw, g.d.snapshot.Load(), &g.changes)
+	g.set.SetHost(g.host())
+	g.set.Tend(g.clock.Now().Raw, g.snapshot.Load(), &g.changes)
 	g.carryOut()
 }
 
 // interfacesChanged takes over that interfaces or addresses have come or gone: our own
 // addresses, by which loops are found, and the interfaces that listening sources name.
 func (g *registry) interfacesChanged() {
-	g.d.setAddresses()
+	g.setAddresses()
 	g.tendAll()
 	g.reconfigure()
 }
 
 // reconfigure shows the system process the present settings.
-func (g *registry) reconfigure() { g.toSystem(reconfigure{engine.System(g.config, g.d.host())}) }
+func (g *registry) reconfigure() { g.toSystem(reconfigure{engine.System(g.config, g.host())}) }
 
 // toSystem hands a message to the system process.
 func (g *registry) toSystem(message systemMessage) {
 	select {
-	case g.d.system.inbox <- message:
-	case <-g.d.group.ctx.Done():
+	case g.system.inbox <- message:
+	case <-g.group.ctx.Done():
 	}
 }
 
 // carryOut does what the set of associations wants, by the engine's contract.
 func (g *registry) carryOut() {
 	for _, replaced := range g.changes.Replaced {
-		g.d.log.Info("source replaced", zap.String("source", replaced.Name), zap.Stringer("address", replaced.Address),
+		g.log.Info("source replaced", zap.String("source", replaced.Name), zap.Stringer("address", replaced.Address),
 			zap.String("reason", replaced.Why))
 	}
 	for _, id := range g.changes.Stop {
@@ -178,22 +178,22 @@ func (g *registry) carryOut() {
 		}
 	}
 	for _, name := range g.changes.Resolve {
-		g.d.resolver.Resolve(name)
+		g.resolver.Resolve(name)
 	}
 	for _, name := range g.changes.Forget {
-		g.d.resolver.Forget(name)
+		g.resolver.Forget(name)
 	}
 	if g.changes.Idle {
-		g.toSystem(setIdle{g.set.Idle(g.d.clock.Now().Raw)})
+		g.toSystem(setIdle{g.set.Idle(g.clock.Now().Raw)})
 	}
 	g.changes.Reset()
 }
 
 // resolved takes one outcome of a look-up. The resolver tries until there is an answer.
 func (g *registry) resolved(result resolve.Result) {
-	now := g.d.clock.Now().Raw
+	now := g.clock.Now().Raw
 	if result.Err != nil {
-		g.d.log.Warn("name not resolved; will try again", zap.String("name", result.Name),
+		g.log.Warn("name not resolved; will try again", zap.String("name", result.Name),
 			zap.Duration("in", result.Retry), zap.Error(result.Err))
 		g.set.NotResolved(result.Name, result.Err.Error(), result.Retry, now, &g.changes)
 	} else {
@@ -204,26 +204,26 @@ func (g *registry) resolved(result resolve.Result) {
 
 // route gives a packet of mode 1, 2, 4 or 5 to its association, or to the responder.
 func (g *registry) route(rx *model.Received) {
-	decision := g.set.Route(rx, g.d.clock.Now().Raw, &g.changes)
+	decision := g.set.Route(rx, g.clock.Now().Raw, &g.changes)
 	g.carryOut()
 	if decision.Action == engine.Deliver {
 		if r := g.runners[decision.Association.ID()]; r != nil {
-			g.d.ports.Count(rx, r.take(arrival{data: rx.Data, received: *rx}))
+			g.ports.Count(rx, r.take(arrival{data: rx.Data, received: *rx}))
 		} else {
-			g.d.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonNoAssociation})
+			g.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonNoAssociation})
 		}
 		return
 	}
-	if line := g.d.log.Check(zap.DebugLevel, "no association for a packet"); line != nil {
+	if line := g.log.Check(zap.DebugLevel, "no association for a packet"); line != nil {
 		line.Write(zap.Stringer("address", rx.Remote), zap.String("reason", decision.Why))
 	}
 	switch {
 	case decision.Action == engine.Answer:
-		g.d.ports.Answer(rx)
+		g.ports.Answer(rx)
 	case decision.Malformed:
-		g.d.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonMalformed})
+		g.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonMalformed})
 	default:
-		g.d.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonNoAssociation})
+		g.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonNoAssociation})
 	}
 }
 
@@ -235,43 +235,43 @@ func (g *registry) newRunner(a *engine.Association) *runner {
 		name:     cfg.Name,
 		kind:     cfg.Kind,
 		remote:   cfg.Remote,
-		clock:    g.d.clock,
-		snapshot: &g.d.snapshot,
+		clock:    g.clock,
+		snapshot: &g.snapshot,
 		steering: newSteering(),
 		packets:  make(chan arrival, packetQueue),
 		stamps:   make(chan transmitted, packetQueue),
 		orders:   make(chan order, orderQueue),
 		keys:     make(chan keyOutcome),
-		seeker:   g.d.newKeySeeker(a.Source, cfg),
-		port:     g.d.ports,
+		seeker:   g.newKeySeeker(a.Source, cfg),
+		port:     g.ports,
 		client: netio.ClientConfig{
-			Remote: cfg.Remote, Local: cfg.Local, Interface: cfg.Interface, Clock: g.d.netClock(), Hardware: g.d.hardware,
+			Remote: cfg.Remote, Local: cfg.Local, Interface: cfg.Interface, Clock: g.netClock(), Hardware: g.hardware,
 		},
-		group:  g.d.group,
-		log:    g.d.log,
+		group:  g.group,
+		log:    g.log,
 		onDone: g.ended,
 	}
 	if a.IsSource() {
-		r.system = g.d.system.inbox
+		r.system = g.system.inbox
 	}
 	name := nameWithAddress(r.name, r.remote)
-	r.onEvent = func(e model.Event) { g.d.logEvent(e, name) }
-	r.process = engine.NewPeerProcess(*cfg, r, g.d.clock.Now(), cryptoRandom{})
+	r.onEvent = func(e model.Event) { g.logEvent(e, name) }
+	r.process = engine.NewPeerProcess(*cfg, r, g.clock.Now(), cryptoRandom{})
 	if r.seeker != nil {
-		r.kept, r.client.Remote = g.d.kept, r.process.Status().Address
+		r.kept, r.client.Remote = g.kept, r.process.Status().Address
 	}
 	return r
 }
 
 // launch makes the system process know the source, and starts its goroutine.
 func (g *registry) launch(r *runner, a *engine.Association) {
-	ctx, cancel := context.WithCancel(g.d.group.ctx)
+	ctx, cancel := context.WithCancel(g.group.ctx)
 	r.cancel = cancel
 	g.runners[r.id] = r
 	if a.IsSource() {
 		g.toSystem(addSource{r.id, a.Options, r.steering})
 	}
-	g.d.group.Go("association "+r.name, func(context.Context) error { return r.run(ctx) })
+	g.group.Go("association "+r.name, func(context.Context) error { return r.run(ctx) })
 }
 
 // stop ends an association and makes the system process forget it.
@@ -285,11 +285,11 @@ func (g *registry) stop(r *runner) {
 
 // ended is called on an association's goroutine when it has demobilized itself.
 func (g *registry) ended(r *runner) {
-	g.tell(g.d.group.ctx, func(g *registry) {
+	g.tell(g.group.ctx, func(g *registry) {
 		if g.runners[r.id] != r {
 			return
 		}
-		g.set.Ended(r.id, g.d.clock.Now().Raw, &g.changes)
+		g.set.Ended(r.id, g.clock.Now().Raw, &g.changes)
 		g.stop(r)
 		g.carryOut()
 	})
@@ -300,8 +300,8 @@ func (g *registry) reload(plan *config.Plan, next *config.Config, keys *mac.KeyR
 	g.listenToGroups(g.config, next)
 	g.config = next
 	g.setTTLs()
-	g.set.SetHost(g.d.host())
-	g.set.Reload(plan, g.setup(next, keys), g.d.clock.Now().Raw, &g.changes)
+	g.set.SetHost(g.host())
+	g.set.Reload(plan, g.setup(next, keys), g.clock.Now().Raw, &g.changes)
 	g.changes.Idle = true
 	g.carryOut()
 	g.tendAll()
@@ -339,7 +339,7 @@ func interfaceIndex(name string) int {
 }
 
 // netClock is the daemon's clock as the sockets see it.
-func (d *Daemon) netClock() netio.Clock {
+func (d *parts) netClock() netio.Clock {
 	return netio.Clock{Now: d.clock.Quick, At: d.clock.At, AtLatest: d.clock.AtLatest}
 }
 

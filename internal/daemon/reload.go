@@ -135,7 +135,7 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 }
 
 // setLevel takes over the log's level.
-func (d *Daemon) setLevel(cfg *config.Config) {
+func (d *parts) setLevel(cfg *config.Config) {
 	if d.opts.Level != nil {
 		_ = d.opts.Level.UnmarshalText([]byte(cfg.Log.Level)) // checked with the configuration
 	}

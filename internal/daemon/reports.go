@@ -106,7 +106,7 @@ func (d *Daemon) answer(ctx context.Context, r control.Request) (any, error) {
 
 // machineOffset is the time worked out minus the machine's clock, where that is only
 // observed, and not set.
-func (d *Daemon) machineOffset() (offset time.Duration, observed bool) {
+func (d *parts) machineOffset() (offset time.Duration, observed bool) {
 	machine, observed := d.clock.(interface{ MachineOffset() time.Duration })
 	if !observed {
 		return 0, false

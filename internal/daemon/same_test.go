@@ -35,7 +35,7 @@ func runnable(from *config.Config) *config.Config {
 func (w *world) sameMeaning() same.Got {
 	made := same.Got{Policy: w.d.policy.Load()}
 	w.look(func(g *registry) {
-		made.System = engine.System(g.config, g.d.host())
+		made.System = engine.System(g.config, g.host())
 		for _, target := range g.set.Targets("") {
 			made.Associations = append(made.Associations, target.Members...)
 		}

@@ -144,7 +144,7 @@ func (s *stateFiles) complain(err error) {
 }
 
 // keepState is a goroutine: it saves now and then. The last save is Run's.
-func (d *Daemon) keepState(ctx context.Context) error {
+func (d *parts) keepState(ctx context.Context) error {
 	timer := time.NewTimer(firstSave)
 	defer timer.Stop()
 	for {
