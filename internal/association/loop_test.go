@@ -114,23 +114,30 @@ func TestRFC5905_7_3_OlderVersionIsTaken(t *testing.T) {
 // A peer that begins anew (mode 1, origin 0) is answered at once, and what it answers is
 // an exchange; forged beginnings change nothing.
 func TestRFC5905_9_2_PeerThatBeginsAnew(t *testing.T) {
-	w, x, y := pair(t, 2, 4, false)
+	for _, mode := range []wire.Mode{wire.ModePassive, wire.ModeActive} {
+		t.Run(mode.String(), func(t *testing.T) { beginsAnew(t, mode) })
+	}
+}
+
+// beginsAnew has the peer of an association in that mode lose its memory.
+func beginsAnew(t *testing.T, mode wire.Mode) {
+	w, x, y := pair(t, 2, 4, mode == wire.ModeActive)
 	w.run(10 * time.Minute)
-	passive := y.assocs[0]
-	heard := passive.status.Accepted
+	kept := y.assocs[0]
+	heard := kept.status.Accepted
 
 	x.assocs = nil // the active side has lost its memory
 	h := forgery(wire.ModeActive, &seeded{3}, epoch.Add(w.now))
 	h.Origin, h.Receive, h.Stratum = 0, 0, 2
-	before := *passive
+	before := *kept
 	w.log = nil
 	w.forge(&h, nil, x.end, y.end)
 	w.run(w.now + 10*time.Millisecond)
 	reply := w.last(t, y)
-	if reply.Mode != wire.ModePassive || reply.Origin != h.Transmit || reply.Receive == 0 {
-		t.Fatalf("answer %+v, want mode 2 with the origin %v", reply, h.Transmit)
+	if reply.Mode != mode || reply.Origin != h.Transmit || reply.Receive == 0 {
+		t.Fatalf("answer %+v, want mode %v with the origin %v", reply, mode, h.Transmit)
 	}
-	if passive.symmetric.confirmed != before.symmetric.confirmed || passive.status.Accepted != heard {
+	if kept.symmetric.confirmed != before.symmetric.confirmed || kept.status.Accepted != heard {
 		t.Error("a packet that anybody could have forged changed what is known of the peer")
 	}
 
@@ -140,8 +147,8 @@ func TestRFC5905_9_2_PeerThatBeginsAnew(t *testing.T) {
 	samples := len(y.samples)
 	w.forge(&next, nil, x.end, y.end)
 	w.run(w.now + 10*time.Millisecond)
-	if passive.status.Accepted != heard+1 || len(y.samples) != samples+1 {
-		t.Errorf("%d accepted and %d samples more, want 1 and 1; rejected %v", passive.status.Accepted-heard, len(y.samples)-samples, passive.status.Rejected)
+	if kept.status.Accepted != heard+1 || len(y.samples) != samples+1 {
+		t.Errorf("%d accepted and %d samples more, want 1 and 1; rejected %v", kept.status.Accepted-heard, len(y.samples)-samples, kept.status.Rejected)
 	}
 
 	w.log = nil
@@ -150,7 +157,7 @@ func TestRFC5905_9_2_PeerThatBeginsAnew(t *testing.T) {
 		w.forge(&h, nil, x.end, y.end)
 		w.run(w.now + 10*time.Millisecond)
 	}
-	if got := w.sentModes(y)[wire.ModePassive]; got > 2 {
+	if got := w.sentModes(y)[mode]; got > 3 {
 		t.Errorf("%d answers to a flood of one second, want one in %v", got, burstSpacing)
 	}
 }

@@ -375,17 +375,17 @@ func (s *symmetric) keepUnconfirmed(a *Association, rx *model.Received, p *wire.
 	}
 }
 
-// answerRestart answers at once, once in burstSpacing, an active peer that has forgotten
-// us and begins anew: mode 1, origin 0. Nobody can know that it is the peer before it
+// answerRestart answers at once, once in burstSpacing, an active peer that has not heard
+// us yet, or has forgotten us, and begins anew: mode 1, origin 0. Nobody can know that it is the peer before it
 // answers in turn, so what we know of it stays as it is until then.
 func (s *symmetric) answerRestart(a *Association, rx *model.Received, p *wire.Packet, out *Output) {
-	if s.mode != wire.ModePassive || s.count == 0 || p.Mode != wire.ModeActive || !p.Origin.IsZero() || p.Transmit.IsZero() {
+	if s.count == 0 || p.Mode != wire.ModeActive || !p.Origin.IsZero() || p.Transmit.IsZero() {
 		return
 	}
 	if s.restart.id != 0 && rx.At.Raw.Sub(s.restart.asked.Raw) < burstSpacing {
 		return
 	}
-	h := a.header(rx.At, wire.ModePassive)
+	h := a.header(rx.At, s.mode)
 	h.Version, h.Poll = p.Version, a.poll.exponent()
 	h.Origin, h.Receive = p.Transmit, a.uniqueTimestamp(rx.At)
 	id := a.emit(&h, false, out)

@@ -435,7 +435,7 @@ func TestShardsExpectClientsSideBySide(t *testing.T) {
 	}
 }
 
-// Nearly all clients are at home in a table that holds what it is made for, and all of
+// Nearly all clients are in their bucket in a table that holds what it is made for, and all of
 // them are found again wherever they are.
 func TestEveryClientIsFoundAgain(t *testing.T) {
 	w := newWorld(t)
