@@ -154,6 +154,12 @@ func TestUnwantedWords(t *testing.T) {
 	judge(t, unwantedWords("a.md", []byte("fine\n")), "")
 }
 
+func TestDialectWords(t *testing.T) {
+	judge(t, dialectWords("a.md", []byte("fine\nthe timestamp is "+dialect[0].not+" late\n")), `a.md:2: says "struck"`)
+	judge(t, dialectWords("a.md", []byte("a construcktion, set late\n")), "")
+	judge(t, dialectWords("CHANGELOG.md", []byte(dialect[0].not)), "")
+}
+
 func TestCheckMeaning(t *testing.T) {
 	text := `package daemon
 import "timeball/internal/association"

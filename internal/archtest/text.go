@@ -29,7 +29,9 @@ func CheckText(root string) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		found = append(found, unwantedWords(filepath.ToSlash(strings.TrimPrefix(name, root+string(filepath.Separator))), text)...)
+		short := filepath.ToSlash(strings.TrimPrefix(name, root+string(filepath.Separator)))
+		found = append(found, unwantedWords(short, text)...)
+		found = append(found, dialectWords(short, text)...)
 		return nil
 	})
 	return found, err
@@ -37,6 +39,20 @@ func CheckText(root string) ([]string, error) {
 
 func skipText(dir string) bool {
 	return dir == ".git" || dir == "bin" || dir == "testdata"
+}
+
+// dialectWords finds the private words of the glossary, each with the field's own.
+func dialectWords(name string, text []byte) (found []string) {
+	if name == "CHANGELOG.md" || strings.HasPrefix(name, "internal/archtest/") {
+		return nil
+	}
+	for i, pattern := range dialectPatterns {
+		for _, at := range pattern.FindAllIndex(text, -1) {
+			line := 1 + bytes.Count(text[:at[0]], []byte("\n"))
+			found = append(found, fmt.Sprintf("%s:%d: says %q; the field says %q", name, line, dialect[i].not, dialect[i].but))
+		}
+	}
+	return found
 }
 
 func unwantedWords(name string, text []byte) []string {

@@ -393,7 +393,7 @@ func TestInterleavedBroadcastAfterAStepIsBasic(t *testing.T) {
 	}
 }
 
-// TestBroadcastsThatLeaveLate: the server strikes its timestamp 300 µs before the packet
+// TestBroadcastsThatLeaveLate: the server takes its timestamp 300 µs before the packet
 // leaves. Once our frequency is known, a second volley shows it.
 func TestBroadcastsThatLeaveLate(t *testing.T) {
 	for _, drift := range []ntptime.Frequency{0, 50 * ntptime.PPM, -20 * ntptime.PPM} {
@@ -415,14 +415,14 @@ func broadcastsThatLeaveLate(t *testing.T, drift ntptime.Frequency) {
 	}
 	w.run(2 * time.Minute)
 	if last := client.samples[len(client.samples)-1]; last.Delay > 510*time.Microsecond {
-		t.Fatalf("delay %v before the survey", last.Delay)
+		t.Fatalf("delay %v before the calibration", last.Delay)
 	}
 	client.synchronize(3, "REF")
 	client.state.Frequency, client.state.FrequencyError = drift, ntptime.PPM
 	client.tell()
 	w.run(4 * time.Minute)
 	if exchanges, _ := client.kinds(); exchanges != volleyCount {
-		t.Errorf("a survey with a frequency known to 1 ppm")
+		t.Errorf("a calibration with a frequency known to 1 ppm")
 	}
 	client.state.FrequencyError = 50e-9
 	client.tell()

@@ -32,8 +32,8 @@ func (s *span) String() string { return config.FormatDuration(time.Duration(*s))
 func (s *span) Type() string { return "duration" }
 
 // addSpan adds a flag for a duration of zero or more.
-func addSpan(cmd *cobra.Command, target *time.Duration, name, short string, preset time.Duration, help string) {
-	*target = preset
+func addSpan(cmd *cobra.Command, target *time.Duration, name, short string, byDefault time.Duration, help string) {
+	*target = byDefault
 	cmd.Flags().VarP((*span)(target), name, short, help)
 }
 

@@ -56,11 +56,11 @@ func (f *reportFlags) add(cmd *cobra.Command, repeats bool) {
 }
 
 func addSocketFlag(cmd *cobra.Command, socket *string) {
-	preset := os.Getenv(socketVariable)
-	if preset == "" {
-		preset = control.DefaultSocket
+	byDefault := os.Getenv(socketVariable)
+	if byDefault == "" {
+		byDefault = control.DefaultSocket
 	}
-	cmd.Flags().StringVar(socket, "socket", preset, "control `SOCKET` of the daemon (or "+socketVariable+")")
+	cmd.Flags().StringVar(socket, "socket", byDefault, "control `SOCKET` of the daemon (or "+socketVariable+")")
 }
 
 // command makes the cobra command of a report.

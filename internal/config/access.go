@@ -46,7 +46,7 @@ func (d *decoder) accessRule(row place) (rule AccessRule, ok bool) {
 		ok = prefixKind.read(d, row, &network)
 		return AccessRule{Networks: []netip.Prefix{network}}, ok
 	}
-	accessRuleKeys.presets(&rule)
+	accessRuleKeys.defaults(&rule)
 	accessRuleKeys.decode(d, row, &rule)
 	return rule, true
 }

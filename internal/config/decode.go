@@ -277,10 +277,10 @@ func (d *decoder) unknown(path string, p pair, names []string) {
 	if slices.Contains(names, other) {
 		near = other
 	}
-	message := "is no key of timeball; see docs/configuration.md"
+	message := "unknown key; see docs/configuration.md"
 	switch {
 	case near != "" && (other == "" || near == other || plainName(near) == plainName(p.name)):
-		message = "is no key of timeball; did you mean " + near + "?"
+		message = "unknown key; did you mean " + near + "?"
 	case other != "":
 		message = "does not belong here; did you mean " + other + "?"
 	}

@@ -20,22 +20,22 @@ type KeyInfo struct {
 // field is one key of a section that fills a T: what it is called, what it takes,
 // its default and how it is read. The tables of schema.go are made of them.
 type field[T any] struct {
-	key     string
-	info    KeyInfo // without its path
-	inner   func() []KeyInfo
-	preset  func(*T)
-	decode  func(*decoder, place, *T)
-	example string
+	key          string
+	info         KeyInfo // without its path
+	inner        func() []KeyInfo
+	defaultValue func(*T)
+	decode       func(*decoder, place, *T)
+	example      string
 }
 
 // section is the table of the keys that fill a T.
 type section[T any] []field[T]
 
-// presets fills in all defaults.
-func (s section[T]) presets(into *T) {
+// defaults fills in all defaults.
+func (s section[T]) defaults(into *T) {
 	for _, f := range s {
-		if f.preset != nil {
-			f.preset(into)
+		if f.defaultValue != nil {
+			f.defaultValue(into)
 		}
 	}
 }
@@ -98,13 +98,13 @@ func (s section[T]) keys(path string) []KeyInfo {
 	return all
 }
 
-// toggle is a key that is true or false.
-func toggle[T any](key string, preset bool, target func(*T) *bool) field[T] {
+// boolean is a key that is true or false.
+func boolean[T any](key string, defaultValue bool, target func(*T) *bool) field[T] {
 	return field[T]{
-		key:     key,
-		info:    KeyInfo{Type: "boolean", Default: strconv.FormatBool(preset)},
-		example: "true",
-		preset:  func(t *T) { *target(t) = preset },
+		key:          key,
+		info:         KeyInfo{Type: "boolean", Default: strconv.FormatBool(defaultValue)},
+		example:      "true",
+		defaultValue: func(t *T) { *target(t) = defaultValue },
 		decode: func(d *decoder, at place, t *T) {
 			if value, ok := d.boolean(at); ok {
 				*target(t) = value
@@ -119,13 +119,13 @@ type whole interface {
 }
 
 // number is a key that is a whole number from low to high.
-func number[T any, N whole](key string, preset, low, high N, target func(*T) *N) field[T] {
+func number[T any, N whole](key string, defaultValue, low, high N, target func(*T) *N) field[T] {
 	span := strconv.FormatInt(int64(low), 10) + " to " + strconv.FormatInt(int64(high), 10)
 	return field[T]{
-		key:     key,
-		info:    KeyInfo{Type: "integer", Default: strconv.FormatInt(int64(preset), 10), Range: span},
-		example: strconv.FormatInt(int64(preset), 10),
-		preset:  func(t *T) { *target(t) = preset },
+		key:          key,
+		info:         KeyInfo{Type: "integer", Default: strconv.FormatInt(int64(defaultValue), 10), Range: span},
+		example:      strconv.FormatInt(int64(defaultValue), 10),
+		defaultValue: func(t *T) { *target(t) = defaultValue },
 		decode: func(d *decoder, at place, t *T) {
 			if value, ok := d.integer(at, int64(low), int64(high)); ok {
 				*target(t) = N(value)
@@ -142,12 +142,12 @@ func keyNumber[T any](key string, target func(*T) *uint32) field[T] {
 }
 
 // span is a key that is a duration from low to high.
-func span[T any](key string, preset, low, high time.Duration, target func(*T) *time.Duration) field[T] {
+func span[T any](key string, defaultValue, low, high time.Duration, target func(*T) *time.Duration) field[T] {
 	return field[T]{
-		key:     key,
-		info:    KeyInfo{Type: "duration", Default: FormatDuration(preset), Range: FormatDuration(low) + " to " + FormatDuration(high)},
-		example: "64s",
-		preset:  func(t *T) { *target(t) = preset },
+		key:          key,
+		info:         KeyInfo{Type: "duration", Default: FormatDuration(defaultValue), Range: FormatDuration(low) + " to " + FormatDuration(high)},
+		example:      "64s",
+		defaultValue: func(t *T) { *target(t) = defaultValue },
 		decode: func(d *decoder, at place, t *T) {
 			text, ok := d.scalar(at, "a duration", "64s")
 			if !ok {
@@ -167,12 +167,12 @@ func span[T any](key string, preset, low, high time.Duration, target func(*T) *t
 }
 
 // ratio is a key that is a frequency from low to high.
-func ratio[T any](key string, preset, low, high Frequency, target func(*T) *Frequency) field[T] {
+func ratio[T any](key string, defaultValue, low, high Frequency, target func(*T) *Frequency) field[T] {
 	return field[T]{
-		key:     key,
-		info:    KeyInfo{Type: "frequency", Default: preset.String(), Range: low.String() + " to " + high.String()},
-		example: "12ppm",
-		preset:  func(t *T) { *target(t) = preset },
+		key:          key,
+		info:         KeyInfo{Type: "frequency", Default: defaultValue.String(), Range: low.String() + " to " + high.String()},
+		example:      "12ppm",
+		defaultValue: func(t *T) { *target(t) = defaultValue },
 		decode: func(d *decoder, at place, t *T) {
 			text, ok := d.scalar(at, "a frequency", "12ppm")
 			if !ok {
@@ -192,17 +192,17 @@ func ratio[T any](key string, preset, low, high Frequency, target func(*T) *Freq
 }
 
 // choice is a key that is one of a few words.
-func choice[T any, S ~string](key string, preset S, words []S, target func(*T) *S) field[T] {
+func choice[T any, S ~string](key string, defaultValue S, words []S, target func(*T) *S) field[T] {
 	names := make([]string, len(words))
 	for i, word := range words {
 		names[i] = string(word)
 	}
 	list := strings.Join(names, ", ")
 	return field[T]{
-		key:     key,
-		info:    KeyInfo{Type: "word", Default: string(preset), Range: list},
-		example: names[0],
-		preset:  func(t *T) { *target(t) = preset },
+		key:          key,
+		info:         KeyInfo{Type: "word", Default: string(defaultValue), Range: list},
+		example:      names[0],
+		defaultValue: func(t *T) { *target(t) = defaultValue },
 		decode: func(d *decoder, at place, t *T) {
 			text, ok := d.scalar(at, "one of "+list, names[0])
 			if !ok {
@@ -259,19 +259,19 @@ func (k kind[V]) read(d *decoder, at place, into *V) bool {
 }
 
 // value is a key of a kind, with its default as it would be written ("" for none).
-func value[T, V any](key string, k kind[V], preset string, target func(*T) *V) field[T] {
+func value[T, V any](key string, k kind[V], defaultValue string, target func(*T) *V) field[T] {
 	f := field[T]{
 		key:     key,
-		info:    KeyInfo{Type: k.name, Default: preset},
+		info:    KeyInfo{Type: k.name, Default: defaultValue},
 		example: k.example,
 		decode:  func(d *decoder, at place, t *T) { k.read(d, at, target(t)) },
 	}
-	if preset == "" {
+	if defaultValue == "" {
 		f.info.Default = "none"
 		return f
 	}
-	f.preset = func(t *T) {
-		if v, err := k.parse(preset); err == nil { // a default that does not parse fails a test
+	f.defaultValue = func(t *T) {
+		if v, err := k.parse(defaultValue); err == nil { // a default that does not parse fails a test
 			*target(t) = v
 		}
 	}
@@ -279,10 +279,10 @@ func value[T, V any](key string, k kind[V], preset string, target func(*T) *V) f
 }
 
 // list is a key that is a list of values of one kind, at least one.
-func list[T, V any](key string, k kind[V], preset string, target func(*T) *[]V) field[T] {
+func list[T, V any](key string, k kind[V], defaultValue string, target func(*T) *[]V) field[T] {
 	f := field[T]{
 		key:     key,
-		info:    KeyInfo{Type: "list of " + k.name, Default: "[" + preset + "]"},
+		info:    KeyInfo{Type: "list of " + k.name, Default: "[" + defaultValue + "]"},
 		example: "[" + k.example + "]",
 		decode: func(d *decoder, at place, t *T) {
 			var values []V
@@ -296,12 +296,12 @@ func list[T, V any](key string, k kind[V], preset string, target func(*T) *[]V) 
 			*target(t) = values
 		},
 	}
-	if preset == "" {
+	if defaultValue == "" {
 		f.info.Default = "none"
 		return f
 	}
-	f.preset = func(t *T) {
-		if v, err := k.parse(strings.Trim(preset, `"`)); err == nil {
+	f.defaultValue = func(t *T) {
+		if v, err := k.parse(strings.Trim(defaultValue, `"`)); err == nil {
 			*target(t) = []V{v}
 		}
 	}
@@ -319,12 +319,12 @@ func (d *decoder) refuseEmpty(at place, example string) {
 // group is a key that is a section of its own, with its defaults when it is left out.
 func group[T, U any](key string, keys section[U], target func(*T) *U) field[T] {
 	return field[T]{
-		key:     key,
-		info:    KeyInfo{Type: "section", Default: "{}"},
-		example: keys.example(),
-		inner:   func() []KeyInfo { return prefixed(".", keys.keys("")) },
-		preset:  func(t *T) { keys.presets(target(t)) },
-		decode:  func(d *decoder, at place, t *T) { keys.decode(d, at, target(t)) },
+		key:          key,
+		info:         KeyInfo{Type: "section", Default: "{}"},
+		example:      keys.example(),
+		inner:        func() []KeyInfo { return prefixed(".", keys.keys("")) },
+		defaultValue: func(t *T) { keys.defaults(target(t)) },
+		decode:       func(d *decoder, at place, t *T) { keys.decode(d, at, target(t)) },
 	}
 }
 
@@ -337,7 +337,7 @@ func optional[T, U any](key string, keys section[U], target func(*T) **U) field[
 		inner:   func() []KeyInfo { return prefixed(".", keys.keys("")) },
 		decode: func(d *decoder, at place, t *T) {
 			into := new(U)
-			keys.presets(into)
+			keys.defaults(into)
 			keys.decode(d, at, into)
 			*target(t) = into
 		},
@@ -354,7 +354,7 @@ func rows[T, U any](key string, keys section[U], target func(*T) *[]U) field[T] 
 		decode: func(d *decoder, at place, t *T) {
 			for _, row := range d.sequence(at, "a list, with - before each entry") {
 				var into U
-				keys.presets(&into)
+				keys.defaults(&into)
 				if row.node != nil {
 					keys.decode(d, row, &into)
 				}

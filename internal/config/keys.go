@@ -91,7 +91,7 @@ func (d *decoder) keys(at place) []Key {
 			continue
 		}
 		var r secretRow
-		secretKeys.presets(&r)
+		secretKeys.defaults(&r)
 		secretKeys.decode(d, row, &r)
 		if first, doubled := d.keyIDs[r.ID]; doubled && r.ID != 0 {
 			d.report(row.path+".id", "%d is the id of %s already; give each key its own", r.ID, first)

@@ -156,7 +156,7 @@ func parseRefID(text string) (string, error) {
 // listenKeys are those of an entry of server.listen that is a section.
 var listenKeys = section[ListenAddress]{
 	value("address", listenKind, "", func(l *ListenAddress) *ListenAddress { return l }).required(),
-	toggle("smear", false, func(l *ListenAddress) *bool { return &l.Smear }),
+	boolean("smear", false, func(l *ListenAddress) *bool { return &l.Smear }),
 }
 
 // listenKey is the list of addresses to serve at; an entry is an address, or a section
@@ -201,7 +201,7 @@ func (c *Config) settleSmear(d *decoder) {
 // required says in the schema that the key has no default; a check reports its lack.
 func (f field[T]) required() field[T] {
 	f.info.Default = "required"
-	f.preset = nil
+	f.defaultValue = nil
 	return f
 }
 
@@ -254,12 +254,12 @@ func aeadNumbers[T any](key string, target func(*T) *[]uint16) field[T] {
 }
 
 // permissionKey is a key that holds permission bits, written in octal.
-func permissionKey[T any](key string, preset uint32, target func(*T) *uint32) field[T] {
+func permissionKey[T any](key string, defaultValue uint32, target func(*T) *uint32) field[T] {
 	return field[T]{
-		key:     key,
-		info:    KeyInfo{Type: "octal", Default: "0" + strconv.FormatUint(uint64(preset), 8), Range: "0000 to 0777"},
-		example: "0660",
-		preset:  func(t *T) { *target(t) = preset },
+		key:          key,
+		info:         KeyInfo{Type: "octal", Default: "0" + strconv.FormatUint(uint64(defaultValue), 8), Range: "0000 to 0777"},
+		example:      "0660",
+		defaultValue: func(t *T) { *target(t) = defaultValue },
 		decode: func(d *decoder, at place, t *T) {
 			text, ok := d.scalar(at, "permission bits", "0660")
 			if !ok {

@@ -50,7 +50,7 @@ func parseNode(name string, node *yaml.Node) *draft {
 // decodeConfig walks the tree; nil stands for an empty file.
 func decodeConfig(d *decoder, root *yaml.Node) *draft {
 	c := &Config{}
-	configKeys.presets(c)
+	configKeys.defaults(c)
 	if root == nil || isNull(root) {
 		root = &yaml.Node{Kind: yaml.MappingNode, Line: 1, Column: 1}
 	}

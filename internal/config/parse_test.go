@@ -20,10 +20,10 @@ func mustParse(t *testing.T, text string) *Config {
 	return c
 }
 
-// defaults is the configuration that the presets alone make.
+// defaults is the configuration that the defaults alone make.
 func defaults() *Config {
 	c := &Config{}
-	configKeys.presets(c)
+	configKeys.defaults(c)
 	c.settleClock(newDecoder(""))
 	c.settleNTS(newDecoder(""))
 	return c
@@ -54,7 +54,7 @@ func TestEmptyFileHasAllDefaults(t *testing.T) {
 		}
 	}
 	if got := defaults(); !reflect.DeepEqual(got, want) {
-		t.Errorf("the presets: got %+v, want %+v", got, want)
+		t.Errorf("the defaults: got %+v, want %+v", got, want)
 	}
 }
 
@@ -254,7 +254,7 @@ func TestPartOfAnotherFile(t *testing.T) {
 		t.Errorf("got %+v, %v, want stratum 1 and a server that was not told where to listen", c, problems)
 	}
 	_, problems = ParseNode("s.yaml", &bad)
-	want := "s.yaml:6:29: sources[0].min_pol: is no key of timeball; did you mean min_poll?"
+	want := "s.yaml:6:29: sources[0].min_pol: unknown key; did you mean min_poll?"
 	if len(problems) != 1 || problems[0].String() != want {
 		t.Errorf("got %v, want %q", problems, want)
 	}

@@ -38,7 +38,7 @@ var serverKeys = section[Server]{
 	rows("multicast", multicastKeys, func(s *Server) *[]Multicast { return &s.Multicast }),
 	group("interfaces", serverInterfaceKeys, func(s *Server) *Server { return s }),
 	group("client_log", clientLogKeys, func(s *Server) *ClientLog { return &s.ClientLog }),
-	toggle("interleaved", true, func(s *Server) *bool { return &s.Interleaved }),
+	boolean("interleaved", true, func(s *Server) *bool { return &s.Interleaved }),
 	span("silent_start", 10*time.Second, 0, 8760*time.Hour, func(s *Server) *time.Duration { return &s.SilentStart }),
 }
 
@@ -52,7 +52,7 @@ var accessKeys = section[Access]{
 var accessRuleKeys = section[AccessRule]{
 	list("networks", prefixKind, "", func(r *AccessRule) *[]netip.Prefix { return &r.Networks }).required(),
 	choice("require", "", requirements, func(r *AccessRule) *Require { return &r.Require }).by("server.require"),
-	toggle("deny", false, func(r *AccessRule) *bool { return &r.Deny }),
+	boolean("deny", false, func(r *AccessRule) *bool { return &r.Deny }),
 }
 
 var rateLimitKeys = section[RateLimit]{
@@ -75,7 +75,7 @@ var ntsServerKeys = section[NTSServer]{
 }
 
 var ntsKeys = section[NTS]{
-	toggle("cold_start", true, func(n *NTS) *bool { return &n.ColdStart }),
+	boolean("cold_start", true, func(n *NTS) *bool { return &n.ColdStart }),
 	value("state", optionalFileKind, "", func(n *NTS) *string { return &n.State }).by("nts below clock.state_dir"),
 }
 
@@ -90,7 +90,7 @@ var broadcastKeys = section[Broadcast]{
 	value("interface", interfaceKind, "", func(b *Broadcast) *string { return &b.Interface }),
 	span("interval", 64*time.Second, shortestInterval, longestInterval, func(b *Broadcast) *time.Duration { return &b.Interval }),
 	keyNumber("key", func(b *Broadcast) *uint32 { return &b.Key }),
-	toggle("unauthenticated", false, func(b *Broadcast) *bool { return &b.Unauthenticated }),
+	boolean("unauthenticated", false, func(b *Broadcast) *bool { return &b.Unauthenticated }),
 	number("version", 4, 1, 4, func(b *Broadcast) *uint8 { return &b.Version }),
 	number("port", NTPPort, 1, 65535, func(b *Broadcast) *uint16 { return &b.Port }),
 }
@@ -101,7 +101,7 @@ var multicastKeys = section[Multicast]{
 	span("interval", 64*time.Second, shortestInterval, longestInterval, func(m *Multicast) *time.Duration { return &m.Interval }),
 	number("ttl", 16, 1, 255, func(m *Multicast) *uint8 { return &m.TTL }),
 	keyNumber("key", func(m *Multicast) *uint32 { return &m.Key }),
-	toggle("unauthenticated", false, func(m *Multicast) *bool { return &m.Unauthenticated }),
+	boolean("unauthenticated", false, func(m *Multicast) *bool { return &m.Unauthenticated }),
 	number("version", 4, 1, 4, func(m *Multicast) *uint8 { return &m.Version }),
 	number("port", NTPPort, 1, 65535, func(m *Multicast) *uint16 { return &m.Port }),
 }
@@ -112,20 +112,20 @@ var serverInterfaceKeys = section[Server]{
 
 var clientLogKeys = section[ClientLog]{
 	number("size", 65536, 0, 1<<24, func(c *ClientLog) *int { return &c.Size }),
-	toggle("privacy", false, func(c *ClientLog) *bool { return &c.Privacy }),
+	boolean("privacy", false, func(c *ClientLog) *bool { return &c.Privacy }),
 }
 
 var symmetricKeys = section[Symmetric]{
-	toggle("passive", false, func(s *Symmetric) *bool { return &s.Passive }),
+	boolean("passive", false, func(s *Symmetric) *bool { return &s.Passive }),
 	keyNumbers("keys", func(s *Symmetric) *[]uint32 { return &s.Keys }),
-	toggle("unauthenticated", false, func(s *Symmetric) *bool { return &s.Unauthenticated }),
+	boolean("unauthenticated", false, func(s *Symmetric) *bool { return &s.Unauthenticated }),
 	number("max_associations", 100, 0, 100, func(s *Symmetric) *int { return &s.MaxAssociations }),
 }
 
 var localKeys = section[Local]{
 	number("stratum", 10, 1, 15, func(l *Local) *uint8 { return &l.Stratum }),
 	span("activate", 0, 0, 8760*time.Hour, func(l *Local) *time.Duration { return &l.Activate }),
-	toggle("orphan", false, func(l *Local) *bool { return &l.Orphan }),
+	boolean("orphan", false, func(l *Local) *bool { return &l.Orphan }),
 }
 
 var secretKeys = section[secretRow]{

@@ -17,21 +17,21 @@ var sourceKeys = section[Source]{
 	listenerKey(MulticastClient, multicastClientKeys),
 	refclockKey,
 	number("count", 4, 1, 32, func(s *Source) *int { return &s.Count }),
-	toggle("iburst", true, func(s *Source) *bool { return &s.IBurst }),
-	toggle("burst", false, func(s *Source) *bool { return &s.Burst }),
+	boolean("iburst", true, func(s *Source) *bool { return &s.IBurst }),
+	boolean("burst", false, func(s *Source) *bool { return &s.Burst }),
 	number("min_poll", DefaultMinPoll, MinPoll, MaxPoll, func(s *Source) *Poll { return &s.MinPoll }),
 	number("max_poll", DefaultMaxPoll, MinPoll, MaxPoll, func(s *Source) *Poll { return &s.MaxPoll }),
 	number("version", 4, 1, 4, func(s *Source) *uint8 { return &s.Version }),
 	keyNumber("key", func(s *Source) *uint32 { return &s.Key }),
-	toggle("unauthenticated", false, func(s *Source) *bool { return &s.Unauthenticated }),
+	boolean("unauthenticated", false, func(s *Source) *bool { return &s.Unauthenticated }),
 	ntsKey,
 	choice("interleaved", InterleavedAuto, []Interleaved{InterleavedOff, InterleavedOn, InterleavedAuto},
 		func(s *Source) *Interleaved { return &s.Interleaved }),
-	toggle("prefer", false, func(s *Source) *bool { return &s.Prefer }),
-	toggle("trust", false, func(s *Source) *bool { return &s.Trust }),
-	toggle("no_select", false, func(s *Source) *bool { return &s.NoSelect }),
-	toggle("require", false, func(s *Source) *bool { return &s.Require }),
-	toggle("fallback", false, func(s *Source) *bool { return &s.Fallback }),
+	boolean("prefer", false, func(s *Source) *bool { return &s.Prefer }),
+	boolean("trust", false, func(s *Source) *bool { return &s.Trust }),
+	boolean("no_select", false, func(s *Source) *bool { return &s.NoSelect }),
+	boolean("require", false, func(s *Source) *bool { return &s.Require }),
+	boolean("fallback", false, func(s *Source) *bool { return &s.Fallback }),
 	span("offset", 0, -time.Hour, time.Hour, func(s *Source) *time.Duration { return &s.Offset }),
 	span("max_delay", 3*time.Second, time.Microsecond, 1000*time.Second, func(s *Source) *time.Duration { return &s.MaxDelay }),
 	value("interface", interfaceKind, "", func(s *Source) *string { return &s.Interface }),
@@ -63,7 +63,7 @@ var refclockKeys = section[Refclock]{
 	value("lock", refidKind, "", func(r *Refclock) *string { return &r.Lock }),
 	choice("edge", EdgeAssert, []PulseEdge{EdgeAssert, EdgeClear}, func(r *Refclock) *PulseEdge { return &r.Edge }),
 	number("rate", 1, 1, 100, func(r *Refclock) *int { return &r.Rate }),
-	toggle("tai", false, func(r *Refclock) *bool { return &r.TAI }),
+	boolean("tai", false, func(r *Refclock) *bool { return &r.TAI }),
 	number("baud", 0, 0, 460800, func(r *Refclock) *int { return &r.Baud }),
 	permissionKey("mode", 0o600, func(r *Refclock) *uint32 { return &r.Mode }),
 }
@@ -143,8 +143,8 @@ var sourceList = func() field[Config] {
 // is given moves the default of the other one with it.
 func (s *Source) settle(d *decoder, path string) {
 	for _, f := range sourceKeys {
-		if f.preset != nil && fits(f.key, s.Kind) && !d.given(path+"."+f.key) {
-			f.preset(s)
+		if f.defaultValue != nil && fits(f.key, s.Kind) && !d.given(path+"."+f.key) {
+			f.defaultValue(s)
 		}
 	}
 	switch {
@@ -211,7 +211,7 @@ func listenerKey(kind SourceKind, keys section[Source]) field[Source] {
 		inner:   func() []KeyInfo { return prefixed(".", keys.keys("")) },
 		decode: func(d *decoder, at place, s *Source) {
 			if d.claim(at, s, kind) {
-				keys.presets(s)
+				keys.defaults(s)
 				keys.decode(d, at, s)
 			}
 		},
@@ -227,7 +227,7 @@ var refclockKey = field[Source]{
 	decode: func(d *decoder, at place, s *Source) {
 		s.Refclock = &Refclock{}
 		if d.claim(at, s, RefclockSource) {
-			refclockKeys.presets(s.Refclock)
+			refclockKeys.defaults(s.Refclock)
 			refclockKeys.decode(d, at, s.Refclock)
 		}
 	},
@@ -248,7 +248,7 @@ var ntsKey = field[Source]{
 			return
 		}
 		s.NTS = &NTSClient{}
-		ntsClientKeys.presets(s.NTS)
+		ntsClientKeys.defaults(s.NTS)
 		if at.node.Value == "" {
 			ntsClientKeys.decode(d, at, s.NTS)
 		}

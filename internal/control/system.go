@@ -159,7 +159,7 @@ type Listener struct {
 	NTSDenied      uint64 `json:"nts_denied"`
 	NTSRateLimited uint64 `json:"nts_rate_limited"`
 	NTSNAK         uint64 `json:"nts_nak"`
-	Dropped        uint64 `json:"dropped"` // unread, for want of room: overflow and stale
+	Dropped        uint64 `json:"dropped"` // unread, a queue was full: overflow and stale
 	Drops          Drops  `json:"drops"`
 	// ReceiveBuffer is what the kernel granted in octets, 0 where it does not tell, and
 	// ReceiveBufferAsked what we asked for.

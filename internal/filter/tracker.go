@@ -56,7 +56,7 @@ func (t *Tracker) Start(at int64, w Window, freq, freqSD float64) {
 }
 
 // Update takes a window of the raw instant at. patience is how many
-// conflicting exchanges running make a jump: 2 for one source.
+// conflicting exchanges in a row make a jump: 2 for one source.
 //
 // A window may be older than the state (an interleaved reply tells of the
 // exchange before; another source was quicker). It is then brought forward along

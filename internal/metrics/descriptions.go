@@ -124,7 +124,7 @@ var (
 	serverNTSDenied      = define(counter, "ntp_server_nts_denied_packets_total", "NTS packets refused.", "listen_address")
 	serverNTSRateLimited = define(counter, "ntp_server_nts_rate_limited_packets_total", "NTS packets over the rate limit.", "listen_address")
 	serverNTSNAK         = define(counter, "ntp_server_nts_nak_packets_total", "NTS packets answered by NTSN: their cookie could not be opened.", "listen_address")
-	serverDropped        = define(counter, "ntp_server_dropped_packets_total", "Packets lost before they were read, for want of room.", "listen_address")
+	serverDropped        = define(counter, "ntp_server_dropped_packets_total", "Packets lost before they were read, since a queue was full.", "listen_address")
 	serverDiscarded      = define(counter, "ntp_server_discarded_packets_total", "What the sockets gave up, by reason; not among the packets received.", "listen_address", "reason")
 	serverPackets        = define(counter, "ntp_server_packets_total", "Packets received, by mode, version, and what was done; combinations that have occurred.", "mode", "version", "result")
 	serverRefused        = define(counter, "ntp_server_refused_total", "Packets not answered with the time, by reason.", "reason")

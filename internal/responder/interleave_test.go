@@ -89,16 +89,16 @@ func TestRFC9769_2_InterleavedReplies(t *testing.T) {
 func TestInterleavedWithoutKernelStamps(t *testing.T) {
 	w := newInterleaved(t)
 	c := &xclient{at: clientAt}
-	var struck ntptime.Timestamp
+	var taken ntptime.Timestamp
 	for i := range 5 {
 		h := c.request()
 		reply, v := w.askFrom(c.at, h.Append(nil))
 		p := decode(t, reply)
 		c.receive = p.Receive
-		if i >= 2 && (v.Result != responder.Interleaved || p.Transmit != struck) {
-			t.Errorf("reply %d: got %v, transmit %v, want interleaved, %v", i, v.Result, p.Transmit, struck)
+		if i >= 2 && (v.Result != responder.Interleaved || p.Transmit != taken) {
+			t.Errorf("reply %d: got %v, transmit %v, want interleaved, %v", i, v.Result, p.Transmit, taken)
 		}
-		struck = w.later(w.took).Timestamp()
+		taken = w.later(w.took).Timestamp()
 		w.pass(time.Second)
 	}
 }

@@ -92,7 +92,7 @@ func TestWrongScenariosAreToldWithTheirPlace(t *testing.T) {
 		{"settling longer than the run", "duration: 5s\nsettle: 5s\nhosts: {a: {}}", "settle: leaves nothing"},
 		{"a name that is no host's", "duration: 5s\nhosts:\n  client: {}\nlinks:\n  - {between: [client, refrence], delay: 1ms}", `"refrence" is no host of this scenario`},
 		{"a source that is no host", "duration: 5s\nhosts:\n  client: {config: {sources: [{server: client2}]}}", `test.yaml:3:3: hosts.client.config.sources[0]: "client2" is no host of this scenario; did you mean client?`},
-		{"a mistake in a configuration", "duration: 5s\nhosts:\n  a:\n    config:\n      sorces: []", "test.yaml:5:7: hosts.a.config.sorces: is no key of timeball; did you mean sources?"},
+		{"a mistake in a configuration", "duration: 5s\nhosts:\n  a:\n    config:\n      sorces: []", "test.yaml:5:7: hosts.a.config.sorces: unknown key; did you mean sources?"},
 		{"an unknown distribution", "duration: 5s\nhosts: {a: {}, b: {}}\nlinks: [{between: [a, b], jitter: {distribution: exponental, mean: 1us}}]", "did you mean exponential?"},
 		{"a distribution without its mean", "duration: 5s\nhosts: {a: {}, b: {}}\nlinks: [{between: [a, b], jitter: {distribution: exponential}}]", "write {distribution: exponential, mean: 10us}"},
 		{"a loss above one", "duration: 5s\nhosts: {a: {}, b: {}}\nlinks: [{between: [a, b], loss: 1.5}]", "1.5 is out of range"},

@@ -44,7 +44,7 @@ func (r *reader) event(n *yaml.Node, path string) Event {
 		r.fail(n, path, "says not what happens; write one of frequency_step, offset_step, wander, suspend, stop, start, reload")
 	}
 	if !given["at"] || !given["host"] {
-		r.fail(n, path, "says not when, or to whom; write {at: 5000s, host: client, ...}")
+		r.fail(n, path, "has no \"at\" or no \"host\"; write {at: 5000s, host: client, ...}")
 	}
 	return e
 }

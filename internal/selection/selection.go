@@ -65,7 +65,7 @@ type Candidate struct {
 	Offset     float64 // s, on any scale common to all
 	Distance   float64 // s, half width of the interval that holds the true offset
 	Jitter     float64 // s
-	Runaway    bool    // its offset moves against the others'
+	Diverging  bool    // its offset moves against the others'
 
 	Verdict Verdict // of the last Select; State also tells the next one who was a falseticker
 }
@@ -364,7 +364,7 @@ func (s *Selector) combine(cs []Candidate, sum *Summary) {
 			v.Cause = CauseNotPreferred
 		case sum.Joint >= MaxJoint:
 			v.Cause, v.Value, v.Limit = CauseCrowd, float64(sum.Joint+1), MaxJoint
-		case c.Runaway && sum.Truechimers > 2:
+		case c.Diverging && sum.Truechimers > 2:
 			v.State, v.Cause = model.StateOutlier, CauseInconsistent
 		default:
 			sum.Joint++
@@ -387,7 +387,7 @@ func (s *Selector) combine(cs []Candidate, sum *Summary) {
 // by more than twice the jitter of both, or has been nearer for long: among equals, whose
 // distances come and go, the peer does not change.
 func (s *Selector) keep(cs []Candidate) {
-	at := slices.IndexFunc(s.order, func(i int) bool { return cs[i].ID == s.peer && !(cs[i].Runaway && len(s.order) > 2) })
+	at := slices.IndexFunc(s.order, func(i int) bool { return cs[i].ID == s.peer && !(cs[i].Diverging && len(s.order) > 2) })
 	if at <= 0 {
 		s.challenges = 0
 		return

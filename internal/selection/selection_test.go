@@ -90,10 +90,10 @@ func TestVerdicts(t *testing.T) {
 		{"heard but not measured", policy, []Candidate{with(good(1, 0, 0.01), func(c *Candidate) { c.Samples = 0 })},
 			[]model.State{model.StateWaiting}, CauseNoSample},
 		{"running away from two others", policy,
-			[]Candidate{good(1, 0, 0.01), good(2, 0, 0.02), with(good(3, 0.005, 0.01), func(c *Candidate) { c.Runaway = true })},
+			[]Candidate{good(1, 0, 0.01), good(2, 0, 0.02), with(good(3, 0.005, 0.01), func(c *Candidate) { c.Diverging = true })},
 			[]model.State{sel, com, model.StateOutlier}, CauseInconsistent},
 		{"of two, nobody runs away from anybody", policy,
-			[]Candidate{good(1, 0, 0.01), with(good(2, 0.005, 0.02), func(c *Candidate) { c.Runaway = true })}, []model.State{sel, com}, CauseUsed},
+			[]Candidate{good(1, 0, 0.01), with(good(2, 0.005, 0.02), func(c *Candidate) { c.Diverging = true })}, []model.State{sel, com}, CauseUsed},
 	} {
 		var s Selector
 		s.Select(c.in, c.policy)
@@ -198,7 +198,7 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		for i := range a {
 			a[i] = good(model.SourceID(i+1), 0.01*math.Round(4*r.NormFloat64()), 0.005*float64(1+r.IntN(6)))
 			a[i].Prefer, a[i].Require, a[i].Trust = r.IntN(9) == 0, r.IntN(9) == 0, r.IntN(9) == 0
-			a[i].NoSelect, a[i].Runaway = r.IntN(9) == 0, r.IntN(5) == 0
+			a[i].NoSelect, a[i].Diverging = r.IntN(9) == 0, r.IntN(5) == 0
 		}
 		p := r.Perm(n)
 		b := make([]Candidate, n)

@@ -25,24 +25,24 @@ import (
 // A source whose difference runs away is none of this: its clock is wrong, or
 // its path changed. It leaves the joint state until it has stood still again.
 type bias struct {
-	applied  float64 // s, taken off its windows
-	variance float64 // s²; 0: not begun
-	at       int64   // raw ns of the last update
-	n        int     // updates
-	runaway  bool
-	strikes  int // exchanges running that were too far off
-	calm     int // exchanges running that were not, while out
+	applied   float64 // s, taken off its windows
+	variance  float64 // s²; 0: not begun
+	at        int64   // raw ns of the last update
+	n         int     // updates
+	diverging bool
+	outliers  int // exchanges in a row that were too far off
+	inliers   int // exchanges in a row that were not, while out
 }
 
 const (
-	asymmetry     = 0.02         // σ of a path's asymmetry, share of the round trip
-	biasMemory    = 100 * 86400. // s over which a bias may change by σ
-	gaugeStep     = 1.0 / 32     // share of the common part that is taken off per update
-	runawaySigmas = 4.0
-	runawayCount  = 4  // exchanges running
-	calmCount     = 32 // exchanges running
-	matureCount   = 16 // updates until a bias has its full say
-	outsideGain   = 1.0 / 16
+	asymmetry      = 0.02         // σ of a path's asymmetry, share of the round trip
+	biasMemory     = 100 * 86400. // s over which a bias may change by σ
+	gaugeStep      = 1.0 / 32     // share of the common part that is taken off per update
+	runawaySigmas  = 4.0
+	divergingCount = 4  // exchanges in a row
+	inlierCount    = 32 // exchanges in a row
+	matureCount    = 16 // updates until a bias has its full say
+	outsideGain    = 1.0 / 16
 )
 
 // updateBias compares a source's own state with the joint one.
@@ -58,12 +58,12 @@ func (s *System) updateBias(src *source) {
 	j := s.joint.Estimate().Extrapolate(e.At)
 	b := &src.bias
 	b.predict(e.At, src.asymmetrySD())
-	if at, p, ok := s.middle(e.At); ok && (b.n >= matureCount || b.runaway) {
+	if at, p, ok := s.middle(e.At); ok && (b.n >= matureCount || b.diverging) {
 		b.judge(e.Offset-b.applied-at, math.Sqrt(e.P00+p+b.variance))
 	}
 	r := e.Offset - j.Offset - b.applied
 	noise := e.P00 + j.P00
-	if b.runaway {
+	if b.diverging {
 		b.applied += outsideGain * r
 		return
 	}
@@ -112,7 +112,7 @@ type opinion struct{ offset, variance float64 }
 
 // suspect says whether a source's exchanges are held back until it is clear
 // whether it runs away.
-func (s *System) suspect(src *source) bool { return src.bias.strikes > 0 && s.summary.Joint > 2 }
+func (s *System) suspect(src *source) bool { return src.bias.outliers > 0 && s.summary.Joint > 2 }
 
 // asymmetrySD is what a source's offset may be off by for good, in seconds: the
 // asymmetry of the whole path to the primary reference, what its own servers say of
@@ -137,26 +137,26 @@ func (b *bias) predict(at int64, sd float64) {
 func (b *bias) judge(r, sd float64) {
 	far := math.Abs(r) > runawaySigmas*sd
 	switch {
-	case !b.runaway && far:
-		if b.strikes++; b.strikes >= runawayCount {
-			b.runaway, b.calm, b.strikes = true, 0, 0
+	case !b.diverging && far:
+		if b.outliers++; b.outliers >= divergingCount {
+			b.diverging, b.inliers, b.outliers = true, 0, 0
 		}
-	case !b.runaway:
-		b.strikes = 0
+	case !b.diverging:
+		b.outliers = 0
 	case far:
-		b.calm = 0
+		b.inliers = 0
 	default:
-		if b.calm++; b.calm >= calmCount {
+		if b.inliers++; b.inliers >= inlierCount {
 			*b = bias{applied: b.applied, at: b.at, variance: sd * sd}
 		}
 	}
 }
 
-// forgive drops the biases that were learned while somebody spoilt the joint
+// resetBiases drops the biases that were learned while somebody spoilt the joint
 // state, except those that had been learned for long before.
-func (s *System) forgive() {
+func (s *System) resetBiases() {
 	for _, src := range s.sources {
-		if !src.bias.runaway && (!src.inJoint || src.bias.n < matureCount) {
+		if !src.bias.diverging && (!src.inJoint || src.bias.n < matureCount) {
 			src.bias = bias{}
 		}
 	}

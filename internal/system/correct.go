@@ -195,7 +195,7 @@ func (s *System) forget() {
 func (s *System) Deadline() ntptime.Raw {
 	d := min(s.afterLeap(s.next), s.afterLeap(s.discipline.Deadline()), s.leap.due, s.afterLeap(s.local.due))
 	if s.waiting() {
-		d = min(d, s.firstHeard.Add(hearing))
+		d = min(d, s.firstHeard.Add(startupWait))
 	}
 	return d
 }
@@ -205,7 +205,7 @@ func (s *System) waiting() bool { return s.heard && s.direct == nil && !s.joint.
 
 // OnTimer does what is due.
 func (s *System) OnTimer(now ntptime.Instant, out *Output) {
-	if s.waiting() && now.Raw >= s.firstHeard.Add(hearing) {
+	if s.waiting() && now.Raw >= s.firstHeard.Add(startupWait) {
 		s.firstSelection(now, out)
 	}
 	s.leapTimer(now, out)

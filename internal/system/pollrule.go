@@ -125,7 +125,7 @@ func (o *source) soon(r *filter.Result) float64 {
 	if r.Jumped && o.inJoint {
 		o.hurry()
 	}
-	if o.bias.strikes > 0 || (o.inJoint && r.Conflict && !r.Jumped) {
+	if o.bias.outliers > 0 || (o.inJoint && r.Conflict && !r.Jumped) {
 		if o.budget >= 1 {
 			o.budget--
 			return conflictSoon

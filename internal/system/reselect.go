@@ -10,9 +10,9 @@ import (
 	"timeball/internal/selection"
 )
 
-// hearing is how long the first source that answers waits for the others, so
+// startupWait is how long the first source that answers waits for the others, so
 // that no single one of several is believed alone at the start.
-const hearing = 3 * time.Second
+const startupWait = 3 * time.Second
 
 // fewSamples of a source say little of its spread.
 const fewSamples = 4
@@ -59,7 +59,7 @@ func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
 	for _, src := range s.sources {
 		s.candidates = append(s.candidates, s.candidate(now.Raw, src))
 	}
-	if s.stillListening(now.Raw) {
+	if s.inStartupWait(now.Raw) {
 		return false
 	}
 	before := s.summary
@@ -118,8 +118,8 @@ func (s *System) repeated(src *source) bool {
 	return false
 }
 
-// stillListening says whether to wait for the other sources' first answers.
-func (s *System) stillListening(now ntptime.Raw) bool {
+// inStartupWait says whether to wait for the other sources' first answers.
+func (s *System) inStartupWait(now ntptime.Raw) bool {
 	if s.joint.Started() && s.direct == nil || s.direct != nil {
 		return false
 	}
@@ -133,7 +133,7 @@ func (s *System) stillListening(now ntptime.Raw) bool {
 			heard++
 		}
 	}
-	return heard < voters && now < s.firstHeard.Add(hearing)
+	return heard < voters && now < s.firstHeard.Add(startupWait)
 }
 
 // candidate collects what the selection needs to know. Without any status yet
@@ -144,7 +144,7 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		Fallback: src.opt.Fallback,
 		Denied:   src.status.Denied, Reach: src.status.Reach, Unanswered: src.status.Unanswered,
 		Leap: src.server.Leap, Stratum: src.server.Stratum, Samples: src.filter.Count(),
-		Loop: src.server.Loop, Orphan: s.orphaned(src), Runaway: src.bias.runaway,
+		Loop: src.server.Loop, Orphan: s.orphaned(src), Diverging: src.bias.diverging,
 		Verdict: src.verdict,
 	}
 	if src.reference && c.Stratum == 0 {
@@ -207,7 +207,7 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 		return false
 	}
 	if spoilt {
-		s.forgive()
+		s.resetBiases()
 	}
 	return spoilt || (added && (!s.joint.Started() || s.joint.Updates() < 64 && s.registersHoldJoint()))
 }

@@ -66,7 +66,7 @@ func (s *System) discard(now ntptime.Instant, src *source, out *Output) {
 }
 
 // shownDelay is a round trip as reports have it: no less than our precision (RFC 5905
-// §8). Stamps are wrong by some microseconds, and a transmit stamp is struck ahead of the
+// §8). Stamps are wrong by some microseconds, and a transmit stamp is taken ahead of the
 // sending, so that the round trip of a short path may come out negative. The filter is
 // given it as it is: what is cut off at one side would have a bias.
 func (s *System) shownDelay(seconds float64) float64 {
@@ -123,7 +123,7 @@ func (s *System) feed(src *source, x filter.Exchange) filter.Result {
 	return r
 }
 
-// patience is how many conflicting exchanges running are a jump: two of one
+// patience is how many conflicting exchanges in a row are a jump: two of one
 // source; of several, two more than there are, so that a single liar does not do.
 const patience = 2
 
