@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"time"
+
+	"timeball/internal/nts"
 )
 
 // Load is what the generator is to do.
@@ -25,6 +27,14 @@ type Load struct {
 	Addresses int
 	Kind      Kind
 	Key       Key // of KindKeyed
+	NTS       NTS // of KindNTS
+}
+
+// NTS is what a key exchange has brought; a server that keeps nothing about its clients
+// takes one cookie again and again.
+type NTS struct {
+	Secrets nts.Secrets
+	Cookie  []byte
 }
 
 // Kind says what the requests are.
@@ -34,6 +44,7 @@ type Kind string
 const (
 	KindPlain       Kind = "plain"       // 48 octets, version 4, mode 3
 	KindKeyed       Kind = "keyed"       // with a MAC
+	KindNTS         Kind = "nts"         // with a cookie, and room for one in the reply (RFC 8915)
 	KindInterleaved Kind = "interleaved" // each client asks for interleaved mode (RFC 9769) once it can
 	KindMixed       Kind = "mixed"       // valid and broken ones of every sort; replies are only counted
 )

@@ -2,9 +2,11 @@ package bench
 
 import (
 	"encoding/binary"
+	"slices"
 	"time"
 
 	"timeball/internal/mac"
+	"timeball/internal/nts"
 )
 
 const (
@@ -44,11 +46,32 @@ func newSlots(n int, load Load) ([]slot, error) {
 		switch load.Kind {
 		case KindKeyed:
 			s.request = key.AppendMAC(s.request, 4)
+		case KindNTS:
+			var err error
+			if s.request, err = withNTS(s.request, &load.NTS, uint64(i)); err != nil {
+				return nil, err
+			}
 		case KindMixed:
 			s.request = broken(s.request, i)
 		}
 	}
 	return slots, nil
+}
+
+// counting gives other nonces to each request; nobody attacks here.
+type counting uint64
+
+func (c *counting) Uint64() uint64 { *c++; return uint64(*c) * 0x9e3779b97f4a7c15 }
+
+// withNTS makes a request of a client that holds eight cookies and so wants one.
+func withNTS(header []byte, session *NTS, i uint64) ([]byte, error) {
+	var client nts.Client
+	if err := client.Install(session.Secrets, slices.Repeat([][]byte{session.Cookie}, nts.MaxCookies)); err != nil {
+		return nil, err
+	}
+	random := counting(i << 20)
+	request, _ := client.AppendRequest(header, &random)
+	return request, nil
 }
 
 // broken makes one of many sorts of datagrams of a good request: other versions and
