@@ -41,25 +41,31 @@ func (w *Worker) cmac(k *Key, message []byte) {
 func (w *Worker) chain(k *Key, message []byte) (last []byte) {
 	x := w.x[:]
 	for len(message) > aes.BlockSize {
-		subtle.XORBytes(x, x, message[:aes.BlockSize])
+		xorBlock(&w.x, (*block)(message))
 		k.mac.Encrypt(x, x)
 		message = message[aes.BlockSize:]
 	}
 	return message
 }
 
+// xorBlock is subtle.XORBytes for whole blocks, without its price for short ones.
+func xorBlock(x, y *block) {
+	binary.LittleEndian.PutUint64(x[:8], binary.LittleEndian.Uint64(x[:8])^binary.LittleEndian.Uint64(y[:8]))
+	binary.LittleEndian.PutUint64(x[8:], binary.LittleEndian.Uint64(x[8:])^binary.LittleEndian.Uint64(y[8:]))
+}
+
 // absorb takes the last block in: masked by the first subkey if it is whole, else padded
 // and masked by the second.
 func (w *Worker) absorb(k *Key, last []byte) {
-	x := w.x[:]
-	subtle.XORBytes(x, x, last)
 	if len(last) == aes.BlockSize {
-		subtle.XORBytes(x, x, k.k1[:])
+		xorBlock(&w.x, (*block)(last))
+		xorBlock(&w.x, &k.k1)
 	} else {
-		x[len(last)] ^= 0x80
-		subtle.XORBytes(x, x, k.k2[:])
+		subtle.XORBytes(w.x[:], w.x[:], last)
+		w.x[len(last)] ^= 0x80
+		xorBlock(&w.x, &k.k2)
 	}
-	k.mac.Encrypt(x, x)
+	k.mac.Encrypt(w.x[:], w.x[:])
 }
 
 // s2v leaves in w.x the synthetic vector over the associated strings, the nonce unless
@@ -80,7 +86,7 @@ func (w *Worker) s2v(k *Key, nonce, plaintext []byte, associated [][]byte) {
 		w.d[n] ^= 0x80
 		w.absorb(k, w.d[:])
 	case n == aes.BlockSize:
-		subtle.XORBytes(w.d[:], w.d[:], plaintext)
+		xorBlock(&w.d, (*block)(plaintext))
 		w.absorb(k, w.d[:])
 	default: // T = Sn xorend D: D lies across the last two blocks
 		w.xorEnd(k, plaintext)
@@ -91,7 +97,7 @@ func (w *Worker) s2v(k *Key, nonce, plaintext []byte, associated [][]byte) {
 func (w *Worker) string(k *Key, s []byte) {
 	double(&w.d)
 	w.cmac(k, s)
-	subtle.XORBytes(w.d[:], w.d[:], w.x[:])
+	xorBlock(&w.d, &w.x)
 }
 
 // xorEnd is the CMAC of plaintext, longer than a block, with w.d xored to its end.
@@ -99,7 +105,7 @@ func (w *Worker) xorEnd(k *Key, plaintext []byte) {
 	whole := (len(plaintext) - aes.BlockSize) / aes.BlockSize * aes.BlockSize // octets that D does not touch
 	x := w.x[:]
 	for i := 0; i < whole; i += aes.BlockSize {
-		subtle.XORBytes(x, x, plaintext[i:i+aes.BlockSize])
+		xorBlock(&w.x, (*block)(plaintext[i:]))
 		k.mac.Encrypt(x, x)
 	}
 	var end [2 * aes.BlockSize]byte // 16 to 31 octets
@@ -121,12 +127,16 @@ func (w *Worker) sivCounter(k *Key, dst, src []byte) {
 	w.counter[8] &= 0x7f
 	w.counter[12] &= 0x7f
 	low := binary.BigEndian.Uint64(w.counter[8:])
-	for len(src) > 0 {
+	for ; len(src) >= aes.BlockSize; dst, src = dst[aes.BlockSize:], src[aes.BlockSize:] {
 		k.block.Encrypt(w.pad[:], w.counter[:])
-		n := subtle.XORBytes(dst, src, w.pad[:min(len(src), aes.BlockSize)])
-		dst, src = dst[n:], src[n:]
+		xorBlock(&w.pad, (*block)(src))
+		*(*block)(dst) = w.pad
 		low++
 		binary.BigEndian.PutUint64(w.counter[8:], low)
+	}
+	if len(src) > 0 {
+		k.block.Encrypt(w.pad[:], w.counter[:])
+		subtle.XORBytes(dst, src, w.pad[:len(src)])
 	}
 	w.pad = block{}
 }
