@@ -137,6 +137,7 @@ func (s *System) OnApplied(a model.Applied, out *Output) {
 		s.event(out, a.At, model.EventClockRefused, 0, a.Correction.Step, a.Err)
 	}
 	s.lastRefusal = a.Err
+	s.leapApplied(a, out)
 	out.Changed = true
 }
 
@@ -147,7 +148,7 @@ func (s *System) OnApplied(a model.Applied, out *Output) {
 func (s *System) OnClockJump(j model.ClockJump, out *Output) {
 	s.event(out, j.At, model.EventClockJump, 0, j.By, jumpText(j))
 	s.disruptions, s.lastDisruption = s.disruptions+1, j.At
-	if j.Slept == 0 && s.rival.noteJump(j.At.Raw, j.By) {
+	if j.Slept == 0 && s.rival.noteJump(j.At.Raw) {
 		s.event(out, j.At, model.EventRival, 0, j.By, "")
 	}
 	s.discipline.ExternalStep(j.By - j.Slept)

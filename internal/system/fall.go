@@ -19,11 +19,13 @@ type fall struct {
 	fell  bool        // it had fallen from the one before
 	depth float64     // s, how far it fell lately
 	rate  float64     // s/s, how quickly
+	still int         // samples in a row without a fall
 }
 
 const (
 	fallRate  = 1.5 * 15e-6 // s/s: 1.5 PHI
 	fallKeep  = 0.93        // of what was seen is kept with each sample
+	fallOver  = 12          // samples without another end it
 	fallYoung = 16          // samples of a source in which a single fall counts
 )
 
@@ -33,6 +35,12 @@ func (f *fall) note(at ntptime.Raw, dispersion float64, samples uint64) {
 	depth := f.disp - dispersion
 	f.depth, f.rate = fallKeep*f.depth, fallKeep*f.rate
 	fell := samples > 1 && span > 0 && depth > fallRate*span
+	if f.still++; fell {
+		f.still = 0
+	}
+	if f.still >= fallOver { // the state has followed by now
+		f.depth, f.rate = 0, 0
+	}
 	if fell && (f.fell || samples < fallYoung) {
 		f.depth, f.rate = math.Max(f.depth, depth), math.Max(f.rate, depth/span)
 	}

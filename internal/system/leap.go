@@ -218,6 +218,15 @@ func (s *System) afterLeap(deadline ntptime.Raw) ntptime.Raw {
 	return deadline
 }
 
+// leapApplied follows the leap second that the clock says it has made.
+func (s *System) leapApplied(a model.Applied, out *Output) {
+	made := a.Correction.Step + time.Duration(s.leap.sign)*time.Second
+	if s.inLeap(a.At.Raw) && made.Abs() < 100*time.Millisecond {
+		s.leap.due = a.At.Raw
+		s.leapTimer(a.At, out)
+	}
+}
+
 // leapClockSet looks at the leap second anew when the clock was set. One that the clock has
 // been set past without anybody who knows better is no more.
 func (s *System) leapClockSet(now ntptime.Instant) {
@@ -235,6 +244,7 @@ func (s *System) leapTimer(now ntptime.Instant, out *Output) {
 	}
 	by := time.Duration(s.leap.sign) * time.Second
 	s.event(out, now, model.EventLeapDone, 0, by, "")
+	out.Changed = true
 	s.leap.tai += s.leap.sign
 	s.leap.done, s.leap.at, s.leap.due, s.leap.told = s.leap.at, 0, ntptime.Never, wire.LeapNone
 	if s.cfg.Leap.Mode == LeapIgnore {

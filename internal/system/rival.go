@@ -11,22 +11,18 @@ const (
 	rivalTimes = 3                // so often within
 	rivalSpan  = time.Minute      // that, somebody keeps setting the clock;
 	rivalOver  = 10 * time.Minute // and not any more after so long without
-	// stampAge is how old the measurement may be by which kernel timestamps were put on the
-	// raw scale: the clock driver looks for jumps once a second.
-	stampAge = 1500 * time.Millisecond
 )
 
 // rivalState watches for somebody who keeps setting the clock against us.
 type rivalState struct {
 	at     [rivalTimes]ntptime.Raw // of the last jumps, newest first; 0: none
 	active bool
-	by     time.Duration // of the last jump
 }
 
 // noteJump takes note of a clock that somebody has set. It reports whether that makes a rival.
-func (r *rivalState) noteJump(now ntptime.Raw, by time.Duration) bool {
+func (r *rivalState) noteJump(now ntptime.Raw) bool {
 	copy(r.at[1:], r.at[:rivalTimes-1])
-	r.at[0], r.by = now, by
+	r.at[0] = now
 	if r.active || r.at[rivalTimes-1] == 0 || now.Sub(r.at[rivalTimes-1]) > rivalSpan {
 		return false
 	}
@@ -49,5 +45,5 @@ func (r *rivalState) acrossJump(now ntptime.Raw, m *model.Sample) bool {
 	if r.at[0] == 0 || now.Sub(r.at[0]) > time.Hour {
 		return false
 	}
-	return m.T1.Raw <= r.at[0].Add(min(r.by.Abs(), stampAge)) || m.T4.Raw > now.Add(time.Millisecond)
+	return m.T1.Raw < r.at[0] || m.T4.Raw > now.Add(time.Millisecond)
 }
