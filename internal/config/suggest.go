@@ -2,6 +2,15 @@ package config
 
 import "strings"
 
+// Suggest says which of some names is probably meant by a word that is none of them, and
+// else lists them.
+func Suggest(word string, names []string) string {
+	if name := nearest(word, names); name != "" {
+		return "did you mean " + name + "?"
+	}
+	return "write one of " + strings.Join(names, ", ")
+}
+
 // nearest gives the name that is probably meant by a word that is none, or "": the
 // same but for case, - and _; or a few letters away; or the one it begins.
 func nearest(word string, names []string) string {

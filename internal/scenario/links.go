@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"gopkg.in/yaml.v3"
+
+	"timeball/internal/config"
 )
 
 // maxDelay bounds delays and jitters: beyond it no protocol would wait.
@@ -133,7 +135,7 @@ func (r *reader) jitter(n *yaml.Node, path string) Jitter {
 		Gamma: {"mean", "shape"}, Pareto: {"mean", "shape"},
 	}[j.Distribution]
 	if wants == nil {
-		r.fail(n, path+".distribution", "%q is no distribution; %s", name, didYouMean(name, distributionNames))
+		r.fail(n, path+".distribution", "%q is no distribution; %s", name, config.Suggest(name, distributionNames))
 		return j
 	}
 	taken := 0

@@ -1,8 +1,6 @@
 package scenario
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -54,35 +52,15 @@ func Parse(file string, data []byte) (*Scenario, error) {
 }
 
 // document gives the root node of the one document in a file.
-func (r *reader) document(data []byte) (root *yaml.Node, err error) {
-	defer func() { // the parser panics on what it holds impossible; here that is one more faulty file
-		if broken := recover(); broken != nil {
-			root, err = nil, config.Problems{{File: r.file, Line: 1, Column: 1, Message: fmt.Sprintf("is not YAML: %v", broken)}}
-		}
-	}()
-	decoder := yaml.NewDecoder(bytes.NewReader(data))
-	var doc, second yaml.Node
-	switch err := decoder.Decode(&doc); {
-	case errors.Is(err, io.EOF):
+func (r *reader) document(data []byte) (*yaml.Node, error) {
+	root, problems := config.Document(r.file, data)
+	switch {
+	case len(problems) > 0:
+		return nil, config.Problems(problems)
+	case root == nil:
 		return nil, config.Problems{{File: r.file, Line: 1, Column: 1, Message: "is empty; a scenario needs at least `duration:` and `hosts:`"}}
-	case err != nil:
-		return nil, config.Problems{syntaxProblem(r.file, err)}
 	}
-	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		r.fail(&second, "", "has a second document; a scenario is one")
-	}
-	return r.follow(doc.Content[0], ""), nil
-}
-
-// syntaxProblem makes a problem of yaml's "yaml: line 3: did not find ...".
-func syntaxProblem(file string, err error) config.Problem {
-	p := config.Problem{File: file, Line: 1, Column: 1, Message: strings.TrimPrefix(err.Error(), "yaml: ")}
-	var line int
-	if _, scanErr := fmt.Sscanf(p.Message, "line %d:", &line); scanErr == nil && line > 0 {
-		p.Line = line
-		_, p.Message, _ = strings.Cut(p.Message, ": ")
-	}
-	return p
+	return r.follow(root, ""), nil
 }
 
 func (r *reader) scenario(root *yaml.Node, s *Scenario) {

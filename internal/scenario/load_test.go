@@ -103,7 +103,7 @@ func TestWrongScenariosAreToldWithTheirPlace(t *testing.T) {
 		{"a state that is none", "duration: 5s\nhosts: {a: {}, b: {}}\nexpect: [{host: a, sources: {b: falsticker}}]", "did you mean falseticker?"},
 		{"runs that are neither", "duration: 5s\nhosts: {a: {}}\nexpect: [{host: a, runs: all}]", `"all" is neither median nor every`},
 		{"a leap second at noon", "duration: 5s\nhosts: {a: {}}\nleap: {at: 2027-01-01T12:00:00Z}", "is not the end of a day"},
-		{"two documents", "duration: 5s\nhosts: {a: {}}\n---\nduration: 6s", "has a second document"},
+		{"two documents", "duration: 5s\nhosts: {a: {}}\n---\nduration: 6s", "a second YAML document begins here"},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

@@ -128,7 +128,7 @@ func (r *reader) states(n *yaml.Node, path string) []string {
 			return
 		}
 		if !slices.Contains(stateNames(), text) {
-			r.fail(n, path, "%q is no state of a source; %s", text, didYouMean(text, stateNames()))
+			r.fail(n, path, "%q is no state of a source; %s", text, config.Suggest(text, stateNames()))
 		}
 		states = append(states, text)
 	}
@@ -234,7 +234,7 @@ func (r *reader) known(s *Scenario, name string, line, column int, path string) 
 	for i := range s.Hosts {
 		names[i] = s.Hosts[i].Name
 	}
-	r.fail(&yaml.Node{Line: line, Column: column}, path, "%q is no host of this scenario; %s", name, didYouMean(name, names))
+	r.fail(&yaml.Node{Line: line, Column: column}, path, "%q is no host of this scenario; %s", name, config.Suggest(name, names))
 }
 
 // checkSources holds the sources of each host against the names of the hosts.

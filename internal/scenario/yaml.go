@@ -112,7 +112,7 @@ func (r *reader) mapping(n *yaml.Node, path string, fields []field) {
 		for i := range fields {
 			names[i] = fields[i].name
 		}
-		r.fail(key, join(path, key.Value), "is no key of a scenario here; %s", didYouMean(key.Value, names))
+		r.fail(key, join(path, key.Value), "is no key of a scenario here; %s", config.Suggest(key.Value, names))
 	})
 }
 
@@ -261,42 +261,4 @@ func join(path, key string) string {
 		return key
 	}
 	return path + "." + key
-}
-
-// didYouMean names the nearest of the names, or all of them.
-func didYouMean(word string, names []string) string {
-	best, least := "", 3
-	for _, name := range names {
-		if d := editDistance(strings.ToLower(word), name); d < least {
-			best, least = name, d
-		}
-	}
-	if best != "" && least < len(best) {
-		return "did you mean " + best + "?"
-	}
-	return "write one of " + strings.Join(names, ", ")
-}
-
-// editDistance is the number of letters to insert, remove or replace to make b of a.
-func editDistance(a, b string) int {
-	if len(a) > 40 {
-		return len(a)
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j+1]+1, row[j]+1)
-		}
-	}
-	return row[len(b)]
 }
