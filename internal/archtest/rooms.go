@@ -48,6 +48,7 @@ var Rooms = map[string]Room{
 	"internal/engine":      {Layer: 1, Pure: true, Beside: []string{"association", "reference", "system", "responder"}},
 
 	// L2: the edges
+	"internal/footprint":  {Layer: 2},
 	"internal/logging":    {Layer: 2, Goroutines: "writes what is queued, since standard error may block for ever"},
 	"internal/netio":      {Layer: 2, Goroutines: "waits for sockets that have no deadline of their own"},
 	"internal/clock":      {Layer: 2},
@@ -63,7 +64,8 @@ var Rooms = map[string]Room{
 
 	// L3: the drivers. The lab runs a simulator's scenario through the daemon.
 	"internal/serve":    {Layer: 3},
-	"internal/daemon":   {Layer: 3, Beside: []string{"serve"}, Goroutines: "starts all that run for the daemon's life"},
+	"internal/probe":    {Layer: 3, Goroutines: "one for each socket and each server asked, until the reply"},
+	"internal/daemon":   {Layer: 3, Beside: []string{"serve", "probe"}, Goroutines: "starts all that run for the daemon's life"},
 	"internal/virtual":  {Layer: 3},
 	"internal/simulate": {Layer: 3, Beside: []string{"virtual"}, Goroutines: "several runs of a scenario in parallel"},
 	"internal/lab":      {Layer: 3, Beside: []string{"daemon"}, Goroutines: "one for each host's daemon"},
@@ -88,7 +90,7 @@ var OutsideModules = map[string][]string{
 	"github.com/spf13/pflag":       {"cli"},
 	"go.uber.org/zap":              {"logging", "serve", "daemon", "simulate", "lab", "cli"},
 	"golang.org/x/net":             {"netio"},
-	"golang.org/x/sys":             {"netio", "clock", "clockbound", "refclock", "control", "daemon", "cli"},
+	"golang.org/x/sys":             {"footprint", "netio", "clock", "clockbound", "refclock", "control", "daemon", "cli"},
 	"gopkg.in/yaml.v3":             {"config", "scenario", "daemon", "cli"},
 	"go.yaml.in/yaml":              {"config", "scenario", "daemon", "cli"},
 }

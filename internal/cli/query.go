@@ -18,6 +18,7 @@ import (
 	"timeball/internal/config"
 	"timeball/internal/daemon"
 	"timeball/internal/model"
+	"timeball/internal/probe"
 	"timeball/internal/resolve"
 	"timeball/internal/wire"
 )
@@ -91,8 +92,8 @@ type certificate struct {
 }
 
 // takeNTS takes over what a key exchange has shown.
-func (row *queried) takeNTS(a *daemon.Answer) {
-	if a.Question.NTS == nil || a.Keys == nil && len(a.Chain) == 0 {
+func (row *queried) takeNTS(a *probe.Reply) {
+	if a.Probe.ExchangeKeys == nil || a.Keys == nil && len(a.Chain) == 0 {
 		return
 	}
 	row.NTS = &askedNTS{Chain: []certificate{}}
@@ -130,16 +131,16 @@ func printNTS(w io.Writer, r *queried) {
 
 // query asks all servers at once and prints a row for each; it fails if none answered.
 func query(ctx context.Context, stdout, stderr io.Writer, hosts []string, o *queryOptions) error {
-	questions, err := o.questions(hosts)
+	probes, err := o.probes(hosts)
 	if err != nil {
 		return usageError{err}
 	}
 	rows := make([]queried, len(hosts))
 	observed := clock.NewObserve()
 	var wait sync.WaitGroup
-	for i := range questions {
+	for i := range probes {
 		rows[i].Name = hosts[i]
-		wait.Go(func() { rows[i].ask(ctx, observed, &questions[i]) })
+		wait.Go(func() { rows[i].ask(ctx, observed, &probes[i]) })
 	}
 	wait.Wait()
 	answered := false
@@ -159,9 +160,9 @@ func query(ctx context.Context, stdout, stderr io.Writer, hosts []string, o *que
 	return nil
 }
 
-// questions are what the command line asks, with the port but not yet the address in
+// probes are what the command line asks, with the port but not yet the address in
 // Remote; the error is a matter of usage.
-func (o *queryOptions) questions(hosts []string) ([]daemon.Question, error) {
+func (o *queryOptions) probes(hosts []string) ([]probe.Probe, error) {
 	switch {
 	case o.count < 1 || o.count > 1000:
 		return nil, fmt.Errorf("--count %d: want 1 to 1000", o.count)
@@ -175,13 +176,16 @@ func (o *queryOptions) questions(hosts []string) ([]daemon.Question, error) {
 			return nil, fmt.Errorf("--source %q is no IP address", o.source)
 		}
 	}
-	list := make([]daemon.Question, len(hosts))
+	list := make([]probe.Probe, len(hosts))
 	for i, host := range hosts {
 		name, port, err := splitHost(host)
 		if err != nil {
 			return nil, err
 		}
-		list[i] = daemon.Question{NTS: o.lineOf(name, port), Name: name, Remote: netip.AddrPortFrom(netip.Addr{}, port), Local: local.Unmap(), Version: o.version, Count: o.count}
+		list[i] = probe.Probe{Name: name, Remote: netip.AddrPortFrom(netip.Addr{}, port), Local: local.Unmap(), Version: o.version, Count: o.count}
+		if line := o.lineOf(name, port); line != nil {
+			list[i].ExchangeKeys = daemon.KeyExchange(line, clock.NewObserve())
+		}
 	}
 	return list, nil
 }
@@ -195,7 +199,7 @@ func (o *queryOptions) lineOf(name string, port uint16) *config.Source {
 }
 
 // ask resolves the name and asks its first address.
-func (row *queried) ask(ctx context.Context, c clock.Clock, q *daemon.Question) {
+func (row *queried) ask(ctx context.Context, c clock.Clock, q *probe.Probe) {
 	addrs, err := addresses(ctx, q.Name)
 	if err == nil {
 		q.Remote = netip.AddrPortFrom(addrs[0].Unmap(), q.Remote.Port())
@@ -246,8 +250,8 @@ func splitHost(host string) (name string, port uint16, err error) {
 
 // fill asks and takes over the exchange with the shortest delay, as the clock filter
 // of RFC 5905 §10 would.
-func (row *queried) fill(ctx context.Context, c clock.Clock, q daemon.Question) error {
-	answer, err := daemon.Ask(ctx, q, c)
+func (row *queried) fill(ctx context.Context, c clock.Clock, q probe.Probe) error {
+	answer, err := probe.Ask(ctx, q, c)
 	row.takeNTS(&answer)
 	if err != nil {
 		return err
@@ -255,8 +259,8 @@ func (row *queried) fill(ctx context.Context, c clock.Clock, q daemon.Question) 
 	best := &answer.Samples[0]
 	for i := range answer.Samples {
 		m := &answer.Samples[i]
-		row.Offsets = append(row.Offsets, daemon.Offset(m).Seconds())
-		if daemon.Delay(m, c.Precision()) < daemon.Delay(best, c.Precision()) {
+		row.Offsets = append(row.Offsets, probe.Offset(m).Seconds())
+		if probe.Delay(m, c.Precision()) < probe.Delay(best, c.Precision()) {
 			best = m
 		}
 	}
@@ -267,7 +271,7 @@ func (row *queried) fill(ctx context.Context, c clock.Clock, q daemon.Question) 
 
 func (row *queried) take(m *model.Sample, c clock.Clock) {
 	const phi = 15e-6 // frequency tolerance (RFC 5905 §7.2)
-	row.Offset, row.Delay = daemon.Offset(m).Seconds(), daemon.Delay(m, c.Precision()).Seconds()
+	row.Offset, row.Delay = probe.Offset(m).Seconds(), probe.Delay(m, c.Precision()).Seconds()
 	row.Dispersion = m.Server.Precision.Seconds() + c.Precision().Seconds() + phi*math.Abs(m.T4.Raw.Sub(m.T1.Raw).Seconds())
 	row.Stratum, row.Leap = int(m.Server.Stratum), m.Server.Leap.String()
 	row.ReferenceID = m.Server.ReferenceID.Format(m.Server.Stratum)

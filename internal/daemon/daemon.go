@@ -16,6 +16,7 @@ import (
 	"timeball/internal/clock"
 	"timeball/internal/config"
 	"timeball/internal/engine"
+	"timeball/internal/footprint"
 	"timeball/internal/history"
 	"timeball/internal/leapfile"
 	"timeball/internal/mac"
@@ -216,7 +217,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.group = newGroup(ctx)
 	d.startParts()
 	close(d.running)
-	if err := settle(); err != nil {
+	if err := footprint.Settle(); err != nil {
 		d.log.Debug("memory of the start not given back", zap.Error(err))
 	}
 	d.notify("READY=1")

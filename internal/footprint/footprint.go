@@ -1,4 +1,5 @@
-package daemon
+// Package footprint makes the process as small as it can be for the years after its start.
+package footprint
 
 import (
 	"bufio"
@@ -15,9 +16,9 @@ import (
 // and the daemon makes a megabyte of garbage in minutes.
 const garbagePercent = 25
 
-// settle makes the process as small as it can be for the years after its start. Whoever
+// Settle makes the process as small as it can be for the years after its start. Whoever
 // set GOGC knows better.
-func settle() error {
+func Settle() error {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(garbagePercent)
 	}

@@ -1,4 +1,4 @@
-package daemon
+package footprint
 
 import (
 	"os"
@@ -38,7 +38,7 @@ func TestASettledDaemonLetsLittleGarbageLie(t *testing.T) {
 	} {
 		t.Setenv("GOGC", test.gogc)
 		old := debug.SetGCPercent(test.before)
-		if err := settle(); err != nil {
+		if err := Settle(); err != nil {
 			t.Fatal(err)
 		}
 		if got := debug.SetGCPercent(old); got != test.want {
