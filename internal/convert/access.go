@@ -66,7 +66,7 @@ func (t accessTable) access() string {
 			}
 			continue
 		}
-		for _, piece := range subtract(p, t.narrower(p, networks)) {
+		for _, piece := range subtract(p, t.cuts(p, networks)) {
 			text := quote(piece.String())
 			if r.key {
 				text = "{networks: [" + text + "], require: key}"
@@ -107,16 +107,20 @@ func (t accessTable) splits(p netip.Prefix, top right, networks []netip.Prefix) 
 	return slices.ContainsFunc(networks, func(q netip.Prefix) bool { return inside(q, p) && t[q].right != rightNone && t[q].right < top })
 }
 
-// narrower are the networks to be cut out of p: they have less than it.
-func (t accessTable) narrower(p netip.Prefix, networks []netip.Prefix) (cuts []netip.Prefix) {
+// cuts are the networks to be cut out of p: all within it that have a word of their own, if
+// one of them has less than p and cannot be denied in the list; else none.
+func (t accessTable) cuts(p netip.Prefix, networks []netip.Prefix) (cuts []netip.Prefix) {
+	needed := false
 	for _, q := range networks {
-		if !inside(q, p) || t[q].right >= t[p].right {
+		if !inside(q, p) {
 			continue
 		}
-		if t[q].right == rightNone && !t.splits(q, t.widestAround(q, networks), networks) {
-			continue // denied in the list
-		}
 		cuts = append(cuts, q)
+		denied := t[q].right == rightNone && !t.splits(q, t.widestAround(q, networks), networks)
+		needed = needed || t[q].right < t[p].right && !denied
+	}
+	if !needed {
+		return nil
 	}
 	return cuts
 }
