@@ -273,3 +273,35 @@ func TestNTSKeyExchangeElsewhere(t *testing.T) {
 		t.Errorf("require: nts: a plain request was answered: %+v", reply.Header)
 	}
 }
+
+// Each member of a pool makes a key exchange of its own, with a certificate for the pool's
+// name.
+func TestAPoolOfThreeByNTS(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	a, client := peers.NewAuthority(t), lab.Host("client")
+	var addresses []string
+	for i := range 3 {
+		h := lab.Host(fmt.Sprintf("server%d", i))
+		certificate, key := a.Issue(h, "pool.example.net")
+		peers.Timeball(t, h, fmt.Sprintf("local: {stratum: 3}\nclock: {driver: observe}\nserver: {nts: {certificate: %s, key: %s, keys: %s/nts-keys}}", certificate, key, h.Dir))
+		serves(t, client, h.IPv4)
+		addresses = append(addresses, h.IPv4.String())
+	}
+	hosts := client.Write("hosts", strings.Join(addresses, " pool.example.net\n")+" pool.example.net\n")
+	d := peers.Timeball(t, client, fmt.Sprintf("sources: [{pool: pool.example.net, count: 3, nts: {ca: %s}, min_poll: 0, max_poll: 0}]\nclock: {driver: virtual, virtual: {offset: 30ms}}",
+		a.Write(client)), "unshare", "--mount", "sh", "-c", `mount --bind "$0" /etc/hosts && exec "$@"`, hosts)
+	peers.Eventually(t, 60*time.Second, "three members with keys", func() error {
+		rows, err := d.Sources()
+		used := 0
+		for _, r := range rows {
+			if (r.State == "selected" || r.State == "combined") && r.Reach == 255 {
+				used++
+			}
+		}
+		if err == nil && used < 3 {
+			err = fmt.Errorf("its sources: %v", rows)
+		}
+		return err
+	})
+}

@@ -2,6 +2,7 @@ package interop
 
 import (
 	"fmt"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -43,10 +44,20 @@ func TestChronyd13SelectsTimeballByNTS(t *testing.T) {
 	}
 }
 
-// ntpdRS starts Debian 13's ntpd-rs with this configuration; it observes only.
+// ntpdRS starts Debian 13's ntpd-rs with this configuration. It has no way to only observe,
+// so that its calls to set the clock are kept from the kernel (it has no right to them
+// either, and would end).
 func ntpdRS(t *testing.T, h *peers.Host, conf string) *peers.Process {
 	t.Helper()
+	if _, err := exec.LookPath("gcc"); err != nil {
+		t.Skip("needs gcc")
+	}
+	shim := filepath.Join(h.Dir, "noclock.so")
+	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-O1", "-o", shim, "testdata/noclock.c").CombinedOutput(); err != nil {
+		t.Skipf("gcc: %v: %s", err, out)
+	}
 	argv := peers.UnpackNewer(t, "usr/bin/ntp-daemon", "ntpd-rs", "libc6", "libgcc-s1").Argv()
+	argv = append([]string{argv[0], "--preload", shim}, argv[1:]...)
 	return h.Start("ntpd-rs", nil, append(argv, "-c", h.Write("ntp.toml", conf))...)
 }
 
@@ -78,4 +89,28 @@ key-storage-path = %q
 		}
 		return nil
 	})
+}
+
+func TestNtpdRSSelectsTimeballByNTS(t *testing.T) {
+	a, server, client := ntsLab(t)
+	d := peers.Timeball(t, server, ntsServer(a, server, ""))
+	serves(t, client, server.IPv4)
+	p := ntpdRS(t, client, fmt.Sprintf(`
+[[source]]
+mode = "nts"
+address = "%v"
+certificate-authority = %q
+[synchronization]
+minimum-agreeing-sources = 1
+single-step-panic-threshold = 1000
+startup-step-panic-threshold = { forward = "inf", backward = 86400 }
+[observability]
+log-level = "info"
+`, server.IPv4, a.Write(client)))
+	if naks := answersByNTS(t, d, 4); naks != 0 {
+		t.Errorf("got %d NAKs, want none", naks)
+	}
+	if ended, err := p.Ended(); ended {
+		t.Errorf("ntpd-rs has ended: %v", err)
+	}
 }
