@@ -67,7 +67,8 @@ var Rooms = map[string]Room{
 	"internal/probe":    {Layer: 3, Goroutines: "one for each socket and each server asked, until the reply"},
 	"internal/daemon":   {Layer: 3, Beside: []string{"serve", "probe"}, Goroutines: "starts all that run for the daemon's life"},
 	"internal/virtual":  {Layer: 3},
-	"internal/simulate": {Layer: 3, Beside: []string{"virtual"}, Goroutines: "several runs of a scenario in parallel"},
+	"internal/picture":  {Layer: 3},
+	"internal/simulate": {Layer: 3, Beside: []string{"virtual", "picture"}, Goroutines: "several runs of a scenario in parallel"},
 	"internal/lab":      {Layer: 3, Beside: []string{"daemon"}, Goroutines: "one for each host's daemon"},
 
 	// L4: the faces
@@ -82,7 +83,7 @@ var Rooms = map[string]Room{
 // OutsideModules says which rooms may import a module that is not ours, by prefix of the
 // import path.
 var OutsideModules = map[string][]string{
-	"github.com/ajstarks/svgo":     {"simulate", "history"},
+	"github.com/ajstarks/svgo":     {"picture", "history"},
 	"github.com/coreos/go-systemd": {"daemon", "cli", "netio"},
 	"github.com/pelletier/go-toml": {"convert"},
 	"github.com/prometheus":        {"metrics"},

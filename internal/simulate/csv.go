@@ -5,6 +5,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"timeball/internal/picture"
 )
 
 // WriteCSV writes the true error of each host, clock minus true time, once a second:
@@ -30,4 +32,19 @@ func (r *Result) WriteCSV(w io.Writer) error {
 		}
 	}
 	return out.Flush()
+}
+
+// WriteSVG draws the true error of each host over the first run, with the events marked.
+// The run must have been made with Options.Series.
+func (r *Result) WriteSVG(w io.Writer) error {
+	drawn := picture.Run{Scenario: r.Scenario}
+	for i := range r.Hosts {
+		first := &r.Hosts[i].Runs[0]
+		host := picture.Host{Name: r.Hosts[i].Name, Errors: first.series, RMSError: first.Figures.RMSError}
+		for _, m := range first.marks {
+			host.Marks = append(host.Marks, picture.Mark{At: m.at, What: m.what})
+		}
+		drawn.Hosts = append(drawn.Hosts, host)
+	}
+	return drawn.Write(w)
 }

@@ -1,4 +1,4 @@
-package simulate
+package picture
 
 import (
 	"math"
@@ -126,17 +126,17 @@ func TestScaleRisesThroughZeroFromEdgeToEdge(t *testing.T) {
 
 func TestScaleComesFromTheSteadyStateAndTheReachOfAll(t *testing.T) {
 	quiet, loud := drawnHost("a", []float64{1, -2e-6}), drawnHost("b", []float64{0.1, -0.1})
-	quiet.Runs[0].Figures.RMSError = 4e-6
+	quiet.RMSError = 4e-6
 	for _, c := range []struct {
 		name  string
-		hosts []HostResult
+		hosts []Host
 		want  symlog
 	}{
-		{"the quietest host's RMS and the greatest error of any", []HostResult{loud, quiet}, symlog{4e-6, 1.5}},
-		{"without an error: a microsecond", []HostResult{drawnHost("a", make([]float64, 5))}, symlog{1e-6, 1.5e-6}},
-		{"what is no finite number does not count", []HostResult{drawnHost("a", []float64{math.NaN(), math.Inf(-1)})}, symlog{1e-6, 1.5e-6}},
-		{"finer than clocks are read", []HostResult{drawnHost("a", []float64{1e-200})}, symlog{1e-10, 1.5e-10}},
-		{"beyond what a clock can be set to", []HostResult{drawnHost("a", []float64{1e300})}, symlog{mostReach / 2, 7.5e9}},
+		{"the quietest host's RMS and the greatest error of any", []Host{loud, quiet}, symlog{4e-6, 1.5}},
+		{"without an error: a microsecond", []Host{drawnHost("a", make([]float64, 5))}, symlog{1e-6, 1.5e-6}},
+		{"what is no finite number does not count", []Host{drawnHost("a", []float64{math.NaN(), math.Inf(-1)})}, symlog{1e-6, 1.5e-6}},
+		{"finer than clocks are read", []Host{drawnHost("a", []float64{1e-200})}, symlog{1e-10, 1.5e-10}},
+		{"beyond what a clock can be set to", []Host{drawnHost("a", []float64{1e300})}, symlog{mostReach / 2, 7.5e9}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got := drawnResult(time.Second, c.hosts...).scale()

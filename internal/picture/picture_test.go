@@ -1,4 +1,4 @@
-package simulate
+package picture
 
 import (
 	"bytes"
@@ -19,24 +19,22 @@ import (
 )
 
 // drawnHost is a host with a series and events, as a run would have left it.
-func drawnHost(name string, series []float64, marks ...mark) HostResult {
+func drawnHost(name string, series []float64, marks ...Mark) Host {
 	sum := 0.0
 	for _, x := range series {
 		sum = math.Hypot(sum, x)
 	}
-	run := RunResult{series: series, marks: marks}
-	run.Figures.RMSError = sum / math.Sqrt(float64(max(1, len(series))))
-	return HostResult{Name: name, Runs: []RunResult{run}}
+	return Host{Name: name, Errors: series, Marks: marks, RMSError: sum / math.Sqrt(float64(max(1, len(series))))}
 }
 
-func drawnResult(duration time.Duration, hosts ...HostResult) *Result {
-	return &Result{Scenario: &scenario.Scenario{Duration: duration, Settle: duration / 10, Seed: 7}, Hosts: hosts}
+func drawnResult(duration time.Duration, hosts ...Host) *Run {
+	return &Run{Scenario: &scenario.Scenario{Duration: duration, Settle: duration / 10, Seed: 7}, Hosts: hosts}
 }
 
-func drawn(t *testing.T, r *Result) string {
+func drawn(t *testing.T, r *Run) string {
 	t.Helper()
 	var out bytes.Buffer
-	if err := r.WriteSVG(&out); err != nil {
+	if err := r.Write(&out); err != nil {
 		t.Fatal(err)
 	}
 	return out.String()
@@ -174,11 +172,13 @@ func words(all []element) []string {
 }
 
 func TestSVGIsWellFormedAndNamesHostsAndEvents(t *testing.T) {
-	picture := written(t, simulated(t, network4, Options{Series: true}))["svg"]
+	wrong := []float64{1e-3, -2e-3, 5e-6}
+	picture := drawn(t, drawnResult(100*time.Second, drawnHost("good", make([]float64, 3)), drawnHost("better", make([]float64, 3)),
+		drawnHost("client", wrong), drawnHost("leaf", wrong, Mark{10e9, "frequency +1 ppm"}, Mark{20e9, "stop"}, Mark{50e9, "start"}), drawnHost("bad", wrong)))
 	all := elements(t, picture)
 	got := words(texts(all))
 	for _, want := range []string{
-		"true error of each host, seed 1", "seconds since the start", "clock − true time", "settling",
+		"true error of each host, seed 7", "seconds since the start", "clock − true time", "settling",
 		"client", "leaf", "bad", "leaf: frequency +1 ppm", "leaf: stop", "leaf: start",
 	} {
 		if !slices.Contains(got, want) {
@@ -193,7 +193,7 @@ func TestSVGIsWellFormedAndNamesHostsAndEvents(t *testing.T) {
 	if root := all[0]; root.name != "svg" || root.with["viewBox"] != "0 0 960 480" || !strings.HasPrefix(root.with["font-family"], "Liberation Sans,Arial") {
 		t.Errorf("got %v, want a picture that scales, in the fonts of the reader", root)
 	}
-	if all[1].name != "title" || all[1].text != "true error of each host, seed 1" {
+	if all[1].name != "title" || all[1].text != "true error of each host, seed 7" {
 		t.Errorf("got %v first, want the title", all[1])
 	}
 	if strings.Contains(picture, "<script") || len(picture) > 200_000 {
@@ -202,7 +202,7 @@ func TestSVGIsWellFormedAndNamesHostsAndEvents(t *testing.T) {
 }
 
 // awkward are results that are hard to draw.
-func awkward() map[string]*Result {
+func awkward() map[string]*Run {
 	ramp := func(n int, by float64) []float64 {
 		series := make([]float64, n)
 		for i := range series {
@@ -210,28 +210,28 @@ func awkward() map[string]*Result {
 		}
 		return series
 	}
-	var crowd, many []HostResult
+	var crowd, many []Host
 	for i := range 45 {
 		crowd = append(crowd, drawnHost(fmt.Sprintf("host%d.of.a.very.long.domain.example.net", i), ramp(100, 1e-6*float64(i+1)),
-			mark{int64(i) * 1e9, "stop"}))
+			Mark{int64(i) * 1e9, "stop"}))
 	}
 	for i := range 3 {
 		h := drawnHost(fmt.Sprint("h", i), ramp(1000, 1e-5))
 		for k := range 60 {
-			h.Runs[0].marks = append(h.Runs[0].marks, mark{int64(k) * 16e9, "clock set by 30 ms"})
+			h.Marks = append(h.Marks, Mark{int64(k) * 16e9, "clock set by 30 ms"})
 		}
 		many = append(many, h)
 	}
 	endless := strings.Repeat("an endless story ", 50)
-	long := drawnResult(100*time.Second, drawnHost(endless, ramp(101, 1e-3), mark{50e9, endless}))
+	long := drawnResult(100*time.Second, drawnHost(endless, ramp(101, 1e-3), Mark{50e9, endless}))
 	long.Scenario.Description = endless
 	odd := []float64{math.NaN(), math.Inf(1), 1e-3, math.Inf(-1), -1e-3, math.NaN()}
 	settled := drawnResult(10*time.Second, drawnHost("a", ramp(11, 1e-6)))
 	settled.Scenario.Settle = time.Hour
-	return map[string]*Result{
+	return map[string]*Run{
 		"no host":                         drawnResult(10 * time.Second),
 		"no series":                       drawnResult(10*time.Second, drawnHost("a", nil)),
-		"all zero":                        drawnResult(10*time.Second, drawnHost("a", make([]float64, 11), mark{5e9, "stop"})),
+		"all zero":                        drawnResult(10*time.Second, drawnHost("a", make([]float64, 11), Mark{5e9, "stop"})),
 		"one sample":                      drawnResult(time.Second, drawnHost("a", []float64{3e-6})),
 		"a tiny error":                    drawnResult(10*time.Second, drawnHost("a", ramp(11, 1e-300))),
 		"a huge error":                    drawnResult(10*time.Second, drawnHost("a", ramp(11, 1e300)), drawnHost("b", ramp(11, 1e-12))),
@@ -240,12 +240,12 @@ func awkward() map[string]*Result {
 		"infinite, and no numbers at all": drawnResult(5*time.Second, drawnHost("a", odd)),
 		"no finite number":                drawnResult(5*time.Second, drawnHost("a", []float64{math.NaN(), math.Inf(1)})),
 		"a constant error":                drawnResult(3*time.Second, drawnHost("a", []float64{2e-6, 2e-6, 2e-6, 2e-6})),
-		"a second":                        drawnResult(time.Second, drawnHost("a", []float64{1, -1}, mark{1e9, "stop"})),
-		"thirty days":                     drawnResult(720*time.Hour, drawnHost("a", ramp(2592001, 1e-9), mark{2592000e9, "stop"})),
+		"a second":                        drawnResult(time.Second, drawnHost("a", []float64{1, -1}, Mark{1e9, "stop"})),
+		"thirty days":                     drawnResult(720*time.Hour, drawnHost("a", ramp(2592001, 1e-9), Mark{2592000e9, "stop"})),
 		"an hour and a bit":               drawnResult(3661*time.Second, drawnHost("a", ramp(3662, 1e-6))),
 		"ten years":                       drawnResult(87600*time.Hour, drawnHost("a", ramp(1000, 1e-6))),
 		"settling to the end and beyond":  settled,
-		"an event after the end":          drawnResult(10*time.Second, drawnHost("a", ramp(11, 1e-6), mark{1e12, "step 1 s"})),
+		"an event after the end":          drawnResult(10*time.Second, drawnHost("a", ramp(11, 1e-6), Mark{1e12, "step 1 s"})),
 		"forty-five hosts":                drawnResult(100*time.Second, crowd...),
 		"a hundred and eighty events":     drawnResult(1000*time.Second, many...),
 		"endless names":                   long,
@@ -305,9 +305,9 @@ func TestSVGMakesTextsHarmless(t *testing.T) {
 		`<script>alert(1)</script>`, `a&b`, `"quoted" 'twice'`, `]]>`, `--><!--`, `&lt;`, "\x00\x1b[31m", "\xff\xfe", "two\nlines", `" onload="alert(1)`, `style=x`, `%s%d`,
 	} {
 		t.Run(hostile, func(t *testing.T) {
-			r := drawnResult(10*time.Second, drawnHost(hostile, []float64{1, 2, 3}, mark{5e9, hostile}))
+			r := drawnResult(10*time.Second, drawnHost(hostile, []float64{1, 2, 3}, Mark{5e9, hostile}))
 			r.Scenario.Description = hostile
-			calm := elements(t, drawn(t, drawnResult(10*time.Second, drawnHost("a", []float64{1, 2, 3}, mark{5e9, "b"}))))
+			calm := elements(t, drawn(t, drawnResult(10*time.Second, drawnHost("a", []float64{1, 2, 3}, Mark{5e9, "b"}))))
 			all := elements(t, drawn(t, r))
 			if len(all) != len(calm) {
 				t.Fatalf("got %d elements, want %d as with a harmless name", len(all), len(calm))
@@ -360,7 +360,7 @@ func TestSVGDrawsWhereTheErrorWas(t *testing.T) {
 			got = strings.Fields(e.with["points"])
 		}
 	}
-	p := &picture{result: r, scale: r.scale(), unit: timeUnit(r.Scenario.Duration)}
+	p := &picture{run: r, scale: r.scale(), unit: timeUnit(r.Scenario.Duration)}
 	p.prepare()
 	if len(got) != 5 {
 		t.Fatalf("got points %q, want five", got)
@@ -391,7 +391,7 @@ func TestSVGDrawsASingleSampleAsADot(t *testing.T) {
 
 func TestSVGGreysTheSettlingTime(t *testing.T) {
 	r := drawnResult(100*time.Second, drawnHost("a", []float64{1, 2}))
-	p := &picture{result: r, scale: r.scale(), unit: timeUnit(r.Scenario.Duration)}
+	p := &picture{run: r, scale: r.scale(), unit: timeUnit(r.Scenario.Duration)}
 	p.prepare()
 	want := fmt.Sprintf(`x="%.1f" y="%d.0" width="%.1f"`, p.x(0), plotTop, p.x(10)-p.x(0))
 	if got := drawn(t, r); !strings.Contains(got, want) || !strings.Contains(got, ">settling<") {
@@ -404,12 +404,12 @@ func TestSVGGreysTheSettlingTime(t *testing.T) {
 }
 
 func TestSVGGivesTheFirstColoursToHostsThatErr(t *testing.T) {
-	hosts := []HostResult{drawnHost("still", make([]float64, 3), mark{1e9, "stop"})}
+	hosts := []Host{drawnHost("still", make([]float64, 3), Mark{1e9, "stop"})}
 	for i := range 10 {
 		hosts = append(hosts, drawnHost(fmt.Sprint("h", i), []float64{1, 2, 3}))
 	}
 	r := drawnResult(2*time.Second, hosts...)
-	p := &picture{result: r, scale: r.scale(), unit: timeUnit(r.Scenario.Duration)}
+	p := &picture{run: r, scale: r.scale(), unit: timeUnit(r.Scenario.Duration)}
 	p.prepare()
 	if p.inks[1] != palette[0] || p.inks[8] != palette[7] {
 		t.Errorf("got %v and %v, want the first and the last of the palette", p.inks[1], p.inks[8])
@@ -467,7 +467,7 @@ func TestSVGSaysThatItCannotBeWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer full.Close()
-	if err := drawnResult(time.Second).WriteSVG(full); err == nil || !strings.Contains(err.Error(), "picture cannot be written") {
+	if err := drawnResult(time.Second).Write(full); err == nil || !strings.Contains(err.Error(), "picture cannot be written") {
 		t.Errorf("got %v, want the reason", err)
 	}
 }

@@ -1,4 +1,4 @@
-package simulate
+package picture
 
 import (
 	"math"
@@ -74,16 +74,16 @@ func (u unit) step(high float64) float64 {
 type symlog struct{ threshold, reach float64 }
 
 // scale takes the threshold from the steady state, and the reach from all there is.
-func (r *Result) scale() symlog {
+func (r *Run) scale() symlog {
 	s := symlog{threshold: math.Inf(1)}
 	for i := range r.Hosts {
-		run := &r.Hosts[i].Runs[0]
-		for _, x := range run.series {
+		host := &r.Hosts[i]
+		for _, x := range host.Errors {
 			if finite(x) {
 				s.reach = max(s.reach, math.Abs(x))
 			}
 		}
-		if e := run.Figures.RMSError; e > 0 {
+		if e := host.RMSError; e > 0 {
 			s.threshold = min(s.threshold, e)
 		}
 	}

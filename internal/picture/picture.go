@@ -1,4 +1,6 @@
-package simulate
+// Package picture draws a run of a scenario as an SVG: the true error of each host over
+// time, with what happened to them. It knows of no simulator.
+package picture
 
 import (
 	"bytes"
@@ -9,6 +11,8 @@ import (
 	"slices"
 
 	svg "github.com/ajstarks/svgo/float"
+
+	"timeball/internal/scenario"
 )
 
 // The picture, in pixels of 1/96 inch.
@@ -52,24 +56,43 @@ var palette = []ink{
 	{line: "#000000", text: "#000000"}, {line: "#a0a000", text: "#6b6b00"},
 }
 
+// Run is what is drawn.
+type Run struct {
+	Scenario *scenario.Scenario
+	Hosts    []Host // in the file's order
+}
+
+// Host is one host over the run.
+type Host struct {
+	Name     string
+	Errors   []float64 // true time error, s, once a second from the start
+	RMSError float64   // of the part that counts, s
+	Marks    []Mark    // in order of time
+}
+
+// Mark is something worth showing.
+type Mark struct {
+	At   int64 // true nanoseconds since the start
+	What string
+}
+
 // picture is a drawing under way.
 type picture struct {
 	*svg.SVG
-	result *Result
-	scale  symlog
-	unit   unit
-	left   float64 // of the plot
-	inks   []ink   // of each host
-	lines  [][]sample
+	run   *Run
+	scale symlog
+	unit  unit
+	left  float64 // of the plot
+	inks  []ink   // of each host
+	lines [][]sample
 }
 
-// WriteSVG draws the true error of each host over the first run, with the events
-// marked. The vertical axis is linear near zero and logarithmic beyond, so that the
-// start and the steady state can both be read. The run must have been made with
-// Options.Series.
-func (r *Result) WriteSVG(w io.Writer) error {
+// Write draws the true error of each host, with the events marked. The vertical axis is
+// linear near zero and logarithmic beyond, so that the start and the steady state can both
+// be read.
+func (r *Run) Write(w io.Writer) error {
 	var drawn bytes.Buffer // svgo does not tell of a failed write
-	p := &picture{SVG: svg.New(&drawn), result: r, scale: r.scale(), unit: timeUnit(r.Scenario.Duration)}
+	p := &picture{SVG: svg.New(&drawn), run: r, scale: r.scale(), unit: timeUnit(r.Scenario.Duration)}
 	p.Decimals = 1
 	p.draw()
 	if _, err := w.Write(drawn.Bytes()); err != nil {
@@ -81,7 +104,7 @@ func (r *Result) WriteSVG(w io.Writer) error {
 func (p *picture) draw() {
 	p.prepare()
 	p.Start(pictureWidth, pictureHeight, fmt.Sprintf(`viewBox="0 0 %d %d" role="img" %s`, pictureWidth, pictureHeight, fontFamily))
-	p.Title(p.result.title())
+	p.Title(p.run.title())
 	p.Rect(0, 0, pictureWidth, pictureHeight, `fill="#fff"`)
 	p.drawTitle()
 	p.drawAxes()
@@ -95,7 +118,7 @@ func (p *picture) draw() {
 // prepare decides what is drawn and how: hosts that err get the first colours, because
 // they are seen most. A clock that never errs has no line.
 func (p *picture) prepare() {
-	hosts := p.result.Hosts
+	hosts := p.run.Hosts
 	p.lines, p.inks = make([][]sample, len(hosts)), make([]ink, len(hosts))
 	used := 0
 	next := func() ink {
@@ -108,7 +131,7 @@ func (p *picture) prepare() {
 	}
 	errs := func(x float64) bool { return x != 0 && finite(x) }
 	for i := range hosts {
-		if series := hosts[i].Runs[0].series; slices.ContainsFunc(series, errs) {
+		if series := hosts[i].Errors; slices.ContainsFunc(series, errs) {
 			p.lines[i], p.inks[i] = envelope(series), next()
 		}
 	}
@@ -126,7 +149,7 @@ func (p *picture) errorTicks() []tick { return p.scale.ticks((plotBottom - plotT
 
 // x is where a second of the scenario lies, within the plot.
 func (p *picture) x(seconds float64) float64 {
-	share := seconds / p.result.Scenario.Duration.Seconds()
+	share := seconds / p.run.Scenario.Duration.Seconds()
 	from := p.left + plotPad
 	return from + min(max(share, 0), 1)*(plotRight-from)
 }
@@ -136,7 +159,7 @@ func (p *picture) y(err float64) float64 {
 	return (plotTop+plotBottom)/2 - p.scale.place(err)*(plotBottom-plotTop)/2
 }
 
-func (r *Result) title() string {
+func (r *Run) title() string {
 	if r.Scenario.Description != "" {
 		return r.Scenario.Description
 	}
@@ -147,7 +170,7 @@ func (r *Result) title() string {
 // the element that viewers show when they are pointed at the picture.
 func (p *picture) drawTitle() {
 	const width = pictureWidth - 40
-	title, size := p.result.title(), float64(titleSize)
+	title, size := p.run.title(), float64(titleSize)
 	for size > tickSize && textWidth(title, size) > width {
 		size--
 	}
@@ -156,7 +179,7 @@ func (p *picture) drawTitle() {
 
 // drawSettling greys what is left out of the statistics.
 func (p *picture) drawSettling() {
-	from, end := p.x(0), p.x(p.result.Scenario.Settle.Seconds())
+	from, end := p.x(0), p.x(p.run.Scenario.Settle.Seconds())
 	if end <= from {
 		return
 	}
@@ -168,7 +191,7 @@ func (p *picture) drawSettling() {
 
 // drawAxes draws the grid, and the axes with their numbers and names.
 func (p *picture) drawAxes() {
-	times := p.unit.ticks(p.result.Scenario.Duration.Seconds() / p.unit.seconds)
+	times := p.unit.ticks(p.run.Scenario.Duration.Seconds() / p.unit.seconds)
 	errors := p.errorTicks()
 	p.Group(`stroke="#dcdcdc"`)
 	for _, t := range times {
@@ -276,11 +299,11 @@ func (p *picture) drawMarks() {
 // labels lists the events of all hosts, in the order of time.
 func (p *picture) labels() []label {
 	var labels []label
-	for i := range p.result.Hosts {
-		h := &p.result.Hosts[i]
-		marks := h.Runs[0].marks
+	for i := range p.run.Hosts {
+		h := &p.run.Hosts[i]
+		marks := h.Marks
 		for _, m := range marks[:min(len(marks), mostMarks)] {
-			labels = append(labels, label{text: h.Name + ": " + m.what, x: p.x(float64(m.at) * 1e-9), ink: p.inks[i]})
+			labels = append(labels, label{text: h.Name + ": " + m.What, x: p.x(float64(m.At) * 1e-9), ink: p.inks[i]})
 		}
 	}
 	slices.SortStableFunc(labels, func(a, b label) int { return cmp.Compare(a.x, b.x) })
@@ -315,9 +338,9 @@ func (p *picture) drawLegend() {
 
 // legend lists the names of the hosts that have a line, as far as there is room.
 func (p *picture) legend() (names []string, inks []ink) {
-	for i := range p.result.Hosts {
+	for i := range p.run.Hosts {
 		if p.lines[i] != nil {
-			names = append(names, fitText(p.result.Hosts[i].Name, tickSize, legendName))
+			names = append(names, fitText(p.run.Hosts[i].Name, tickSize, legendName))
 			inks = append(inks, p.inks[i])
 		}
 	}
