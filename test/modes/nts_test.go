@@ -300,3 +300,85 @@ func TestThreat30_TheClientNamesWhatIsWrong(t *testing.T) {
 		}
 	}
 }
+
+// Certificate and key are read again when they change and at a reload; a bad pair leaves
+// the one before in use, says so, and does not hold a reload up.
+func TestCertificatesAreReadAgainByTheDaemon(t *testing.T) {
+	n := startNTS(t)
+	status := func() string {
+		out, complaints, err := n.d.Run("status")
+		if err != nil {
+			t.Fatal(err, complaints)
+		}
+		return out
+	}
+	cert := filepath.Join(n.h.Dir, "cert.pem")
+	good, err := os.ReadFile(cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(cert, []byte("no certificate"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, complaints, err := n.d.Run("reload"); err != nil {
+		t.Errorf("reload with a bad certificate: %v: %s%s", err, out, complaints)
+	}
+	if out := status(); !strings.Contains(out, "THE NTS CERTIFICATE WAS NOT READ AGAIN") {
+		t.Errorf("status says nothing of the bad certificate:\n%s", out)
+	}
+	n.unharmed("a bad certificate")
+	if err := os.WriteFile(cert, good, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	peers.Eventually(t, 30*time.Second, "the good certificate is read without a reload", func() error {
+		if out := status(); strings.Contains(out, "NOT READ AGAIN") {
+			return fmt.Errorf("%s", out)
+		}
+		return nil
+	})
+	n.unharmed("a good certificate")
+}
+
+// An entry of an access list may want NTS for its networks alone.
+func TestNTSRequiredOfSomeNetworks(t *testing.T) {
+	n := startNTS(t)
+	a := fmt.Sprintf(`
+local: {stratum: 3}
+clock: {driver: observe}
+server:
+  listen: ["%v"]
+  access: {server: [{networks: [127.0.0.1/32], require: nts}, 127.0.0.0/8]}
+  nts: {listen: ["%v"], certificate: %s/cert.pem, key: %s/key.pem, keys: %s/nts-keys}
+`, n.ntp, n.ke, n.h.Dir, n.h.Dir, n.h.Dir)
+	n.d.Reload(a)
+	h := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: 7}
+	peers.Eventually(t, 20*time.Second, "plain requests of 127.0.0.1 get silence", func() error {
+		if _, err := n.send(h.Append(nil)); err == nil {
+			return fmt.Errorf("answered")
+		}
+		return nil
+	})
+	n.unharmed("require: nts")
+}
+
+// A daemon with four sources by NTS is small.
+func TestFourSourcesByNTSCostLittle(t *testing.T) {
+	var lines string
+	for range 4 {
+		n := startNTS(t)
+		lines += fmt.Sprintf("  - {server: %q, nts: {ca: %s/ca.pem, port: %d, name: localhost}, min_poll: 0, max_poll: 0}\n", n.ntp.String(), n.h.Dir, n.ke.Port())
+	}
+	c := &ntsTarget{t: t, d: peers.Timeball(t, peers.Here(t), "clock: {driver: virtual}\nsources:\n"+lines)}
+	peers.Eventually(t, 40*time.Second, "the sources answer", func() error {
+		rows, err := c.d.Sources()
+		if err == nil && (len(rows) != 4 || rows[0].Reach != 255) {
+			err = fmt.Errorf("%v", rows)
+		}
+		return err
+	})
+	kB := c.resident()
+	t.Logf("%d kB with four sources by NTS", kB)
+	if kB > 25<<10 {
+		t.Errorf("got %d kB, want 25 MB at most", kB)
+	}
+}
