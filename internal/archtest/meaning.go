@@ -68,9 +68,6 @@ func CheckDoors(t *Tree) []string {
 // their names. Those of package config are set from the file.
 var optionTypes = []string{"Options", "Config", "Settings", "Setup"}
 
-// testOptions are excused: they go with the portable socket driver.
-var testOptions = []string{"Portable", "DSCP"}
-
 // CheckOptions says which fields of an options type only tests set: what can't be set in
 // the program is no option of it.
 func CheckOptions(t *Tree) []string {
@@ -105,7 +102,7 @@ func CheckOptions(t *Tree) []string {
 				}
 				for _, field := range fields.Fields.List {
 					for _, name := range field.Names {
-						if name.IsExported() && !set[name.Name] && !slices.Contains(testOptions, name.Name) {
+						if name.IsExported() && !set[name.Name] {
 							found = append(found, fmt.Sprintf("%s: nothing but tests sets %s.%s", f.at(name), spec.Name.Name, name.Name))
 						}
 					}

@@ -31,7 +31,6 @@ type ClientConfig struct {
 	Local     netip.Addr // source address; invalid: by the routing table
 	Interface string     // by which to send and receive; "": by the routing table
 	Clock     Clock
-	DSCP      uint8
 	Hardware  *Hardware
 	// NoTransmitStamps leaves out the kernel's transmit stamps.
 	NoTransmitStamps bool

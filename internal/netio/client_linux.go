@@ -38,7 +38,7 @@ func dialClient(cfg *ClientConfig, port uint16) (*net.UDPConn, *stampedClient, e
 
 // configure sets the options before the bind.
 func (c *stampedClient) configure(fd int) error {
-	if err := setOptions(fd, commonOptions(c.v6, c.cfg.DSCP, c.cfg.Hardware != nil)); err != nil {
+	if err := setOptions(fd, commonOptions(c.v6, c.cfg.Hardware != nil)); err != nil {
 		return err
 	}
 	return bindToInterface(fd, c.cfg)

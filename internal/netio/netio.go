@@ -101,8 +101,6 @@ type ListenConfig struct {
 	// StaleAfter is the age, by its kernel stamp, from which a request is dropped when
 	// more are waiting behind it; DefaultStaleAfter if 0, never if negative.
 	StaleAfter time.Duration
-	// DSCP is the differentiated services code point of what is sent, 0 to 63.
-	DSCP uint8
 	// Hardware maps stamps of network cards; nil: they are not asked for.
 	Hardware *Hardware
 }

@@ -36,7 +36,7 @@ func setOptions(fd int, options []option) error {
 
 // commonOptions are those of every socket: arrival address, kernel stamps, and DF
 // without belief in ICMP (fragments can be forged into, and path MTUs as well).
-func commonOptions(v6 bool, dscp uint8, hardware bool) []option {
+func commonOptions(v6, hardware bool) []option {
 	stamping := reportSoftware
 	if hardware {
 		stamping |= reportHardware
@@ -46,13 +46,11 @@ func commonOptions(v6 bool, dscp uint8, hardware bool) []option {
 		return append(options,
 			option{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1, false},
 			option{"IPV6_MTU_DISCOVER", unix.IPPROTO_IPV6, unix.IPV6_MTU_DISCOVER, unix.IPV6_PMTUDISC_PROBE, true},
-			option{"IPV6_DONTFRAG", unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1, true},
-			option{"IPV6_TCLASS", unix.IPPROTO_IPV6, unix.IPV6_TCLASS, int(dscp&63) << 2, false})
+			option{"IPV6_DONTFRAG", unix.IPPROTO_IPV6, unix.IPV6_DONTFRAG, 1, true})
 	}
 	return append(options,
 		option{"IP_PKTINFO", unix.IPPROTO_IP, unix.IP_PKTINFO, 1, false},
-		option{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE, true},
-		option{"IP_TOS", unix.IPPROTO_IP, unix.IP_TOS, int(dscp&63) << 2, false})
+		option{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE, true})
 }
 
 // stampingOption asks for stamps; where long has 32 bits in the form that lasts
@@ -67,7 +65,7 @@ func stampingOption(flags int) option {
 // portOptions are those of a port's socket besides. Nothing sent to a group is
 // received by sockets that have not joined it themselves.
 func portOptions(v6 bool, cfg *ListenConfig) []option {
-	options := commonOptions(v6, cfg.DSCP, cfg.Hardware != nil)
+	options := commonOptions(v6, cfg.Hardware != nil)
 	if v6 {
 		return append(options,
 			option{"IPV6_MULTICAST_ALL", unix.IPPROTO_IPV6, unix.IPV6_MULTICAST_ALL, 0, true})
