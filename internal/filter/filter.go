@@ -270,9 +270,11 @@ func (f *Filter) Feed(x Exchange, t *Tracker, s Start, joint *Estimate, patience
 const disproof = 3
 
 // baseTooHigh reports whether an exchange of the least round trip ever contradicts a
-// young state: the base was too high, and the state with it.
+// state that is young, or was read at the edge of a quiet direction: the base was too
+// high, and the state with it.
 func (f *Filter) baseTooHigh(w *Window, e *Estimate) bool {
-	return f.count <= Depth && w.miss(e.Offset) > disproof*math.Hypot(math.Sqrt(e.P00), w.Edge)
+	_, belief := f.path.lean()
+	return (f.count <= Depth || belief > 0) && w.miss(e.Offset) > disproof*math.Hypot(math.Sqrt(e.P00), w.Edge)
 }
 
 // rebuild works the state out anew from the register after the base has turned
