@@ -40,18 +40,20 @@ const (
 	maxRecordTime = int64(9e9) // s; NTP's era of 136 years, and another
 )
 
-// rowReader makes an exchange of a line, and gives the name of its source.
-type rowReader func(line string) (row Recorded, source string, truth bool, err error)
+// rowReader makes an exchange of a line, and gives the names of its source: the one that
+// tells it from others first.
+type rowReader func(line string) (row Recorded, names [2]string, truth bool, err error)
 
 func readRecord(from io.Reader, source string) (*Record, error) {
 	r := &Record{Truth: true}
 	var read rowReader
 	var sources []string
+	head := ""
 	lines := bufio.NewScanner(from)
 	lines.Buffer(nil, 1<<16)
 	for n := 1; lines.Scan(); n++ {
 		line := strings.TrimSpace(lines.Text())
-		if line == "" || line[0] == '#' {
+		if line == "" || line[0] == '#' || line == head { // files of several days, one behind the other
 			continue
 		}
 		if read == nil {
@@ -60,18 +62,18 @@ func readRecord(from io.Reader, source string) (*Record, error) {
 				return nil, fmt.Errorf("line %d: %w", n, err)
 			}
 			if read = rawstats; isHeader {
-				read = columns.row
+				read, head = columns.row, line
 				continue
 			}
 		}
-		row, name, truth, err := read(line)
+		row, names, truth, err := read(line)
 		if err != nil {
 			return nil, fmt.Errorf("line %d: %w", n, err)
 		}
-		if !slices.Contains(sources, name) && len(sources) < 8 {
-			sources = append(sources, name)
+		if !slices.Contains(sources, names[0]) && len(sources) < 8 {
+			sources = append(sources, names[0])
 		}
-		if source != "" && name != source {
+		if source != "" && !slices.Contains(names[:], source) {
 			continue
 		}
 		if len(r.Exchanges) == maxExchanges {
@@ -146,8 +148,30 @@ func (x *Recorded) Delay() int64 { return (x.T4 - x.T1) - (x.T3 - x.T2) }
 
 // recordColumns says where in a line each value stands, −1 where it does not.
 type recordColumns struct {
-	t                                                     [4]int
-	truth, source, stratum, delay, dispersion, atLeastHas int
+	t                                                              [4]int
+	raw1, raw4                                                     int
+	truth, address, source, stratum, delay, dispersion, atLeastHas int
+	oscillator                                                     rawScale
+}
+
+// rawScale lays the oscillator's readings of T1 and T4, which begin with the machine, beside
+// the server's time: it begins with the first T1, and again where the machine did.
+type rawScale struct {
+	begun     bool
+	shift     int64 // what is added to readings
+	wall, raw int64 // of the last T1
+}
+
+// use puts an exchange on the oscillator's scale.
+func (s *rawScale) use(x *Recorded, raw1, raw4 int64) {
+	switch {
+	case !s.begun:
+		s.begun, s.shift = true, x.T1-raw1
+	case raw1+s.shift < s.raw:
+		s.shift = s.raw + x.T1 - s.wall - raw1
+	}
+	s.wall, s.raw = x.T1, raw1+s.shift
+	x.T1, x.T4 = raw1+s.shift, raw4+s.shift
 }
 
 // header reads the line that names the columns; false if the line is no such.
@@ -171,15 +195,15 @@ func header(line string) (c recordColumns, isHeader bool, err error) {
 		return c, true, fmt.Errorf("names no column %s; the first line is to name t1, t2, t3 and t4", strings.Join(missing, ", "))
 	}
 	c.truth = find(names, "true_offset", "truth")
-	c.source = find(names, "source", "address")
+	c.address, c.source, c.raw1, c.raw4 = find(names, "address"), find(names, "source"), find(names, "raw1"), find(names, "raw4")
 	c.stratum, c.delay, c.dispersion = find(names, "stratum"), find(names, "root_delay"), find(names, "root_dispersion")
 	return c, true, nil
 }
 
-func (c recordColumns) row(line string) (row Recorded, source string, truth bool, err error) {
+func (c *recordColumns) row(line string) (row Recorded, names [2]string, truth bool, err error) {
 	values := strings.Split(line, ",")
 	if len(values) < c.atLeastHas {
-		return row, "", false, fmt.Errorf("has %d values, and t1 to t4 need %d", len(values), c.atLeastHas)
+		return row, names, false, fmt.Errorf("has %d values, and t1 to t4 need %d", len(values), c.atLeastHas)
 	}
 	text := func(i int) string {
 		if i < 0 || i >= len(values) {
@@ -188,35 +212,46 @@ func (c recordColumns) row(line string) (row Recorded, source string, truth bool
 		return strings.TrimSpace(values[i])
 	}
 	if err := row.times(text(c.t[0]), text(c.t[1]), text(c.t[2]), text(c.t[3])); err != nil {
-		return row, "", false, err
+		return row, names, false, err
+	}
+	if first, last := text(c.raw1), text(c.raw4); first != "" && last != "" {
+		raw1, err1 := moment(first)
+		raw4, err4 := moment(last)
+		if err := errors.Join(err1, err4); err != nil || raw4 < raw1 {
+			return row, names, false, fmt.Errorf("raw1 and raw4 %q, %q are no readings of an oscillator", first, last)
+		}
+		c.oscillator.use(&row, raw1, raw4)
 	}
 	if given := text(c.truth); given != "" {
 		if row.TrueOffset, err = strconv.ParseFloat(given, 64); err != nil || !(math.Abs(row.TrueOffset) < float64(maxRecordTime)) {
-			return row, "", false, fmt.Errorf("true offset %q is no number of seconds", given)
+			return row, names, false, fmt.Errorf("true offset %q is no number of seconds", given)
 		}
 		truth = true
 	}
 	err = row.server(text(c.stratum), text(c.delay), text(c.dispersion))
-	return row, text(c.source), truth, err
+	if names = [2]string{text(c.address), text(c.source)}; names[0] == "" {
+		names[0] = names[1]
+	}
+	return row, names, truth, err
 }
 
 // rawstats reads a line of ntpd's rawstats: day, second, source, destination, the four
 // timestamps in seconds of NTP's era; later versions add leap, version, mode, stratum,
 // poll, precision, root delay and dispersion.
-func rawstats(line string) (row Recorded, source string, truth bool, err error) {
+func rawstats(line string) (row Recorded, names [2]string, truth bool, err error) {
 	values := strings.Fields(line)
 	if len(values) < 8 {
-		return row, "", false, fmt.Errorf("has %d values where ntpd's rawstats have at least 8", len(values))
+		return row, names, false, fmt.Errorf("has %d values where ntpd's rawstats have at least 8", len(values))
 	}
 	if err := row.times(values[4], values[5], values[6], values[7]); err != nil {
-		return row, "", false, err
+		return row, names, false, err
 	}
 	if len(values) >= 16 {
 		err = row.server(values[11], values[14], values[15])
 	} else {
 		err = row.server("", "", "")
 	}
-	return row, values[2], false, err
+	return row, [2]string{values[2], values[2]}, false, err
 }
 
 // times reads the four timestamps.

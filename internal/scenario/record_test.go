@@ -22,6 +22,10 @@ func TestRecordsOfEitherKind(t *testing.T) {
 			Recorded{T1: 100e6, T2: 200e6, T3: 200000001, T4: 300000002, Stratum: 1}, false},
 		{"ntpd's later rawstats", "61000 100.5 192.0.2.7 198.51.100.1 3976214500.1 3976214500.2 3976214500.2 3976214500.3 0 4 4 2 6 -23 0.000015 0.000031 .GPS. 0\n", "",
 			Recorded{T1: 100e6, T2: 200e6, T3: 200e6, T4: 300e6, Stratum: 2, RootDelay: 15 * time.Microsecond, RootDispersion: 31 * time.Microsecond}, false},
+		{"our own measurements: the oscillator's readings, and one of two addresses of a pool",
+			"time,source,address,t1,t2,t3,t4,raw1,raw4\n1,pool,192.0.2.1:123,1795867200.5,1795867200.6,1795867200.6,1795867200.7,5.25,5.45\n" +
+				"1,pool,192.0.2.2:123,1795867201.5,1795867201.6,1795867201.6,1795867201.7,6.25,6.45\n", "192.0.2.2:123",
+			Recorded{T1: 500e6, T2: 600e6, T3: 600e6, T4: 700e6, Stratum: 1}, false},
 		{"one of two sources", "t1,t2,t3,t4,source\n1,2,2,3,a\n4,5,5,6,b\n", "b",
 			Recorded{T1: 4e9, T2: 5e9, T3: 5e9, T4: 6e9, Stratum: 1}, false},
 	} {
@@ -30,6 +34,19 @@ func TestRecordsOfEitherKind(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 		} else if len(got.Exchanges) != 1 || got.Exchanges[0] != c.want || got.Truth != c.truth {
 			t.Errorf("%s: got %+v, truth %v, want %+v", c.name, got.Exchanges, got.Truth, c.want)
+		}
+	}
+}
+
+func TestARecordGoesOnAfterTheMachineBegan(t *testing.T) {
+	const head = "t1,t2,t3,t4,raw1,raw4\n"
+	got, err := readRecord(strings.NewReader(head+"100,100,100,100,50,50.25\n108,108,108,108.5,58.125,58.5\n"+head+"200,200,200,200,3,3.25\n208,208,208,208,11,11.5\n"), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []int64{100e9, 108.125e9, 200.125e9, 208.125e9} {
+		if x := got.Exchanges[i]; x.T1 != want {
+			t.Errorf("exchange %d: got T1 %d, want %d", i, x.T1, want)
 		}
 	}
 }
@@ -46,6 +63,7 @@ func TestFaultyRecordsAreRefusedWithTheirLine(t *testing.T) {
 		{"t1,t2,t3,t4,stratum\n1,2,2,3,17\n", "stratum"},
 		{"t1,t2,t3,t4,source\n1,2,2,3,a\n4,5,5,6,b\n", "choose one with `from: a`"},
 		{"61000 100.5 192.0.2.7\n", "line 1: has 3 values"},
+		{"t1,t2,t3,t4,raw1,raw4\n1,2,2,3,9,8\n", "no readings of an oscillator"},
 		{"t1,t2,t3,t4\n1,2,2,99999999999999999999\n", "is no number of seconds"},
 	} {
 		if _, err := readRecord(strings.NewReader(c.text), ""); err == nil || !strings.Contains(err.Error(), c.want) {
