@@ -1,0 +1,33 @@
+package xdp
+
+import (
+	"testing"
+	"time"
+
+	"timeball/internal/wire"
+)
+
+// loaded is the program in this machine's kernel, or the test is skipped.
+func loaded(t testing.TB) *Program {
+	t.Helper()
+	p, err := Load()
+	if err != nil {
+		t.Skip("no BPF here: ", err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func TestLoad(t *testing.T) {
+	p := loaded(t)
+	if err := p.Update(&State{At: Monotonic(), Valid: time.Second, Reply: wire.Header{Stratum: 2}}); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := p.Counters(); err != nil || c != (Counters{}) {
+		t.Errorf("counters of a program that has seen nothing: %+v %v", c, err)
+	}
+}
