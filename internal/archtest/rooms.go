@@ -51,6 +51,7 @@ var Rooms = map[string]Room{
 	"internal/footprint":  {Layer: 2},
 	"internal/logging":    {Layer: 2, Goroutines: "writes what is queued, since standard error may block for ever"},
 	"internal/netio":      {Layer: 2, Goroutines: "waits for sockets that have no deadline of their own"},
+	"internal/netio/xdp":  {Layer: 2},
 	"internal/clock":      {Layer: 2},
 	"internal/refclock":   {Layer: 2, Goroutines: "a driver waits in a device's blocking read"},
 	"internal/ntske":      {Layer: 2, Goroutines: "one for each TLS connection, bounded"},
@@ -91,7 +92,7 @@ var OutsideModules = map[string][]string{
 	"github.com/spf13/pflag":       {"cli"},
 	"go.uber.org/zap":              {"logging", "serve", "daemon", "simulate", "lab", "cli"},
 	"golang.org/x/net":             {"netio"},
-	"golang.org/x/sys":             {"footprint", "netio", "clock", "clockbound", "refclock", "control", "daemon", "cli"},
+	"golang.org/x/sys":             {"footprint", "netio", "xdp", "clock", "clockbound", "refclock", "control", "daemon", "cli"},
 	"gopkg.in/yaml.v3":             {"config", "scenario", "daemon", "cli"},
 	"go.yaml.in/yaml":              {"config", "scenario", "daemon", "cli"},
 }

@@ -35,6 +35,9 @@ func printServerStats(w io.Writer, s *control.ServerStats) error {
 		t.row(l.Address, number(l.Received), number(l.Accepted), number(l.Denied), number(l.Ignored),
 			number(l.RateLimited), number(l.Control+l.Passed), number(l.SendErrors), number(l.Dropped))
 	}
+	if f := s.FastPath; f != nil {
+		t.row("in the driver", number(f.Answered+f.Kissed+f.Limited), number(f.Answered), "", "", number(f.Kissed+f.Limited))
+	}
 	printDrops(&t, s)
 	t.row("")
 	t.row("MODE", "VERSION", "RESULT", "PACKETS")

@@ -34,6 +34,7 @@ func printStatus(w io.Writer, s *control.Status) error {
 	printNotListening(w, s.Daemon.NotListening)
 	printNTSServer(w, s.Daemon.NTS)
 	printTimestamps(w, s.Sources)
+	printFastPath(w, s.Daemon.FastPath)
 	fmt.Fprintf(w, "timeball %s, up %s, clock %s\n\n", s.Daemon.Version, formatAge(s.Daemon.Uptime), s.Daemon.Clock)
 	return printSources(w, &control.Sources{Sources: s.Sources}, false)
 }
@@ -150,5 +151,18 @@ func printTimestamps(w io.Writer, sources []control.Source) {
 	}
 	if len(words) > 0 {
 		fmt.Fprintf(w, "timestamps by %s\n", strings.Join(words, ", "))
+	}
+}
+
+// printFastPath says where requests are answered in the driver, and where that failed.
+func printFastPath(w io.Writer, f *control.FastPath) {
+	if f == nil {
+		return
+	}
+	for _, a := range f.Attached {
+		fmt.Fprintf(w, "requests at %s are answered in the driver (XDP, %s): %d so far\n", a.Interface, a.Mode, f.Answered)
+	}
+	for _, why := range f.Failed {
+		fmt.Fprintf(w, "NOT ANSWERED IN THE DRIVER: %s\n", why)
 	}
 }

@@ -16,6 +16,9 @@ func (d *draft) check() {
 	}
 	d.checkDoubledSources()
 	d.checkSmear()
+	if s := d.config.Server; s != nil && s.FastPath != nil && len(s.FastPath.Interfaces) == 0 && !d.faulty("server.fast_path.interfaces") {
+		d.report("server.fast_path", "has no interfaces; write {interfaces: [eth0]}")
+	}
 	if d.config.ClockBound != nil && d.config.Clock.Driver == ClockVirtual {
 		d.report("clockbound", "tells programs of the system's clock, which clock.driver: virtual has nothing to do with; use kernel or observe")
 	}

@@ -165,48 +165,6 @@ type NTSClient struct {
 	Name   string // that the certificate must be for; empty: Server, or the source's host
 }
 
-// RefclockDriver says how a reference clock is read.
-type RefclockDriver string
-
-// The drivers of reference clocks.
-const (
-	RefclockSHM  RefclockDriver = "shm"
-	RefclockSOCK RefclockDriver = "sock"
-	RefclockPPS  RefclockDriver = "pps"
-	RefclockPHC  RefclockDriver = "phc"
-	RefclockNMEA RefclockDriver = "nmea"
-)
-
-// PulseEdge is the edge of a pulse that begins the second.
-type PulseEdge string
-
-// The edges.
-const (
-	EdgeAssert PulseEdge = "assert"
-	EdgeClear  PulseEdge = "clear"
-)
-
-// Refclock is a reference clock at this machine.
-type Refclock struct {
-	Driver RefclockDriver
-	Unit   int
-	Device string // socket (sock), device file or interface (pps, phc), serial line (nmea); empty for shm
-	RefID  string // 1 to 4 ASCII characters; the driver's name where none is given
-
-	Offset      time.Duration // added to every reading: a known delay of the receiver
-	Delay       time.Duration // the unknown part of it: half goes into the bound
-	Precision   time.Duration // least error of a sample
-	Stratum     uint8         // of the clock itself; we serve one more
-	MinReadings int           // needed in a poll for a sample
-
-	Lock string    // pps: the RefID of the reference clock that numbers the pulses
-	Edge PulseEdge // pps
-	Rate int       // pps: pulses a second
-	TAI  bool      // phc: it counts TAI
-	Baud int       // nmea; 0: as the line is
-	Mode uint32    // sock: permissions of the socket
-}
-
 // Server is what makes this machine a server of time.
 type Server struct {
 	Listen      []ListenAddress // never empty
@@ -216,12 +174,29 @@ type Server struct {
 	RateLimit   *RateLimit // nil: none
 	Require     Require
 	NTS         *NTSServer // nil: none
+	FastPath    *FastPath  // nil: none
 	Broadcast   []Broadcast
 	Multicast   []Multicast
 	Ignore      []string // interfaces on which no NTP message is received
 	ClientLog   ClientLog
 	Interleaved bool          // answer in interleaved mode those who ask so
 	SilentStart time.Duration // at most this long after the start nothing is answered before there is a time to tell
+}
+
+// FastPathMode says where on its way a packet is looked at.
+type FastPathMode string
+
+// The modes of the fast path.
+const (
+	FastPathAuto    FastPathMode = "auto"
+	FastPathNative  FastPathMode = "native"
+	FastPathGeneric FastPathMode = "generic"
+)
+
+// FastPath answers plain requests in the driver (XDP).
+type FastPath struct {
+	Interfaces []string // never empty
+	Mode       FastPathMode
 }
 
 // ListenAddress is an address and port to listen at. An invalid Addr means every

@@ -48,6 +48,7 @@ var parts = []struct {
 	{"server.rate_limit", false, func(c *Config) any { return c.server().RateLimit }},
 	{"server.require", false, func(c *Config) any { return c.server().Require }},
 	{"server.nts", false, func(c *Config) any { return c.server().NTS }},
+	{"server.fast_path", true, func(c *Config) any { return c.server().FastPath }},
 	{"server.broadcast", false, func(c *Config) any { return c.server().Broadcast }},
 	{"server.multicast", false, func(c *Config) any { return c.server().Multicast }},
 	{"server.interfaces", false, func(c *Config) any { return c.server().Ignore }},

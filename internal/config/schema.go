@@ -34,6 +34,7 @@ var serverKeys = section[Server]{
 	optional("rate_limit", rateLimitKeys, func(s *Server) **RateLimit { return &s.RateLimit }),
 	choice("require", RequireNone, requirements, func(s *Server) *Require { return &s.Require }),
 	optional("nts", ntsServerKeys, func(s *Server) **NTSServer { return &s.NTS }),
+	optional("fast_path", fastPathKeys, func(s *Server) **FastPath { return &s.FastPath }),
 	rows("broadcast", broadcastKeys, func(s *Server) *[]Broadcast { return &s.Broadcast }),
 	rows("multicast", multicastKeys, func(s *Server) *[]Multicast { return &s.Multicast }),
 	group("interfaces", serverInterfaceKeys, func(s *Server) *Server { return s }),
@@ -59,6 +60,11 @@ var rateLimitKeys = section[RateLimit]{
 	span("interval", 2*time.Second, time.Microsecond, 4096*time.Second, func(r *RateLimit) *time.Duration { return &r.Interval }),
 	number("burst", 8, 1, 255, func(r *RateLimit) *int { return &r.Burst }),
 	number("leak", 4, 1, 16, func(r *RateLimit) *int { return &r.Leak }),
+}
+
+var fastPathKeys = section[FastPath]{
+	list("interfaces", interfaceKind, "", func(f *FastPath) *[]string { return &f.Interfaces }).required(),
+	choice("mode", FastPathAuto, []FastPathMode{FastPathAuto, FastPathNative, FastPathGeneric}, func(f *FastPath) *FastPathMode { return &f.Mode }),
 }
 
 var ntsServerKeys = section[NTSServer]{

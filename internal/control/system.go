@@ -92,12 +92,13 @@ func Residual(s *model.Snapshot, now ntptime.Instant) time.Duration {
 
 // Daemon is what the running process says of itself.
 type Daemon struct {
-	Version       string  `json:"version"`
-	Revision      string  `json:"revision,omitempty"`
-	Uptime        float64 `json:"uptime"`
-	Configuration string  `json:"configuration,omitempty"` // path
-	ReloadError   string  `json:"reload_error,omitempty"`  // why the last reload was refused
-	Clock         string  `json:"clock,omitempty"`         // driver
+	Version       string    `json:"version"`
+	Revision      string    `json:"revision,omitempty"`
+	Uptime        float64   `json:"uptime"`
+	Configuration string    `json:"configuration,omitempty"` // path
+	ReloadError   string    `json:"reload_error,omitempty"`  // why the last reload was refused
+	Clock         string    `json:"clock,omitempty"`         // driver
+	FastPath      *FastPath `json:"fast_path,omitempty"`     // nil: none is configured
 	// NotListening are addresses of the configuration at which nothing is served now.
 	NotListening []NotListening `json:"not_listening,omitempty"`
 	NTS          *NTSServer     `json:"nts_server,omitempty"`
@@ -137,8 +138,27 @@ type ServerStats struct {
 	// NotListening are addresses of the configuration at which nothing is served now.
 	NotListening []NotListening `json:"not_listening,omitempty"`
 	Packets      []PacketCount  `json:"packets"`
+	FastPath     *FastPath      `json:"fast_path,omitempty"` // nil: none is configured
 	// AssociationDrops are packets for associations that came faster than they were read.
 	AssociationDrops uint64 `json:"association_drops"`
+}
+
+// FastPath is what was answered in the driver: none of it is among the packets of the
+// listeners, but for those passed.
+type FastPath struct {
+	Attached []Attachment `json:"attached"`
+	Failed   []string     `json:"failed,omitempty"` // why it is not attached elsewhere
+	Answered uint64       `json:"answered"`
+	Kissed   uint64       `json:"kissed"`  // refused by a RATE kiss
+	Limited  uint64       `json:"limited"` // dropped: over the rate limit
+	Passed   uint64       `json:"passed"`  // NTP packets left to the sockets
+}
+
+// Attachment is an interface where requests are answered in the driver, or (generic) right
+// behind it.
+type Attachment struct {
+	Interface string `json:"interface"`
+	Mode      string `json:"mode"` // native, generic
 }
 
 // Listener counts the packets of one address we listen at. Every packet received is

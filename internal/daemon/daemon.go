@@ -73,6 +73,7 @@ type parts struct {
 	resolver   *resolve.Resolver
 	system     *systemLoop
 	bounds     *boundFiles // nil: none
+	fastPath   *fastPath   // nil: none is configured
 	statistics *statisticsFiles
 	ports      *serve.Set
 	kept       *keptKeys
@@ -154,6 +155,8 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 		return err
 	}
 	d.ports = ports
+	d.fastPath = openFastPath(cfg, d.log)
+	d.system.fastPath = d.fastPath
 	change, err := d.nts.prepare(cfg)
 	if err != nil {
 		return err
@@ -238,6 +241,7 @@ func (d *Daemon) startParts() {
 	d.group.Go("interfaces", d.watchInterfaces)
 	d.group.Go("associations", d.registry.run)
 	d.group.Go("address of the metrics", d.awaitMetrics)
+	d.group.GoBeside("fast path", d.runFastPath, d.besideFailed)
 	d.group.Go("control queries", d.answerQueries)
 	d.nts.start(d.group)
 	d.group.GoBeside("NTS", d.nts.look, d.besideFailed)
@@ -275,6 +279,7 @@ func (d *Daemon) Close() {
 	d.metrics.Load().close()
 	d.closeHardware()
 	d.bounds.close()
+	d.fastPath.close()
 	if d.clock != nil && d.opts.Clock == nil {
 		if err := d.clock.Close(); err != nil {
 			d.log.Warn("clock not left in order", zap.Error(err))

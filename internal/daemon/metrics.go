@@ -156,6 +156,9 @@ func (s metricsSource) Server() *metrics.Server {
 			IgnoredInterface: sockets.Ignored, Overlong: sockets.Overlong, Unresolved: sockets.Unresolved,
 		})
 	}
+	if c, there := s.d.fastPath.counts(); there {
+		server.FastPath = map[string]uint64{"answered": c.Answered, "kissed": c.Kissed, "limited": c.Limited, "passed": c.Passed}
+	}
 	server.NTS = ntsMetrics(s.d.nts.report(s.d.clock.Now().Wall))
 	if clients := p.Clients(); clients != nil {
 		server.Clients = clients.Totals(time.Hour, s.d.clock.Now().Raw)

@@ -124,7 +124,7 @@ func (d *Daemon) addMachine(t *control.Tracking) {
 func (d *Daemon) about() control.Daemon {
 	return control.Daemon{
 		Version: d.opts.Version, Revision: d.opts.Revision, Uptime: time.Since(d.started).Seconds(),
-		Configuration: d.opts.Path, ReloadError: d.reloads.problem(), Clock: string(d.driver),
+		Configuration: d.opts.Path, ReloadError: d.reloads.problem(), Clock: string(d.driver), FastPath: d.fastPath.report(),
 		NotListening: d.notListening(),
 		NTS:          ntsReport(d.nts.report(d.clock.Now().Wall)),
 	}
@@ -148,6 +148,7 @@ func (d *Daemon) associations(ctx context.Context, snapshot *model.Snapshot) (an
 // serverStats reports what has been done with requests.
 func (d *Daemon) serverStats() control.ServerStats {
 	stats := control.ServerStats{AssociationDrops: d.ports.Dropped(), NotListening: d.notListening()}
+	stats.FastPath = d.fastPath.report()
 	counted := d.ports.Counters()
 	for _, l := range d.ports.Listeners() {
 		stats.Listeners = append(stats.Listeners, listenerReport(l))

@@ -27,6 +27,7 @@ type systemLoop struct {
 	steering   map[model.SourceID]steering
 	onEvent    func(model.Event)
 	bounds     *boundFiles      // nil: none
+	fastPath   *fastPath        // nil: none
 	statistics *statisticsFiles // nil: none
 	gate       *stateFiles      // which remembers that the panic gate has been used
 }
@@ -148,6 +149,7 @@ func (l *systemLoop) ClockChanged(ntptime.Instant) {
 func (l *systemLoop) Publish(s *model.Snapshot) {
 	l.snapshot.Store(s)
 	l.bounds.publish(s)
+	l.fastPath.publish()
 	l.statistics.publish(s)
 }
 

@@ -179,6 +179,9 @@ func (out sink) server(s *Server) {
 	for _, address := range s.NotListening {
 		out.put(serverListening, 0, address)
 	}
+	for result, n := range s.FastPath {
+		out.put(serverFastPath, float64(n), result)
+	}
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
 		if !slices.Contains(s.NotListening, l.Address) {

@@ -77,6 +77,7 @@ func someDaemon() *fakeDaemon {
 			Listeners:    []Listener{{Address: "0.0.0.0:123", SendErrors: 1, Overflow: 2, Stale: 3, Truncated: 4, IgnoredInterface: 5, Overlong: 6, Unresolved: 7}, {Address: "[::]:123"}},
 			NotListening: []string{"192.0.2.1:123"},
 			Clients:      responder.ClientTotals{Clients: 4},
+			FastPath:     map[string]uint64{"answered": 5},
 			NTS:          &NTS{Connections: map[string]uint64{"accepted": 2, "timeout": 1}, CertificateExpiry: start.Wall.Add(24 * time.Hour), KeyAge: time.Hour},
 		},
 	}

@@ -326,6 +326,19 @@ func (l *Listener) Name() string {
 	return at.String()
 }
 
+// Holds reports whether requests to one of our addresses come to this listener.
+func (l *Listener) Holds(own netip.Addr) bool {
+	own = own.Unmap().WithZone("")
+	switch at := l.address.Addr(); {
+	case !at.IsValid():
+		return true
+	case at.IsUnspecified():
+		return at.Is4() == own.Is4()
+	default:
+		return at.Unmap().WithZone("") == own
+	}
+}
+
 // Close closes the sockets.
 func (l *Listener) Close() error { return l.port.Close() }
 

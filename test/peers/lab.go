@@ -26,6 +26,7 @@ type Lab struct {
 	t     testing.TB
 	id    int
 	hosts int
+	all   []*Host
 }
 
 var labs atomic.Int32
@@ -164,6 +165,7 @@ func (l *Lab) Host(name string) *Host {
 	l.namespace(name)
 	l.quiet(h.namespace)
 	l.connect(h)
+	l.all = append(l.all, h)
 	return h
 }
 
@@ -190,6 +192,27 @@ func (l *Lab) connect(h *Host) {
 	in("route", "add", "224.0.0.0/4", "dev", "eth0")
 	in("route", "add", "default", "dev", "eth0")
 	in("-6", "route", "add", "default", "dev", "eth0")
+}
+
+// LikeCards makes the link of every host as one between two cards: checksums are made by
+// who sends, and what XDP sends back is taken. A veth does the latter reliably only where a
+// program is attached at its other end: object is one that lets everything pass. It skips
+// the test where that cannot be had.
+func (l *Lab) LikeCards(object string) {
+	l.t.Helper()
+	for i := 1; i <= l.hosts; i++ {
+		l.attempt("ip", "-n", l.name("switch"), "link", "set", "dev", fmt.Sprintf("port%d", i), "xdpdrv", "obj", object, "sec", "xdp")
+	}
+	for _, h := range l.all {
+		l.attempt("ip", "netns", "exec", h.namespace, "ethtool", "-K", "eth0", "tx", "off")
+	}
+}
+
+func (l *Lab) attempt(argv ...string) {
+	l.t.Helper()
+	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
+		l.t.Skipf("%v: %v: %s", argv, err, out)
+	}
 }
 
 // Write puts a file into the host's directory and gives its path.

@@ -46,12 +46,13 @@ type fastpathState struct {
 	RootDelay   uint32
 	Dispersion  uint32
 	ReferenceId uint32
+	Sample      uint32
 	Leap        uint8
 	Stratum     uint8
 	Precision   int8
 	KissPoll    int8
 	Flags       uint8
-	Pad         [3]uint8
+	Pad         [7]uint8
 }
 
 // Names of all BPF objects in the ELF.

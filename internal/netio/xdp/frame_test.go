@@ -428,3 +428,20 @@ func FuzzFrame(f *testing.F) {
 		}
 	})
 }
+
+func TestASampleGoesUp(t *testing.T) {
+	s := newServer(t)
+	state := s.state(t)
+	state.Sample = 16
+	if err := s.program.Update(&state); err != nil {
+		t.Fatal(err)
+	}
+	var got [4]int
+	for range 4000 {
+		action, _ := run(t, s.program, plainFrame().bytes())
+		got[action]++
+	}
+	if got[pass] < 150 || got[pass] > 350 || got[pass]+got[back] != 4000 {
+		t.Errorf("of 4000 requests %d went up, want about 250", got[pass])
+	}
+}

@@ -46,6 +46,9 @@ type State struct {
 	// Interleaved leaves requests that may be of interleaved mode to the sockets.
 	Interleaved bool
 	Limit       *Limit // nil: none
+	// Sample: one in so many requests goes up, so that the daemon sees who asks; a power of
+	// two, 0: none.
+	Sample int
 	// Restricted answers the networks of SetAccess alone.
 	Restricted bool
 }
@@ -187,6 +190,9 @@ func (s *State) encode() *fastpathState {
 		Rate: uint64(nanosecond60*(1+float64(s.Rate)) + 0.5), Growth: uint64(nanosecond64 * max(float64(s.Growth), 0)),
 		Reference: uint64(h.ReferenceTime), RootDelay: uint32(h.RootDelay), Dispersion: uint32(h.RootDispersion),
 		ReferenceId: uint32(h.ReferenceID), Leap: uint8(h.Leap), Stratum: h.Stratum, Precision: int8(h.Precision),
+	}
+	if s.Sample > 1 {
+		e.Sample = uint32(s.Sample - 1)
 	}
 	if s.Interleaved {
 		e.Flags |= flagInterleaved

@@ -34,12 +34,13 @@ struct state {
 	__u32 root_delay;  // 2^-16 s
 	__u32 dispersion;  // 2^-16 s
 	__u32 reference_id;
+	__u32 sample;      // the requests whose random bits are all 0 go up, so that the daemon sees who asks; 0: none
 	__u8 leap;
 	__u8 stratum;
 	__s8 precision;
 	__s8 kiss_poll; // poll exponent of a RATE kiss, at least
 	__u8 flags;
-	__u8 pad[3];
+	__u8 pad[7];
 };
 
 // Two states, of which one is in use while the other is written.
@@ -378,6 +379,8 @@ static __always_inline int serve(struct packet *p, void *at, void *end, __u64 no
 	if (!plain(p, s, is4))
 		return count(PASSED, XDP_PASS);
 	if (s->flags & ACCESS && !bpf_map_lookup_elem(&access, &p->from))
+		return count(PASSED, XDP_PASS);
+	if (s->sample && (bpf_get_prandom_u32() & s->sample) == 0)
 		return count(PASSED, XDP_PASS);
 	enum result result = ANSWERED;
 	if (s->flags & LIMIT)
