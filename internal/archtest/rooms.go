@@ -85,6 +85,7 @@ var Rooms = map[string]Room{
 // import path.
 var OutsideModules = map[string][]string{
 	"github.com/ajstarks/svgo":     {"picture", "history"},
+	"github.com/cilium/ebpf":       {"xdp"},
 	"github.com/coreos/go-systemd": {"daemon", "cli", "netio"},
 	"github.com/pelletier/go-toml": {"convert"},
 	"github.com/prometheus":        {"metrics"},
