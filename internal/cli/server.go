@@ -36,7 +36,7 @@ func printServerStats(w io.Writer, s *control.ServerStats) error {
 			number(l.RateLimited), number(l.Control+l.Passed), number(l.SendErrors), number(l.Dropped))
 	}
 	if f := s.FastPath; f != nil {
-		t.row("in the driver", number(f.Answered+f.Kissed+f.Limited), number(f.Answered), "", "", number(f.Kissed+f.Limited))
+		t.row("in the driver", number(f.Answered+f.RateKoD+f.Limited), number(f.Answered), "", "", number(f.RateKoD+f.Limited))
 	}
 	printDrops(&t, s)
 	t.row("")

@@ -146,12 +146,12 @@ type ServerStats struct {
 // FastPath is what was answered in the driver: none of it is among the packets of the
 // listeners, but for those passed.
 type FastPath struct {
-	Attached []Attachment `json:"attached"`
-	Failed   []string     `json:"failed,omitempty"` // why it is not attached elsewhere
-	Answered uint64       `json:"answered"`
-	Kissed   uint64       `json:"kissed"`  // refused by a RATE kiss
-	Limited  uint64       `json:"limited"` // dropped: over the rate limit
-	Passed   uint64       `json:"passed"`  // NTP packets left to the sockets
+	Attached  []Attachment `json:"attached"`
+	Failed    []string     `json:"failed,omitempty"` // why it is not attached elsewhere
+	Answered  uint64       `json:"answered"`
+	RateKoD   uint64       `json:"rate_kod"`  // refused by a RATE kiss
+	Limited   uint64       `json:"limited"`   // dropped: over the rate limit
+	Forwarded uint64       `json:"forwarded"` // NTP packets left to the sockets
 }
 
 // Attachment is an interface where requests are answered in the driver, or (generic) right

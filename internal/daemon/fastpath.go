@@ -247,7 +247,7 @@ func (f *fastPath) report() *control.FastPath {
 		}
 	}
 	c, _ := f.counts()
-	r.Answered, r.Kissed, r.Limited, r.Passed = c.Answered, c.Kissed, c.Limited, c.Passed
+	r.Answered, r.RateKoD, r.Limited, r.Forwarded = c.Answered, c.RateKoD, c.Limited, c.Forwarded
 	return r
 }
 

@@ -157,7 +157,7 @@ func (s metricsSource) Server() *metrics.Server {
 		})
 	}
 	if c, there := s.d.fastPath.counts(); there {
-		server.FastPath = map[string]uint64{"answered": c.Answered, "kissed": c.Kissed, "limited": c.Limited, "passed": c.Passed}
+		server.FastPath = map[string]uint64{"answered": c.Answered, "rate_kod": c.RateKoD, "limited": c.Limited, "forwarded": c.Forwarded}
 	}
 	server.NTS = ntsMetrics(s.d.nts.report(s.d.clock.Now().Wall))
 	if clients := p.Clients(); clients != nil {

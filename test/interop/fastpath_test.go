@@ -14,9 +14,9 @@ import (
 type fastPathStats struct {
 	Listeners []struct{ Received int }
 	FastPath  *struct {
-		Attached                          []struct{ Interface, Mode string }
-		Failed                            []string
-		Answered, Kissed, Limited, Passed int
+		Attached                              []struct{ Interface, Mode string }
+		Failed                                []string
+		Answered, RateKoD, Limited, Forwarded int
 	} `json:"fast_path"`
 }
 

@@ -401,7 +401,7 @@ func TestRateLimit(t *testing.T) {
 		t.Errorf("of 100 at once %d were answered or kissed and %d dropped; want 9 and 91", got[back], got[drop])
 	}
 	c, err := s.program.Counters()
-	if want := (Counters{Answered: 8, Kissed: 1, Limited: 91}); err != nil || c != want {
+	if want := (Counters{Answered: 8, RateKoD: 1, Limited: 91}); err != nil || c != want {
 		t.Errorf("counted %+v %v, want %+v", c, err, want)
 	}
 	other := plainFrame()

@@ -69,10 +69,10 @@ type Attachment struct {
 
 // Counters says what became of the NTP packets for our addresses.
 type Counters struct {
-	Answered uint64
-	Kissed   uint64 // refused by a RATE kiss
-	Limited  uint64 // dropped: over the rate limit
-	Passed   uint64 // left to the sockets
+	Answered  uint64
+	RateKoD   uint64 // refused by a RATE kiss
+	Limited   uint64 // dropped: over the rate limit
+	Forwarded uint64 // left to the sockets
 }
 
 // Program is the program with the interfaces it is attached at. Its methods may be called
@@ -93,10 +93,10 @@ const (
 	flagAccess      = 4
 	flagKiss        = 8
 
-	resultAnswered = 0
-	resultKissed   = 1
-	resultLimited  = 2
-	resultPassed   = 3
+	resultAnswered  = 0
+	resultRateKoD   = 1
+	resultLimited   = 2
+	resultForwarded = 3
 )
 
 // Load puts the program into the kernel. It answers nothing before Update.
@@ -269,7 +269,7 @@ func (p *Program) Counters() (Counters, error) {
 			sums[i] += n
 		}
 	}
-	return Counters{sums[resultAnswered], sums[resultKissed], sums[resultLimited], sums[resultPassed]}, nil
+	return Counters{sums[resultAnswered], sums[resultRateKoD], sums[resultLimited], sums[resultForwarded]}, nil
 }
 
 // Close detaches the program and takes it out of the kernel.
