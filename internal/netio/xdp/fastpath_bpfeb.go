@@ -21,9 +21,9 @@ type fastpathAddress struct {
 }
 
 type fastpathBudget struct {
-	_      structs.HostLayout
-	Due    uint64
-	Kissed uint64
+	_   structs.HostLayout
+	Due uint64
+	Kod uint64
 }
 
 type fastpathPrefix struct {

@@ -16,7 +16,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-enum result { ANSWERED, KISSED, LIMITED, PASSED, RESULTS };
+enum result { ANSWERED, RATE_KOD, LIMITED, FORWARDED, RESULTS };
 
 enum flags { INTERLEAVED = 1, LIMIT = 2, ACCESS = 4, KISS = 8 };
 
@@ -89,7 +89,7 @@ struct {
 // budget is the rate limit's state of one client, as responder.budget.
 struct budget {
 	__u64 due;
-	__u64 kissed; // stretch of KISS_GAP intervals in which the last kiss fell, plus 1
+	__u64 kod;    // stretch of KISS_GAP intervals in which the last kiss fell, plus 1
 };
 
 #define KISS_GAP 8
@@ -281,9 +281,9 @@ static __always_inline enum result admit(struct packet *p, struct state *s, __u6
 	if ((bpf_get_prandom_u32() & s->leak) == 0)
 		return ANSWERED;
 	__u64 stretch = now / (KISS_GAP * s->interval) + 1;
-	if (s->flags & KISS && b->kissed != stretch) {
-		b->kissed = stretch;
-		return KISSED;
+	if (s->flags & KISS && b->kod != stretch) {
+		b->kod = stretch;
+		return RATE_KOD;
 	}
 	return LIMITED;
 }
@@ -334,7 +334,7 @@ static __always_inline void answer(struct packet *p, struct state *s, __u64 arri
 	n->root_dispersion = bpf_htonl(s->dispersion + (__u32)((arrived - s->at) * s->growth >> 48));
 	n->reference_id = bpf_htonl(s->reference_id);
 	n->reference = bpf_cpu_to_be64(s->reference);
-	if (result == KISSED) { // it holds no time (RFC 5905 section 7.4)
+	if (result == RATE_KOD) { // it holds no time (RFC 5905 section 7.4)
 		n->leap_version_mode = LEAP_UNKNOWN << 6 | version << 3 | MODE_SERVER;
 		n->stratum = 0;
 		n->root_delay = n->root_dispersion = 0;
@@ -375,13 +375,13 @@ static __always_inline int serve(struct packet *p, void *at, void *end, __u64 no
 	__u32 index = *which & 1;
 	struct state *s = bpf_map_lookup_elem(&states, &index);
 	if (!s || now > s->valid_until || now < s->at)
-		return count(PASSED, XDP_PASS);
+		return count(FORWARDED, XDP_PASS);
 	if (!plain(p, s, is4))
-		return count(PASSED, XDP_PASS);
+		return count(FORWARDED, XDP_PASS);
 	if (s->flags & ACCESS && !bpf_map_lookup_elem(&access, &p->from))
-		return count(PASSED, XDP_PASS);
+		return count(FORWARDED, XDP_PASS);
 	if (s->sample && (bpf_get_prandom_u32() & s->sample) == 0)
-		return count(PASSED, XDP_PASS);
+		return count(FORWARDED, XDP_PASS);
 	enum result result = ANSWERED;
 	if (s->flags & LIMIT)
 		result = admit(p, s, now);
