@@ -78,7 +78,8 @@ func TestNTSWithAClockThatIsNotSetNeedsAMajority(t *testing.T) {
 	l := run(t, text)
 	until(t, l, "samples of the one server", func(s *State) bool {
 		for _, source := range s.Hosts["client"].Sources {
-			if strings.HasPrefix(source.Name, "server1:") && source.Reach == 255 {
+			if strings.HasPrefix(source.Name, "server1:") && source.Reach == 255 &&
+				strings.Contains(source.Reason, "2 independent sources must agree before it is, and 1 do") {
 				return true
 			}
 		}

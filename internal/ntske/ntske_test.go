@@ -512,9 +512,21 @@ func FuzzParseReply(f *testing.F) {
 // it is the TLS handshake alone.
 func BenchmarkExchange(b *testing.B) {
 	w := start(b, nil)
+	before := worked(b)
 	for b.Loop() {
 		exchangeWith(b, w.ask())
 	}
+	b.ReportMetric(float64((worked(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
+}
+
+// worked is the processor time of this process.
+func worked(b *testing.B) time.Duration {
+	b.Helper()
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 func BenchmarkHandshake(b *testing.B) {
@@ -536,6 +548,7 @@ func BenchmarkHandshake(b *testing.B) {
 			}()
 		}
 	}()
+	before := worked(b)
 	for b.Loop() {
 		conn, err := tls.Dial("tcp", listener.Addr().String(), &tls.Config{ServerName: "localhost", RootCAs: w.pool, NextProtos: []string{protocolName}})
 		if err != nil {
@@ -544,4 +557,5 @@ func BenchmarkHandshake(b *testing.B) {
 		_, _ = conn.Read(make([]byte, 1))
 		_ = conn.Close()
 	}
+	b.ReportMetric(float64((worked(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
 }

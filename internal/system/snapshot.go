@@ -1,6 +1,7 @@
 package system
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -152,6 +153,10 @@ func (s *System) report(now ntptime.Instant, src *source, r *model.SourceReport)
 	}
 	r.Filter = src.samplesFor(now)
 	r.Reason, r.Checks = selection.Explain(&verdict, s.facts(src))
+	if quorum := s.undatedQuorum(); quorum > s.cfg.MinSources && verdict.Cause == selection.CauseMinimum {
+		r.Reason = fmt.Sprintf("the clock is not set, so the dates of NTS certificates are not checked yet: %d independent sources must agree before it is, and %.0f do",
+			quorum, verdict.Value)
+	}
 	if r.NTS {
 		r.Checks = append([]model.Check{securityCheck(now.Raw, &r.Security)}, r.Checks...)
 	}
