@@ -14,7 +14,6 @@ import (
 	"timeball/internal/config"
 	"timeball/internal/control"
 	"timeball/internal/daemon"
-	"timeball/internal/resolve"
 	"timeball/internal/state"
 	"timeball/internal/wire"
 )
@@ -86,7 +85,7 @@ func stateWarnings(cfg *config.Config) (list []string) {
 
 // probeSources asks every source once and prints what selection makes of it.
 func probeSources(ctx context.Context, stdout, stderr io.Writer, cfg *config.Config) error {
-	snapshot, faults, err := daemon.ProbeSources(ctx, cfg, resolve.System)
+	snapshot, faults, err := daemon.ProbeSources(ctx, cfg, lookUp)
 	for _, fault := range faults {
 		fmt.Fprintln(stderr, "warning:", fault)
 	}

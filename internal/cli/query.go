@@ -216,12 +216,21 @@ func addresses(ctx context.Context, name string) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(name); err == nil {
 		return []netip.Addr{addr}, nil
 	}
-	addrs, err := resolve.System(ctx, name)
+	addrs, err := lookUp(ctx, name)
 	if err != nil {
 		return nil, err
 	}
 	if len(addrs) == 0 {
 		return nil, fmt.Errorf("%s: the name has no address", name)
+	}
+	return addrs, nil
+}
+
+// lookUp finds the addresses of a name; its error says in a few words what went wrong.
+func lookUp(ctx context.Context, name string) ([]netip.Addr, error) {
+	addrs, err := resolve.System(ctx, name)
+	if err != nil {
+		return nil, resolve.Describe(name, err)
 	}
 	return addrs, nil
 }

@@ -199,13 +199,13 @@ func (r *Resolver) ask(ctx context.Context, name string) ([]netip.Addr, error) {
 	defer cancel()
 	found, err := r.lookup(ctx, name)
 	if err != nil {
-		return nil, describe(name, err)
+		return nil, Describe(name, err)
 	}
 	return r.usable(name, found)
 }
 
-// describe says in one line what went wrong, without the resolver's own address twice.
-func describe(name string, err error) error {
+// Describe says in one line what went wrong with a look-up, without the resolver's own address twice.
+func Describe(name string, err error) error {
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &dns) && dns.IsNotFound:
