@@ -346,6 +346,24 @@ func TestEraIsResolvedAgainstTheFloorWhenOurClockReads1970(t *testing.T) {
 	}
 }
 
+// A clock that reads 2099 or later, and even a floor of then: the server of 2026 is right.
+func TestEraIsResolvedBelowTheCeilingWhenOurClockReads2099(t *testing.T) {
+	for _, year := range []int{2095, 2099, 2163, 2200} {
+		cfg := clientConfig()
+		truth := ntptime.WallOf(time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC))
+		late := ntptime.WallOf(time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC))
+		cfg.PivotFloor = late
+		b := newBench(t, cfg)
+		b.clock = clockOf{start: late}
+		b.a = New(cfg, b.clock.at(0), &seeded{1})
+		h := goodReply(header(t, b.sendNext()), truth)
+		b.deliver(encode(&h, nil), serverEnd, b.now+time.Millisecond)
+		if got := b.out.Sample.T2; got != truth {
+			t.Errorf("our clock in %d: got T2 %v, want %v", year, got.Time(), truth.Time())
+		}
+	}
+}
+
 func TestKernelStampAfterTheDaemons(t *testing.T) {
 	cases := []struct {
 		name   string

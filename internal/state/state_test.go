@@ -260,7 +260,8 @@ func TestLastKnownTimeIsAFloor(t *testing.T) {
 	if w, err := ReadTime(path); w != someTime || err != nil {
 		t.Errorf("got %v, %v, want %v", w.Time(), err, someTime.Time())
 	}
-	for _, w := range []ntptime.Wall{0, math.MaxInt64, math.MinInt64} {
+	of2099 := ntptime.WallOf(time.Date(2099, 1, 1, 0, 0, 0, 0, time.UTC))
+	for _, w := range []ntptime.Wall{0, of2099, math.MaxInt64, math.MinInt64} {
 		if err := WriteTime(path, w); err == nil {
 			t.Errorf("%v was written", w.Time())
 		}
