@@ -36,6 +36,10 @@ type Discipline struct {
 	gateOpen  bool        // the first correction may be of any size
 	taken     int         // corrections since the start, or since steps were allowed anew
 	external  float64     // s that others have moved the clock by and we have not undone
+	moved     float64     // s that we have moved the clock by since it was last settled
+	settled   int         // updates in a row that found it so
+	within    int         // updates in a row that asked for no more than the panic limit
+	slewSince ntptime.Raw // since when the present slew is counted into moved
 	refused   float64     // s, the correction refused; 0: none
 	slewEnd   ntptime.Raw // when the present slew has done its work; Never without one
 	frequency float64     // s/s, lasting part in force
@@ -104,6 +108,7 @@ func (d *Discipline) Record() Record { return d.record }
 // Update decides between panic, step and slew after an update of the estimate.
 func (d *Discipline) Update(now ntptime.Instant, r Residual) Decision {
 	step := d.mayStep() && math.Abs(r.Offset) > d.cfg.StepThreshold.Seconds()
+	d.settle(now, r.Offset)
 	result := d.decide(now, r, step)
 	if result.Kind != Refuse {
 		d.taken++
@@ -115,9 +120,51 @@ func (d *Discipline) mayStep() bool {
 	return d.cfg.StepThreshold > 0 && (d.cfg.StepUpdates < 0 || d.taken < d.cfg.StepUpdates)
 }
 
+const (
+	settledOffset  = 0.128 // s: STEPT of RFC 5905 Figure 27
+	settledUpdates = 16
+	withinUpdates  = 24 // that end a refusal, where they are not so small that they do at once
+)
+
+// small reports whether an error is that of a clock that is settled.
+func (d *Discipline) small(offset float64) bool {
+	return math.Abs(offset) <= math.Max(settledOffset, d.cfg.Panic.Seconds()/8)
+}
+
+// beyond reports whether a correction, with what has been moved already, is too large.
+func (d *Discipline) beyond(offset float64) bool {
+	limit := d.cfg.Panic.Seconds()
+	return limit > 0 && math.Abs(offset+d.external+d.moved) > limit
+}
+
+// settle counts what the clock has been moved by. An estimate that follows a jump of the
+// sources by parts, each within the panic limit, asks for a correction beyond it all the
+// same: what was moved counts until the clock has been found settled.
+func (d *Discipline) settle(now ntptime.Instant, offset float64) {
+	d.count(now.Raw)
+	if d.settled++; !d.small(offset) {
+		d.settled = 0
+	}
+	if d.within++; d.beyond(offset) {
+		d.within = 0
+	}
+	if d.settled >= settledUpdates {
+		d.moved = 0
+	}
+}
+
+// count takes what has been slewed so far.
+func (d *Discipline) count(now ntptime.Raw) {
+	if d.slew != 0 {
+		d.moved += d.slew * now.Sub(d.slewSince).Seconds()
+	}
+	d.slewSince = now
+}
+
 // SlewEnd ends a slew that has done its work. If the timer was late, or the clock did
 // not do as told, what is left is slewed in turn.
 func (d *Discipline) SlewEnd(now ntptime.Instant, r Residual) Decision {
+	d.count(now.Raw)
 	d.slewEnd = ntptime.Never
 	if math.Abs(r.Offset) > 3*r.SD+1e-6 {
 		return d.decide(now, r, false)
@@ -180,15 +227,19 @@ func (d *Discipline) Accept(now ntptime.Instant, r Residual, size time.Duration)
 	case (seen - size).Abs() > acceptTolerance:
 		return Decision{}, fmt.Errorf("the correction refused is %+.3f s, not %+.3f s; type that size if it is right", seen.Seconds(), size.Seconds())
 	}
-	return d.step(now, r), nil
+	result := d.step(now, r)
+	d.moved = 0
+	return result, nil
 }
 
 // decide is the gate that every phase correction passes. RFC 5905 §11.3 ends the process
 // beyond the panic limit; ended processes are started again, and then an attacker has a
 // fresh gate (CVE-2015-5300). So the correction is refused, whoever asks for it.
 func (d *Discipline) decide(now ntptime.Instant, r Residual, step bool) (result Decision) {
-	limit := d.cfg.Panic.Seconds()
-	if limit > 0 && !d.gateOpen && math.Abs(r.Offset+d.external) > limit {
+	d.count(now.Raw)
+	// An estimate torn between sources that jumped passes through what would be allowed.
+	torn := d.refused != 0 && !d.small(r.Offset+d.external) && d.within < withinUpdates
+	if !d.gateOpen && (d.beyond(r.Offset) || torn) {
 		return d.refuse(r.Offset)
 	}
 	closed := d.gateOpen
@@ -199,6 +250,9 @@ func (d *Discipline) decide(now ntptime.Instant, r Residual, step bool) (result 
 		result = d.slewOff(now, r)
 	}
 	result.GateClosed = closed
+	if closed {
+		d.moved, d.settled = 0, 0 // the one correction of any size
+	}
 	return result
 }
 
@@ -211,6 +265,7 @@ func (d *Discipline) refuse(offset float64) Decision {
 
 func (d *Discipline) step(now ntptime.Instant, r Residual) Decision {
 	by := dur(r.Offset)
+	d.moved += r.Offset + d.external
 	d.refused, d.external, d.slew, d.slewEnd = 0, 0, 0, ntptime.Never
 	d.frequency = d.bounded(r.Frequency)
 	d.record.Steps++
@@ -223,6 +278,7 @@ func (d *Discipline) step(now ntptime.Instant, r Residual) Decision {
 // once: it is the oscillator's, not the offset's.
 func (d *Discipline) slewOff(now ntptime.Instant, r Residual) Decision {
 	if math.Abs(r.Offset) < 1e-3 {
+		d.moved += d.external
 		d.external = 0
 	}
 	takes := r.SlewTime(float64(d.cfg.MaxSlew))

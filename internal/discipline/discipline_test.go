@@ -3,6 +3,9 @@ package discipline
 import (
 	"math"
 	"testing"
+	"time"
+
+	"timeball/internal/ntptime"
 )
 
 func TestSlewTime(t *testing.T) {
@@ -112,5 +115,41 @@ func TestVolleyGrowsAndEnds(t *testing.T) {
 	}
 	if sum != 132 {
 		t.Errorf("got %v s in all, want 132", sum)
+	}
+}
+
+// A jump of the sources that the estimate follows by parts, each within the panic limit, is
+// beyond it together.
+func TestPartsOfAJumpDoNotPassTheGateOneByOne(t *testing.T) {
+	d := New(Config{StepThreshold: time.Second, StepUpdates: -1, MaxSlew: 0.08, MaxFrequency: 5e-4, Panic: 5 * time.Second})
+	now := ntptime.Instant{}
+	update := func(offset float64) Kind {
+		now.Raw = now.Raw.Add(16 * time.Second)
+		return d.Update(now, Residual{Offset: offset, SD: 1e-4, Interval: 16, Gain: 0.5, Updates: 99}).Kind
+	}
+	for range 20 {
+		update(0)
+	}
+	if got := update(3); got != Step {
+		t.Fatalf("the first part: got %v, want a step", got)
+	}
+	if got := update(3); got != Refuse {
+		t.Errorf("the second part: got %v, want it refused", got)
+	}
+	if got := update(0.01); got != Slew {
+		t.Errorf("what is small again: got %v, want a slew", got)
+	}
+	for range 20 {
+		update(0)
+	}
+	if got := update(3); got != Step {
+		t.Errorf("another one, much later: got %v, want a step", got)
+	}
+	d.ExternalStep(-time.Hour) // somebody sets the clock back
+	if got := update(3600); got != Step {
+		t.Errorf("to undo what others did: got %v, want a step", got)
+	}
+	if got := update(0.5); got != Slew {
+		t.Errorf("and what is left: got %v, want a slew", got)
 	}
 }
