@@ -24,7 +24,7 @@ const (
 	weightLow  = -8.0  // a member this far behind adopts the mixture and waits for its hour
 	startSD    = 1e-4  // unknown frequency at start: 100 ppm
 	maxStartSD = 1e-3
-	minVarP00  = 1e-24 // (1 ps)²: below any stamp's resolution
+	minVarP00  = 1e-24 // (1 ps)²: below any timestamp's resolution
 	minVarP11  = 1e-30
 	maxVarP00  = 1e18
 	maxVarP11  = 1e-2 // a frequency error of 10 %, the most a kernel can correct

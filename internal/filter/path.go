@@ -78,7 +78,7 @@ const (
 	scaleStart   = 16    // exchanges before the directions' scales are told apart
 	scaleMemory  = 64    // exchanges
 	medianToMean = 0.581 // E min(|x−median|, 1.5) of an exponential x of mean 1
-	scaleFloor   = 1e-9  // stamps have no more than nanoseconds
+	scaleFloor   = 1e-9  // timestamps have no more than nanoseconds
 	bellSwitch   = 4.0   // (mean/sd)² of the excess: 2 for exponential sums, more for bells
 	bellMemory   = 4 * 3600.0
 	leastMemory  = 64 // exchanges

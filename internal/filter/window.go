@@ -14,7 +14,7 @@ import "math"
 // averaging their middles.
 type Window struct {
 	Lo, Hi  float64 // seconds, Lo ≤ Hi
-	Edge    float64 // standard deviation of both edges: uncertainty of the base and of the stamps
+	Edge    float64 // standard deviation of both edges: uncertainty of the base and of the timestamps
 	Soft    float64 // blur of the edges for the soft kind
 	Tilt    float64 // λ: likelihood exp(λθ) inside, for one-sided jitter; 0 when symmetric
 	Bell    float64 // variance of Middle for the bell kind; 0: round trips are not bell-shaped

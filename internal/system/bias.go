@@ -35,14 +35,14 @@ type bias struct {
 }
 
 const (
-	asymmetry      = 0.02         // σ of a path's asymmetry, share of the round trip
-	biasMemory     = 100 * 86400. // s over which a bias may change by σ
-	gaugeStep      = 1.0 / 32     // share of the common part that is taken off per update
-	runawaySigmas  = 4.0
-	divergingCount = 4  // exchanges in a row
-	inlierCount    = 32 // exchanges in a row
-	matureCount    = 16 // updates until a bias has its full say
-	outsideGain    = 1.0 / 16
+	asymmetry       = 0.02         // σ of a path's asymmetry, share of the round trip
+	biasMemory      = 100 * 86400. // s over which a bias may change by σ
+	normalizeStep   = 1.0 / 32     // share of the common part that is taken off per update
+	divergingSigmas = 4.0
+	divergingCount  = 4  // exchanges in a row
+	inlierCount     = 32 // exchanges in a row
+	matureCount     = 16 // updates until a bias has its full say
+	outsideGain     = 1.0 / 16
 )
 
 // updateBias compares a source's own state with the joint one.
@@ -51,7 +51,7 @@ func (s *System) updateBias(src *source) {
 		return
 	}
 	if s.othersIn(src) == 0 {
-		s.gauge() // alone: what is left of its bias goes
+		s.normalizeBiases() // alone: what is left of its bias goes
 		return
 	}
 	e := src.lastEst
@@ -72,7 +72,7 @@ func (s *System) updateBias(src *source) {
 	b.applied += k * r
 	b.variance -= k * b.variance
 	b.n++
-	s.gauge()
+	s.normalizeBiases()
 }
 
 // middle returns the weighted median of the joint sources' own states, biases
@@ -135,7 +135,7 @@ func (b *bias) predict(at int64, sd float64) {
 
 // judge decides about running away from a residual and its standard deviation.
 func (b *bias) judge(r, sd float64) {
-	far := math.Abs(r) > runawaySigmas*sd
+	far := math.Abs(r) > divergingSigmas*sd
 	switch {
 	case !b.diverging && far:
 		if b.outliers++; b.outliers >= divergingCount {
@@ -162,8 +162,8 @@ func (s *System) resetBiases() {
 	}
 }
 
-// gauge takes the common part off the biases of the joint sources.
-func (s *System) gauge() {
+// normalizeBiases takes the common part off the biases of the joint sources.
+func (s *System) normalizeBiases() {
 	sum, weight := 0.0, 0.0
 	for _, src := range s.sources {
 		if !src.inJoint || src.bias.variance == 0 {
@@ -180,7 +180,7 @@ func (s *System) gauge() {
 	if weight == 0 {
 		return
 	}
-	step := gaugeStep
+	step := normalizeStep
 	if s.joint.Updates() < filter.Depth {
 		step = 1
 	}
