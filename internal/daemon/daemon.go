@@ -249,7 +249,7 @@ func (d *Daemon) startParts() {
 	d.chrony.start(d.group, d.besideFailed)
 	d.statistics.start(d.group)
 	d.metrics.Load().start(d.group)
-	d.group.GoBeside("cards", d.followCards, d.besideFailed)
+	d.group.GoBeside("cards", d.followNICs, d.besideFailed)
 	d.group.GoBeside("state", d.keepState, d.besideFailed)
 	d.group.GoBeside("history", d.keepHistory, d.besideFailed)
 	d.group.Go("supervisor", d.feedWatchdog)

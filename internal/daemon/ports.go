@@ -68,7 +68,7 @@ func needsPort(cfg *config.Config) bool {
 // addresses have come or gone.
 func (d *Daemon) watchInterfaces(ctx context.Context) error {
 	return d.ports.Watch(ctx, func() {
-		d.refreshCards()
+		d.refreshNICs()
 		d.registry.tell(ctx, (*registry).interfacesChanged)
 		d.registry.tell(ctx, func(g *registry) { d.openMissingMetrics(g.config) })
 	})

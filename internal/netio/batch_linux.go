@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errorData is the room for a sent datagram that comes back with its stamp: the
+// errorData is the room for a sent datagram that comes back with its timestamp: the
 // link, IP and UDP headers stand before it.
 const errorData = bufferSize + 256
 
@@ -23,7 +23,7 @@ type batch struct {
 	data    [batchSize][errorData]byte
 }
 
-// newReceiveBatch makes a batch that receives up to size octets a datagram.
+// newReceiveBatch makes a batch that receives up to size bytes a datagram.
 func newReceiveBatch(size int) *batch {
 	b := new(batch)
 	for i := range b.msgs {
@@ -96,7 +96,7 @@ func newSendBatch() *batch {
 	return b
 }
 
-// put makes slot i of a send batch a datagram of n octets, which stand in data[i], to
+// put makes slot i of a send batch a datagram of n bytes, which stand in data[i], to
 // the sender of slot j of in, with control messages that stand in control[i].
 func (b *batch) put(i, n int, in *batch, j, controls int) {
 	b.iov[i].SetLen(n)

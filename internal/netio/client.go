@@ -32,18 +32,18 @@ type ClientConfig struct {
 	Interface string     // by which to send and receive; "": by the routing table
 	Clock     Clock
 	Hardware  *Hardware
-	// NoTransmitStamps leaves out the kernel's transmit stamps.
-	NoTransmitStamps bool
+	// NoTransmitTimestamps leaves out the kernel's transmit timestamps.
+	NoTransmitTimestamps bool
 }
 
 // Event is what Client.Read returns: a datagram, in the Received it was given, or the
-// stamp of one that was sent.
+// timestamp of one that was sent.
 type Event struct {
-	// Transmitted says that this is a transmit stamp: Received.At is when the
+	// Transmitted says that this is a transmit timestamp: Received.At is when the
 	// datagram left and Received.Stamp who saw it; nothing else of it is set.
 	Transmitted bool
-	// Sequence is which Send, counted from 0, the stamp belongs to. With hardware stamps
-	// a datagram may have two: the kernel's, then the card's.
+	// Sequence is which Send, counted from 0, the timestamp belongs to. With hardware timestamps
+	// a datagram may have two: the kernel's, then the NIC's.
 	Sequence uint32
 }
 
@@ -63,7 +63,7 @@ func (e *UnreachableError) Unwrap() error { return e.Err }
 type Client struct {
 	cfg    ClientConfig
 	conn   *net.UDPConn
-	socket *stampedClient
+	socket *clientSocket
 	sent   atomic.Uint32
 }
 
@@ -110,7 +110,7 @@ func dialUDP(cfg *ClientConfig, port uint16, control func(fd int) error) (*net.U
 }
 
 // Send sends one datagram and returns the moment right before it was given to the
-// kernel. Its transmit stamp, if there is one, comes out of Read.
+// kernel. Its transmit timestamp, if there is one, comes out of Read.
 func (c *Client) Send(b []byte) (ntptime.Instant, error) {
 	if len(b) > bufferSize {
 		return ntptime.Instant{}, ErrTooLong
@@ -122,7 +122,7 @@ func (c *Client) Send(b []byte) (ntptime.Instant, error) {
 	return at, nil
 }
 
-// Read waits for a datagram, which it reads into buf and rx, or for the transmit stamp
+// Read waits for a datagram, which it reads into buf and rx, or for the transmit timestamp
 // of one that was sent. An UnreachableError does not end the socket; net.ErrClosed does.
 // A datagram longer than buf is dropped.
 func (c *Client) Read(buf []byte, rx *model.Received) (Event, error) {

@@ -12,20 +12,20 @@ import (
 	"timeball/internal/ntptime"
 )
 
-// stampedClient is a client socket with kernel stamps.
-type stampedClient struct {
+// clientSocket is a client socket with kernel timestamps.
+type clientSocket struct {
 	cfg     *ClientConfig
 	raw     syscall.RawConn
 	v6      bool
 	pending pendingTimestamps
 	control [controlSpace]byte
-	errData []byte // a datagram of ours that comes back with its stamp
+	errData []byte // a datagram of ours that comes back with its timestamp
 	mapping control
 }
 
-func dialClient(cfg *ClientConfig, port uint16) (*net.UDPConn, *stampedClient, error) {
-	keepStamping()
-	c := &stampedClient{cfg: cfg, v6: cfg.Remote.Addr().Is6()}
+func dialClient(cfg *ClientConfig, port uint16) (*net.UDPConn, *clientSocket, error) {
+	keepTimestamping()
+	c := &clientSocket{cfg: cfg, v6: cfg.Remote.Addr().Is6()}
 	conn, err := dialUDP(cfg, port, c.configure)
 	if err != nil {
 		return nil, nil, err
@@ -37,7 +37,7 @@ func dialClient(cfg *ClientConfig, port uint16) (*net.UDPConn, *stampedClient, e
 }
 
 // configure sets the options before the bind.
-func (c *stampedClient) configure(fd int) error {
+func (c *clientSocket) configure(fd int) error {
 	if err := setOptions(fd, commonOptions(c.v6, c.cfg.Hardware != nil)); err != nil {
 		return err
 	}
@@ -52,16 +52,16 @@ func bindToInterface(fd int, cfg *ClientConfig) error {
 	return os.NewSyscallError("setsockopt SO_BINDTODEVICE "+cfg.Interface, unix.BindToDevice(fd, cfg.Interface))
 }
 
-func (c *stampedClient) send(b []byte, sequence uint32) (ntptime.Instant, error) {
+func (c *clientSocket) send(b []byte, sequence uint32) (ntptime.Instant, error) {
 	var room [controlSpace]byte
 	controls := room[:0]
-	want := !c.cfg.NoTransmitStamps && c.pending.add(b, Token{ID: sequence})
+	want := !c.cfg.NoTransmitTimestamps && c.pending.add(b, Token{ID: sequence})
 	if want {
 		ask := uint32(askSoftware)
 		if c.cfg.Hardware != nil {
 			ask |= askHardware
 		}
-		controls = appendStamp(controls, ask)
+		controls = appendTimestamping(controls, ask)
 	}
 	var at ntptime.Instant
 	var err error
@@ -77,7 +77,7 @@ func (c *stampedClient) send(b []byte, sequence uint32) (ntptime.Instant, error)
 	return at, err
 }
 
-func (c *stampedClient) read(buf []byte, rx *model.Received) (Event, error) {
+func (c *clientSocket) read(buf []byte, rx *model.Received) (Event, error) {
 	var event Event
 	var failed error
 	err := c.raw.Read(func(fd uintptr) bool {
@@ -95,12 +95,12 @@ func (c *stampedClient) read(buf []byte, rx *model.Received) (Event, error) {
 	return event, err
 }
 
-// readOnce tries the error queue, then the receive queue: a stamp is there before the
+// readOnce tries the error queue, then the receive queue: a timestamp is there before the
 // reply to its datagram, and is best delivered before it. again asks for another call
 // at once; else done says whether there is a result.
-func (c *stampedClient) readOnce(fd int, buf []byte, rx *model.Received, event *Event) (done, again bool, err error) {
+func (c *clientSocket) readOnce(fd int, buf []byte, rx *model.Received, event *Event) (done, again bool, err error) {
 	if c.pending.waiting.Load() > 0 {
-		got, err := c.readStamp(fd, rx, event)
+		got, err := c.readTimestamp(fd, rx, event)
 		if err != unix.EAGAIN {
 			return got, !got, nil
 		}
@@ -122,12 +122,12 @@ func (c *stampedClient) readOnce(fd int, buf []byte, rx *model.Received, event *
 	return true, false, nil
 }
 
-// fill describes a datagram received; its stamps are in mapping.
-func (c *stampedClient) fill(rx *model.Received, data []byte) {
+// fill describes a datagram received; its timestamps are in mapping.
+func (c *clientSocket) fill(rx *model.Received, data []byte) {
 	m := &c.mapping
 	*rx = model.Received{Data: data, Remote: c.cfg.Remote, Local: m.dest, Interface: m.ifindex}
 	if m.hardware != 0 && c.cfg.Hardware != nil {
-		if at, ok := c.cfg.Hardware.instant(m.cardIndex(), m.hardware); ok {
+		if at, ok := c.cfg.Hardware.instant(m.nicIndex(), m.hardware); ok {
 			rx.At, rx.Stamp = at, model.StampHardware
 			return
 		}
@@ -139,9 +139,9 @@ func (c *stampedClient) fill(rx *model.Received, data []byte) {
 	rx.At, rx.Stamp = c.cfg.Clock.Now(), model.StampDaemon
 }
 
-// readStamp reads one message of the error queue. got says that it was a stamp of ours;
+// readTimestamp reads one message of the error queue. got says that it was a timestamp of ours;
 // the error is EAGAIN if the queue is empty.
-func (c *stampedClient) readStamp(fd int, rx *model.Received, event *Event) (got bool, err error) {
+func (c *clientSocket) readTimestamp(fd int, rx *model.Received, event *Event) (got bool, err error) {
 	if c.errData == nil {
 		c.errData = make([]byte, errorData)
 	}
@@ -153,7 +153,7 @@ func (c *stampedClient) readStamp(fd int, rx *model.Received, event *Event) (got
 		return false, unix.EAGAIN
 	}
 	c.mapping.parse(c.control[:controls])
-	at, kind, ok := transmitStamp(&c.mapping, c.cfg.Clock, c.cfg.Hardware)
+	at, kind, ok := transmitTimestamp(&c.mapping, c.cfg.Clock, c.cfg.Hardware)
 	if !ok {
 		return false, nil
 	}

@@ -13,17 +13,17 @@ import (
 const (
 	longSize      = int(unsafe.Sizeof(uintptr(0)))
 	controlHeader = longSize + 8
-	controlSpace  = 256 // of one datagram: stamps, packet info, error, with room to spare
+	controlSpace  = 256 // of one datagram: timestamps, packet info, error, with room to spare
 
 	pktinfo4Size = 12
 	pktinfo6Size = 20
 	extendedSize = 16 // struct sock_extended_err
 )
 
-// stampIndex are the places of the three stamps in struct scm_timestamping.
+// timestampIndex are the places of the three timestamps in struct scm_timestamping.
 const (
-	stampSoftware = 0
-	stampHardware = 2
+	timestampSoftware = 0
+	timestampHardware = 2
 )
 
 // control is what the control messages of one datagram say. Absent facts are zero.
@@ -31,9 +31,9 @@ type control struct {
 	dest     netip.Addr // destination in the header, without zone
 	spec     netip.Addr // IPv4: the local address it was taken for; differs for groups and broadcasts
 	ifindex  int
-	software int64 // kernel's stamp, ns of CLOCK_REALTIME
-	hardware int64 // the card's stamp, ns of its own clock
-	card     int   // index of the interface whose card took the stamp
+	software int64 // kernel's timestamp, ns of CLOCK_REALTIME
+	hardware int64 // the NIC's timestamp, ns of its own clock
+	nic      int   // index of the interface whose NIC took the timestamp
 	extended bool  // the fields below are set: from the error queue
 	errno    uint32
 	origin   uint8
@@ -60,10 +60,10 @@ func (c *control) parse(b []byte) bool {
 func (c *control) take(level, kind int, data []byte) {
 	switch {
 	case level == unix.SOL_SOCKET && (kind == unix.SO_TIMESTAMPING || kind == unix.SO_TIMESTAMPING_NEW):
-		c.software = stampAt(data, stampSoftware)
-		c.hardware = stampAt(data, stampHardware)
+		c.software = timestampAt(data, timestampSoftware)
+		c.hardware = timestampAt(data, timestampHardware)
 	case level == unix.SOL_SOCKET && kind == unix.SCM_TIMESTAMPING_PKTINFO && len(data) >= 4:
-		c.card = int(int32(binary.NativeEndian.Uint32(data)))
+		c.nic = int(int32(binary.NativeEndian.Uint32(data)))
 	case level == unix.IPPROTO_IP && kind == unix.IP_PKTINFO && len(data) >= pktinfo4Size:
 		c.ifindex = int(int32(binary.NativeEndian.Uint32(data)))
 		c.spec = netip.AddrFrom4([4]byte(data[4:8]))
@@ -80,9 +80,9 @@ func (c *control) take(level, kind int, data []byte) {
 	}
 }
 
-// stampAt reads one of three struct timespec: of 16 octets each, or of 8 in the old
-// form of 32-bit systems. 0 stands for no stamp.
-func stampAt(data []byte, index int) int64 {
+// timestampAt reads one of three struct timespec: of 16 bytes each, or of 8 in the old
+// form of 32-bit systems. 0 stands for no timestamp.
+func timestampAt(data []byte, index int) int64 {
 	var seconds, nanos int64
 	switch {
 	case len(data) >= 48:
@@ -106,11 +106,11 @@ func (c *control) isGroup() bool {
 	return c.dest.IsMulticast() || c.spec.IsValid() && c.spec != c.dest
 }
 
-// cardIndex is the interface whose card took the hardware stamp. Of what was sent the
+// nicIndex is the interface whose NIC took the hardware timestamp. Of what was sent the
 // kernel tells the interface in the packet info.
-func (c *control) cardIndex() int {
-	if c.card != 0 {
-		return c.card
+func (c *control) nicIndex() int {
+	if c.nic != 0 {
+		return c.nic
 	}
 	return c.ifindex
 }
@@ -124,7 +124,7 @@ func nativeLong(b []byte) uint64 {
 
 func alignLong(n int) int { return (n + longSize - 1) &^ (longSize - 1) }
 
-// appendControl appends the header of a message with size octets of data and returns
+// appendControl appends the header of a message with size bytes of data and returns
 // the data to fill in, zeroed. b must have the capacity.
 func appendControl(b []byte, level, kind, size int) (all, data []byte) {
 	start := len(b)
@@ -164,8 +164,8 @@ func appendSource(b []byte, v6 bool, addr netip.Addr, ifindex int) []byte {
 	return b
 }
 
-// appendStamp appends the message that asks for transmit stamps of this datagram.
-func appendStamp(b []byte, flags uint32) []byte {
+// appendTimestamping appends the message that asks for transmit timestamps of this datagram.
+func appendTimestamping(b []byte, flags uint32) []byte {
 	b, data := appendControl(b, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, 4)
 	binary.NativeEndian.PutUint32(data, flags)
 	return b

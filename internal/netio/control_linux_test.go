@@ -63,12 +63,12 @@ func concat(parts ...[]byte) []byte {
 func TestControlMessagesAreRead(t *testing.T) {
 	const ns = 1_700_000_000_123_456_789
 	a4, b4, a6 := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.255"), netip.MustParseAddr("fe80::1")
-	stamps := controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, timespecs(ns, 0, 0))
+	timestamps := controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, timespecs(ns, 0, 0))
 	info4 := controlMessage(unix.IPPROTO_IP, unix.IP_PKTINFO, pktinfo4(3, "192.0.2.1", "192.0.2.1"))
 	short := controlMessage(unix.IPPROTO_IP, unix.IP_PKTINFO, []byte{1, 2, 3})
-	lies := append([]byte(nil), stamps...)
+	lies := append([]byte(nil), timestamps...)
 	lies[0] = 255
-	tiny := append([]byte(nil), stamps...)
+	tiny := append([]byte(nil), timestamps...)
 	tiny[0] = 3
 	for _, tt := range []struct {
 		name string
@@ -77,27 +77,27 @@ func TestControlMessagesAreRead(t *testing.T) {
 		bad  bool
 	}{
 		{name: "none at all"},
-		{name: "a software stamp", in: stamps, want: control{software: ns}},
-		{name: "a software stamp in the form that outlives 2038", in: controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING_NEW, timespecs(ns, 0, 0)), want: control{software: ns}},
-		{name: "a stamp of a 32-bit system", in: controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, oldTimespecs(ns, 0, 5)), want: control{software: ns, hardware: 5}},
-		{name: "a hardware stamp with its interface", in: concat(controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, timespecs(0, 0, ns)),
-			controlMessage(unix.SOL_SOCKET, unix.SCM_TIMESTAMPING_PKTINFO, []byte{4, 0, 0, 0, 90, 0, 0, 0})), want: control{hardware: ns, card: 4}},
+		{name: "a software timestamp", in: timestamps, want: control{software: ns}},
+		{name: "a software timestamp in the form that outlives 2038", in: controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING_NEW, timespecs(ns, 0, 0)), want: control{software: ns}},
+		{name: "a timestamp of a 32-bit system", in: controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, oldTimespecs(ns, 0, 5)), want: control{software: ns, hardware: 5}},
+		{name: "a hardware timestamp with its interface", in: concat(controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, timespecs(0, 0, ns)),
+			controlMessage(unix.SOL_SOCKET, unix.SCM_TIMESTAMPING_PKTINFO, []byte{4, 0, 0, 0, 90, 0, 0, 0})), want: control{hardware: ns, nic: 4}},
 		{name: "IPv4 arrival", in: info4, want: control{dest: a4, spec: a4, ifindex: 3}},
 		{name: "IPv4 broadcast", in: controlMessage(unix.IPPROTO_IP, unix.IP_PKTINFO, pktinfo4(3, "192.0.2.1", "192.0.2.255")),
 			want: control{dest: b4, spec: a4, ifindex: 3}},
 		{name: "IPv6 arrival", in: controlMessage(unix.IPPROTO_IPV6, unix.IPV6_PKTINFO, pktinfo6(9, "fe80::1")), want: control{dest: a6, ifindex: 9}},
-		{name: "stamp and arrival", in: concat(stamps, info4), want: control{software: ns, dest: a4, spec: a4, ifindex: 3}},
-		{name: "an error queue message", in: concat(stamps, controlMessage(unix.IPPROTO_IP, unix.IP_RECVERR, extendedError(42, 4, 0, 77))),
+		{name: "timestamp and arrival", in: concat(timestamps, info4), want: control{software: ns, dest: a4, spec: a4, ifindex: 3}},
+		{name: "an error queue message", in: concat(timestamps, controlMessage(unix.IPPROTO_IP, unix.IP_RECVERR, extendedError(42, 4, 0, 77))),
 			want: control{software: ns, extended: true, errno: 42, origin: 4, data: 77}},
 		{name: "an IPv6 error queue message", in: controlMessage(unix.IPPROTO_IPV6, unix.IPV6_RECVERR, extendedError(42, 4, 0, 78)),
 			want: control{extended: true, errno: 42, origin: 4, data: 78}},
-		{name: "unknown ones are passed over", in: concat(controlMessage(99, 98, []byte{1}), stamps), want: control{software: ns}},
-		{name: "one that is too short for its kind is passed over", in: concat(short, stamps), want: control{software: ns}},
-		{name: "nanoseconds beyond a second are no stamp", in: controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING,
+		{name: "unknown ones are passed over", in: concat(controlMessage(99, 98, []byte{1}), timestamps), want: control{software: ns}},
+		{name: "one that is too short for its kind is passed over", in: concat(short, timestamps), want: control{software: ns}},
+		{name: "nanoseconds beyond a second are no timestamp", in: controlMessage(unix.SOL_SOCKET, unix.SO_TIMESTAMPING,
 			concat(timespecs(5)[:8], binary.NativeEndian.AppendUint64(nil, 1e9), timespecs(0, 0)))},
 		{name: "a length beyond the end", in: lies, bad: true},
 		{name: "a length below the header", in: tiny, bad: true},
-		{name: "octets left over", in: append(append([]byte(nil), info4...), 1, 2), want: control{dest: a4, spec: a4, ifindex: 3}, bad: true},
+		{name: "bytes left over", in: append(append([]byte(nil), info4...), 1, 2), want: control{dest: a4, spec: a4, ifindex: 3}, bad: true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got := control{ifindex: 12345, software: 1, extended: true} // left over from the last
@@ -140,15 +140,15 @@ func TestSourceMessageReadsBackAsArrival(t *testing.T) {
 	if !c.parse(appendHops(appendSource(room, true, v6, 11), true, 16)) || c.dest != v6 || c.ifindex != 11 {
 		t.Errorf("IPv6: got %+v", c)
 	}
-	if !c.parse(appendStamp(appendSource(room, false, v4, 12), askSoftware)) || c.spec != v4 || c.ifindex != 12 {
+	if !c.parse(appendTimestamping(appendSource(room, false, v4, 12), askSoftware)) || c.spec != v4 || c.ifindex != 12 {
 		t.Errorf("IPv4: got %+v", c)
 	}
 	if got := appendSource(room, false, netip.Addr{}, 0); len(got) != 0 {
-		t.Errorf("no source: %d octets, want 0", len(got))
+		t.Errorf("no source: %d bytes, want 0", len(got))
 	}
 	// The longest set of messages that send can make has room.
-	if got := len(appendStamp(appendHops(appendSource(room, true, v6, 1), true, 255), askSoftware)); got > controlSpace {
-		t.Errorf("all messages take %d octets of %d", got, controlSpace)
+	if got := len(appendTimestamping(appendHops(appendSource(room, true, v6, 1), true, 255), askSoftware)); got > controlSpace {
+		t.Errorf("all messages take %d bytes of %d", got, controlSpace)
 	}
 }
 
@@ -163,10 +163,10 @@ func FuzzControl(f *testing.F) {
 		var c, again control
 		ok := c.parse(b)
 		if again.parse(b) != ok || again != c {
-			t.Errorf("the same octets read differently: %+v, %+v", c, again)
+			t.Errorf("the same bytes read differently: %+v, %+v", c, again)
 		}
 		if c.software < 0 || c.hardware < 0 {
-			t.Errorf("negative stamp: %+v", c)
+			t.Errorf("negative timestamp: %+v", c)
 		}
 	})
 }
@@ -198,7 +198,7 @@ func TestPendingTimestampsFindTheirDatagram(t *testing.T) {
 		{"one in the middle", on(34, message(3)), false, 3, true},
 		{"the same again is unknown", on(34, message(3)), false, 0, false},
 		{"with other lower headers", on(20, message(1)), true, 1, true},
-		{"kept for a second stamp", on(20, message(1)), false, 1, true},
+		{"kept for a second timestamp", on(20, message(1)), false, 1, true},
 		{"a longer one with the same transmit timestamp", on(34, longer), false, 30, true},
 		{"never sent", on(34, message(1000)), false, 0, false},
 		{"shorter than any", make([]byte, 42), false, 0, false},

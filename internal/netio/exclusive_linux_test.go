@@ -28,26 +28,26 @@ func TestMain(m *testing.M) {
 		beSecondProcess(task)
 		return
 	}
-	stampingBegins()
+	timestampingBegins()
 	os.Exit(m.Run())
 }
 
-// stampingBegins waits until the kernel stamps what arrives.
-func stampingBegins() {
-	keepStamping()
+// timestampingBegins waits until the kernel timestamps what arrives.
+func timestampingBegins() {
+	keepTimestamping()
 	p, err := Listen(loopback())
 	if err != nil {
 		panic(err)
 	}
 	defer func() { _ = p.Close() }()
-	stamps := make(chan model.StampKind)
+	timestamps := make(chan model.StampKind)
 	go func() {
 		_ = p.Serve(0, handlerFunc(func(rx *model.Received, _ []byte) int {
-			stamps <- rx.Stamp
+			timestamps <- rx.Stamp
 			return 0
 		}))
 	}()
-	for stamp := model.StampDaemon; stamp == model.StampDaemon; stamp = <-stamps {
+	for timestamp := model.StampDaemon; timestamp == model.StampDaemon; timestamp = <-timestamps {
 		if _, err := p.Send(message(1), p.LocalAddr(), netip.Addr{}, 0, Token{}); err != nil {
 			panic(err)
 		}

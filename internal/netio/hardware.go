@@ -14,76 +14,76 @@ import (
 )
 
 const (
-	// A card's clock is compared with ours this often; between, its rate carries on.
+	// A NIC's clock is compared with ours this often; between, its rate carries on.
 	compareEvery = time.Second
-	// A comparison older than this is not used: the card's stamps are left alone.
+	// A comparison older than this is not used: the NIC's timestamps are left alone.
 	compareLasts = 5 * time.Second
-	// maxCardRate bounds the rate of a card's clock against ours. A clock that seems to
+	// maxNICRate bounds the rate of a NIC's clock against ours. A clock that seems to
 	// be further off has been set by somebody.
-	maxCardRate = 1e-3
+	maxNICRate = 1e-3
 	// rateWeight is the weight of a new rate in the running mean: comparisons err by some
 	// 100 ns, rates over a second accordingly.
 	rateWeight = 0.25
 )
 
-// CardSystem is what is asked of the operating system about network cards.
-type CardSystem interface {
-	// Enable makes the card of an interface stamp what it sends and all that it receives.
-	// It returns what undoes that, and the index of the card's clock.
+// NICSystem is what is asked of the operating system about NICs.
+type NICSystem interface {
+	// Enable makes the NIC of an interface timestamp what it sends and all that it receives.
+	// It returns what undoes that, and the index of the NIC's clock.
 	Enable(ifname string) (clock int, undo func() error, err error)
-	// Open opens a card's clock by its index.
-	Open(clock int) (CardClock, error)
+	// Open opens a NIC's clock by its index.
+	Open(clock int) (HardwareClock, error)
 }
 
-// CardClock is the clock of a card.
-type CardClock interface {
-	// Compare reads the card's clock (ns, of its own) and CLOCK_REALTIME at the same
+// HardwareClock is the clock of a NIC.
+type HardwareClock interface {
+	// Compare reads the NIC's clock (ns, of its own) and CLOCK_REALTIME at the same
 	// moment, within width.
-	Compare() (card int64, realtime ntptime.Wall, width time.Duration, err error)
+	Compare() (nic int64, realtime ntptime.Wall, width time.Duration, err error)
 	Close() error
 }
 
-// Hardware maps the stamps of network cards, which count on clocks of their own, to
+// Hardware maps the timestamps of NICs, which count on clocks of their own, to
 // instants. It is safe for concurrent use.
 type Hardware struct {
 	clock  Clock
-	system CardSystem
+	system NICSystem
 	names  []string
 
-	mu    sync.Mutex
-	open  map[string]*card
-	cards atomic.Pointer[map[int]cardLine] // by index of the interface
+	mu   sync.Mutex
+	open map[string]*nic
+	nics atomic.Pointer[map[int]clockLine] // by index of the interface
 }
 
-// card is an interface whose card stamps.
-type card struct {
+// nic is an interface whose NIC takes timestamps.
+type nic struct {
 	ifindex int
-	clock   CardClock
+	clock   HardwareClock
 	undo    func() error
-	line    cardLine
+	line    clockLine
 }
 
-// cardLine relates a card's clock to the oscillator that Instants count on: a moment
-// on both, and the oscillator's gain for each ns of the card. The relation to the
+// clockLine relates a NIC's clock to the oscillator that Instants count on: a moment
+// on both, and the oscillator's gain for each ns of the NIC. The relation to the
 // oscillator, other than one to the system's time, survives steps and slews.
-type cardLine struct {
-	card int64
+type clockLine struct {
+	nic  int64
 	raw  ntptime.Raw
-	rate float64 // of raw against card, less 1
+	rate float64 // of raw against NIC, less 1
 }
 
-// OpenHardware makes the cards of the named interfaces stamp; "*" stands for all that can.
-// It fails if a named one cannot, saying why. The stamps are of use once Run or Measure
+// OpenHardware makes the NICs of the named interfaces timestamp; "*" stands for all that can.
+// It fails if a named one cannot, saying why. The timestamps are of use once Run or Measure
 // has compared the clocks.
-func OpenHardware(names []string, clock Clock, system CardSystem) (*Hardware, error) {
-	h := &Hardware{clock: clock.orSystem(), system: system, names: names, open: make(map[string]*card)}
+func OpenHardware(names []string, clock Clock, system NICSystem) (*Hardware, error) {
+	h := &Hardware{clock: clock.orSystem(), system: system, names: names, open: make(map[string]*nic)}
 	if err := h.Refresh(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
 }
 
-// Refresh looks at the interfaces again: those that came are made to stamp, also those
+// Refresh looks at the interfaces again: those that came are made to timestamp, also those
 // that came back under their old name.
 func (h *Hardware) Refresh() error {
 	ifs, err := net.Interfaces()
@@ -127,9 +127,9 @@ func (h *Hardware) add(i net.Interface) error {
 	}
 	clock, err := h.system.Open(index)
 	if err != nil {
-		return errors.Join(fmt.Errorf("clock of the card of %s: %w", i.Name, err), undo())
+		return errors.Join(fmt.Errorf("clock of the NIC of %s: %w", i.Name, err), undo())
 	}
-	h.open[i.Name] = &card{ifindex: i.Index, clock: clock, undo: undo}
+	h.open[i.Name] = &nic{ifindex: i.Index, clock: clock, undo: undo}
 	return nil
 }
 
@@ -155,56 +155,56 @@ func (h *Hardware) Run(ctx context.Context) {
 	}
 }
 
-// Measure compares the clocks of all cards with ours.
+// Measure compares the clocks of all NICs with ours.
 func (h *Hardware) Measure() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for _, c := range h.open {
-		if stamp, realtime, _, err := c.clock.Compare(); err == nil {
-			c.line.follow(stamp, h.clock.At(realtime).Raw)
+		if timestamp, realtime, _, err := c.clock.Compare(); err == nil {
+			c.line.follow(timestamp, h.clock.At(realtime).Raw)
 		}
 	}
 	h.publish()
 }
 
-// publish makes the lines known to the goroutines that read stamps.
+// publish makes the lines known to the goroutines that read timestamps.
 func (h *Hardware) publish() {
-	lines := make(map[int]cardLine, len(h.open))
+	lines := make(map[int]clockLine, len(h.open))
 	for _, c := range h.open {
 		if c.line.raw != 0 {
 			lines[c.ifindex] = c.line
 		}
 	}
-	h.cards.Store(&lines)
+	h.nics.Store(&lines)
 }
 
 // follow takes a comparison into the line.
-func (l *cardLine) follow(card int64, raw ntptime.Raw) {
-	elapsed := card - l.card
+func (l *clockLine) follow(nic int64, raw ntptime.Raw) {
+	elapsed := nic - l.nic
 	if l.raw == 0 || elapsed <= 0 {
-		l.card, l.raw = card, raw // the first, or set back by somebody
+		l.nic, l.raw = nic, raw // the first, or set back by somebody
 		return
 	}
 	rate := float64(int64(raw-l.raw)-elapsed) / float64(elapsed)
 	switch {
-	case rate > maxCardRate || rate < -maxCardRate: // set by somebody; its rate is as before
+	case rate > maxNICRate || rate < -maxNICRate: // set by somebody; its rate is as before
 	case l.rate == 0:
 		l.rate = rate
 	default:
 		l.rate += rateWeight * (rate - l.rate)
 	}
-	l.card, l.raw = card, raw
+	l.nic, l.raw = nic, raw
 }
 
-// instant maps a stamp of the card of an interface; false if there is no fresh
-// comparison with that card, or the stamp is not of the last seconds.
-func (h *Hardware) instant(ifindex int, stamp int64) (ntptime.Instant, bool) {
-	cards := h.cards.Load()
-	if cards == nil {
+// instant maps a timestamp of the NIC of an interface; false if there is no fresh
+// comparison with that NIC, or the timestamp is not of the last seconds.
+func (h *Hardware) instant(ifindex int, timestamp int64) (ntptime.Instant, bool) {
+	nics := h.nics.Load()
+	if nics == nil {
 		return ntptime.Instant{}, false
 	}
-	l, ok := (*cards)[ifindex]
-	since := time.Duration(stamp - l.card)
+	l, ok := (*nics)[ifindex]
+	since := time.Duration(timestamp - l.nic)
 	if !ok || since > compareLasts || since < -compareLasts {
 		return ntptime.Instant{}, false
 	}
@@ -217,7 +217,7 @@ func (h *Hardware) instant(ifindex int, stamp int64) (ntptime.Instant, bool) {
 	return ntptime.Instant{Wall: now.Wall.Add(-age), Raw: raw}, true
 }
 
-// Close gives the cards back as they were.
+// Close gives the NICs back as they were.
 func (h *Hardware) Close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// inbox is a socket that only what comes in wakes: datagrams, and what stands in its
+// inbox is a UDP socket that is polled for input only: datagrams, and what stands in its
 // error queue. The runtime's poller watches a socket of package net for room to send as
 // well, and every datagram that has left makes room: the server would be woken twice for
 // each request. So the runtime is given an epoll instance that watches the socket for

@@ -15,7 +15,7 @@ import (
 func newTestInbox(t *testing.T) (*inbox, netip.AddrPort) {
 	t.Helper()
 	conn, err := listen(netip.MustParseAddrPort("127.0.0.1:0"), func(fd int) error {
-		return setOptions(fd, []option{stampingOption(reportSoftware)})
+		return setOptions(fd, []option{timestampingOption(reportSoftware)})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -65,9 +65,9 @@ func TestOnlyWhatComesInWakesAServer(t *testing.T) {
 		t.Errorf("after sending: got events %#x, want none", got)
 	}
 	var room [controlSpace]byte
-	send(appendStamp(room[:0], askSoftware))
+	send(appendTimestamping(room[:0], askSoftware))
 	if got := events(t, in, patience); got != unix.POLLIN {
-		t.Errorf("with a transmit stamp in the error queue: got events %#x, want %#x and nothing that counts as an error", got, unix.POLLIN)
+		t.Errorf("with a transmit timestamp in the error queue: got events %#x, want %#x and nothing that counts as an error", got, unix.POLLIN)
 	}
 	errs := newReceiveBatch(errorData)
 	if err := onDescriptor(in.socket, func(fd int) error {
@@ -80,7 +80,7 @@ func TestOnlyWhatComesInWakesAServer(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := events(t, in, 0); got != 0 {
-		t.Errorf("the stamp taken: got events %#x, want none", got)
+		t.Errorf("the timestamp taken: got events %#x, want none", got)
 	}
 	flood(t, at, 1)
 	if got := events(t, in, patience); got != unix.POLLIN {

@@ -52,7 +52,7 @@ func (l *leadEstimate) ask(now func() ntptime.Instant) Token {
 	return Token{Owner: l, ID: l.asked}
 }
 
-// departed takes note of when a reply that was asked about left. A card's own timestamp
+// departed takes note of when a reply that was asked about left. A NIC's own timestamp
 // follows the kernel's, and says nothing of what the kernel takes.
 func (l *leadEstimate) departed(id uint32, at ntptime.Raw, kind model.StampKind) {
 	if kind == model.StampKernel && l.asked-id < uint32(len(l.handled)) {

@@ -43,7 +43,7 @@ func TestAReplyIsNotPredictedAfterItsDeparture(t *testing.T) {
 		const exchanges = 2000
 		h := &predicting{predicted: map[uint32]ntptime.Raw{}, late: make(chan time.Duration, exchanges)}
 		p := listenAt(t, ListenConfig{Address: netip.AddrPortFrom(netip.MustParseAddr(address), 0)}, h)
-		c := clientOf(t, ClientConfig{Remote: p.LocalAddr(), NoTransmitStamps: true})
+		c := clientOf(t, ClientConfig{Remote: p.LocalAddr(), NoTransmitTimestamps: true})
 		for i := range uint64(exchanges) {
 			if _, err := c.Send(message(i)); err != nil {
 				t.Fatal(err)

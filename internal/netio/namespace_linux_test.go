@@ -248,15 +248,15 @@ func TestBroadcastIsHandledOnceAndBySubnet(t *testing.T) {
 }
 
 // Datagrams to an address that nobody has fill the send buffer while their neighbour is
-// looked for; a transmit stamp beside it is then an event of EPOLLERR alone.
+// looked for; a transmit timestamp beside it is then an event of EPOLLERR alone.
 func TestAFullSendBufferDoesNotEndServing(t *testing.T) {
 	inNamespace(t)
 	_, peer := newPeer(t)
 	ip(t, "neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 nud permanent dev near")
-	got, stamped := make(collector, 100), make(chan uint32, 100)
+	got, timestamped := make(collector, 100), make(chan uint32, 100)
 	p := listenAt(t, ListenConfig{Workers: 1}, telling{
 		func(rx *model.Received, _ []byte) int { got.Handle(rx, 0, nil); return 0 },
-		func(token Token, _ ntptime.Instant, _ model.StampKind) { stamped <- token.ID },
+		func(token Token, _ ntptime.Instant, _ model.StampKind) { timestamped <- token.ID },
 	})
 	port := p.LocalAddr().Port()
 	for range 200 { // over half of the buffer: epoll then says no more that it can be written
@@ -271,12 +271,12 @@ func TestAFullSendBufferDoesNotEndServing(t *testing.T) {
 			t.Fatalf("received %d, want %d", rx.Data[47], n)
 		}
 		select {
-		case id := <-stamped:
+		case id := <-timestamped:
 			if id != uint32(n) {
-				t.Fatalf("stamp of %d, want %d", id, n)
+				t.Fatalf("timestamp of %d, want %d", id, n)
 			}
 		case <-time.After(patience):
-			t.Fatalf("no stamp of %d", n)
+			t.Fatalf("no timestamp of %d", n)
 		}
 	}
 }

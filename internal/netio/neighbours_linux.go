@@ -129,18 +129,8 @@ func (t *neighbourTable) take(m *syscall.NetlinkMessage) {
 	if state&reachable == 0 {
 		return
 	}
-	for rest := m.Data[unix.SizeofNdMsg:]; len(rest) >= unix.SizeofRtAttr; {
-		length := int(binary.NativeEndian.Uint16(rest))
-		if length < unix.SizeofRtAttr || length > len(rest) {
-			return
-		}
-		if binary.NativeEndian.Uint16(rest[2:]) == unix.NDA_DST {
-			if addr, ok := netip.AddrFromSlice(rest[unix.SizeofRtAttr:length]); ok {
-				t.resolved[addr] = struct{}{}
-			}
-			return
-		}
-		rest = rest[min((length+3)&^3, len(rest)):]
+	if addr, ok := netip.AddrFromSlice(routeAttribute(m.Data[unix.SizeofNdMsg:], unix.NDA_DST)); ok {
+		t.resolved[addr] = struct{}{}
 	}
 }
 

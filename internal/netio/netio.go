@@ -18,13 +18,13 @@ import (
 
 const (
 	// batchSize is how many datagrams are received, answered and sent together. One
-	// transmit stamp ages by some 4 µs for every reply sent before it, so larger
+	// transmit timestamp ages by some 4 µs for every reply sent before it, so larger
 	// batches cost precision; measured, they gain nothing.
 	batchSize = 16
 	// bufferSize holds the longest NTP message in use (NTS with eight cookies and a
 	// placeholder for each stays below 1500); what is longer is dropped and counted.
 	bufferSize = 2048
-	// DefaultReceiveBuffer is asked for in octets: some 5400 requests, 20 ms at the peak
+	// DefaultReceiveBuffer is asked for in bytes: some 5400 requests, 20 ms at the peak
 	// rate of a core, which the scheduler may well take away for that long. A much larger
 	// one would hold requests whose clients have given up.
 	DefaultReceiveBuffer = 2 << 20
@@ -43,8 +43,8 @@ var (
 	ErrInUse = errors.New("address already in use")
 	// ErrNoFamily is returned by Send when no socket speaks the destination's family.
 	ErrNoFamily = errors.New("no socket for this address family")
-	// ErrTooLong is returned by Send and Client.Send for more than 2048 octets.
-	ErrTooLong = fmt.Errorf("datagram longer than %d octets", bufferSize)
+	// ErrTooLong is returned by Send and Client.Send for more than 2048 bytes.
+	ErrTooLong = fmt.Errorf("datagram longer than %d bytes", bufferSize)
 )
 
 // Handler answers the datagrams of one socket, on that socket's goroutine.
@@ -62,7 +62,7 @@ type Handler interface {
 	Handle(rx *model.Received, lead time.Duration, reply []byte) (n int, token Token)
 	// Sent tells when a datagram of this socket really left, a reply or one of Port.Send,
 	// by the token that was given for it. It must not block. With hardware timestamps there
-	// may be two for a datagram: the kernel's, then the card's.
+	// may be two for a datagram: the kernel's, then the NIC's.
 	Sent(token Token, at ntptime.Instant, kind model.StampKind)
 }
 
@@ -77,9 +77,9 @@ type Token struct {
 type Clock struct {
 	// Now reads the clock. It must be cheap and safe for concurrent use.
 	Now func() ntptime.Instant
-	// At maps a CLOCK_REALTIME stamp of the kernel, at most seconds old.
+	// At maps a CLOCK_REALTIME timestamp of the kernel, at most seconds old.
 	At func(ntptime.Wall) ntptime.Instant
-	// AtLatest is At for the stamps of a batch, right after Now was read; nil: At.
+	// AtLatest is At for the timestamps of a batch, right after Now was read; nil: At.
 	AtLatest func(ntptime.Wall) ntptime.Instant
 }
 
@@ -95,13 +95,13 @@ type ListenConfig struct {
 	// Ignore names interfaces on which no message is received.
 	Ignore []string
 	Clock  Clock
-	// ReceiveBuffer in octets, DefaultReceiveBuffer if 0. A process that may not exceed the
+	// ReceiveBuffer in bytes, DefaultReceiveBuffer if 0. A process that may not exceed the
 	// system's limit (net.core.rmem_max) gets what that allows: see Port.ReceiveBuffer.
 	ReceiveBuffer int
-	// StaleAfter is the age, by its kernel stamp, from which a request is dropped when
+	// StaleAfter is the age, by its kernel timestamp, from which a request is dropped when
 	// more are waiting behind it; DefaultStaleAfter if 0, never if negative.
 	StaleAfter time.Duration
-	// Hardware maps stamps of network cards; nil: they are not asked for.
+	// Hardware maps timestamps of NICs; nil: they are not asked for.
 	Hardware *Hardware
 }
 

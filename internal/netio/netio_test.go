@@ -81,7 +81,7 @@ func clientOf(t *testing.T, cfg ClientConfig) *Client {
 	return c
 }
 
-// message is an NTP message's worth of octets with a transmit timestamp.
+// message is an NTP message's worth of bytes with a transmit timestamp.
 func message(transmit uint64) []byte {
 	b := make([]byte, 48)
 	b[0] = 0x23
@@ -89,7 +89,7 @@ func message(transmit uint64) []byte {
 	return b
 }
 
-// readPacket reads the next datagram, passing over transmit stamps.
+// readPacket reads the next datagram, passing over transmit timestamps.
 func readPacket(t *testing.T, c *Client) *model.Received {
 	t.Helper()
 	for {

@@ -34,14 +34,14 @@ func setOptions(fd int, options []option) error {
 	return nil
 }
 
-// commonOptions are those of every socket: arrival address, kernel stamps, and DF
+// commonOptions are those of every socket: arrival address, kernel timestamps, and DF
 // without belief in ICMP (fragments can be forged into, and path MTUs as well).
 func commonOptions(v6, hardware bool) []option {
-	stamping := reportSoftware
+	timestamping := reportSoftware
 	if hardware {
-		stamping |= reportHardware
+		timestamping |= reportHardware
 	}
-	options := []option{stampingOption(stamping)}
+	options := []option{timestampingOption(timestamping)}
 	if v6 {
 		return append(options,
 			option{"IPV6_RECVPKTINFO", unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, 1, false},
@@ -53,9 +53,9 @@ func commonOptions(v6, hardware bool) []option {
 		option{"IP_MTU_DISCOVER", unix.IPPROTO_IP, unix.IP_MTU_DISCOVER, unix.IP_PMTUDISC_PROBE, true})
 }
 
-// stampingOption asks for stamps; where long has 32 bits in the form that lasts
+// timestampingOption asks for timestamps; where long has 32 bits in the form that lasts
 // beyond 2038.
-func stampingOption(flags int) option {
+func timestampingOption(flags int) option {
 	if longSize == 8 {
 		return option{"SO_TIMESTAMPING", unix.SOL_SOCKET, unix.SO_TIMESTAMPING, flags, true}
 	}
@@ -95,14 +95,14 @@ func setBuffers(fd, receive int) error {
 	return nil
 }
 
-// keepStamping opens, once, a socket that does nothing but ask for receive stamps, for as long
-// as the process lives. The kernel stamps arrivals while some socket wants it, and
+// keepTimestamping opens, once, a socket that does nothing but ask for receive timestamps, for as long
+// as the process lives. The kernel timestamps arrivals while some socket wants it, and
 // begins some time after the first asks: without this a client's short-lived socket
 // would often get none.
-var keepStamping = sync.OnceFunc(func() {
+var keepTimestamping = sync.OnceFunc(func() {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return // then stamps are had a little later
+		return // then timestamps are had a little later
 	}
-	_ = setOptions(fd, []option{stampingOption(reportSoftware)})
+	_ = setOptions(fd, []option{timestampingOption(reportSoftware)})
 })

@@ -8,7 +8,7 @@ import (
 
 const (
 	// pendingSize bounds the transmit timestamps awaited at one socket. They come within
-	// microseconds of the datagram, from a slow card within milliseconds.
+	// microseconds of the datagram, from a slow NIC within milliseconds.
 	pendingSize = 256
 	// keyOffset is where the transmit timestamp stands in an NTP header: a datagram
 	// that comes back with its timestamp is known by it and by its length.
@@ -52,7 +52,7 @@ func (p *pendingTimestamps) add(b []byte, token Token) bool {
 	return true
 }
 
-// is reports whether the octets that came back are those of e: the headers of lower
+// is reports whether the bytes that came back are those of e: the headers of lower
 // layers, of which UDP's with the length is the last, then all of the datagram.
 func (e *pendingTimestamp) is(sent []byte) bool {
 	start := len(sent) - e.length

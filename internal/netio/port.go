@@ -207,7 +207,7 @@ func (p *Port) Counters() Counters {
 	return sum
 }
 
-// ReceiveBuffer is the smallest receive buffer of the port's sockets in octets, in the
+// ReceiveBuffer is the smallest receive buffer of the port's sockets in bytes, in the
 // measure of ListenConfig.ReceiveBuffer, and what was asked for; 0 where it cannot be told.
 func (p *Port) ReceiveBuffer() (granted, asked int) {
 	for i, s := range p.sockets {

@@ -76,20 +76,33 @@ func outputInterface(answer []byte) (ifindex int, err error) {
 			}
 			return 0, os.NewSyscallError("RTM_GETROUTE", errno)
 		case unix.RTM_NEWROUTE:
-			attributes, err := syscall.ParseNetlinkRouteAttr(&m)
-			if err != nil {
-				return 0, os.NewSyscallError("netlink attributes", err)
+			if len(m.Data) < unix.SizeofRtMsg {
+				return 0, errors.New("netlink route cut short")
 			}
 			// A route of type unreachable, prohibit or blackhole leads nowhere, whatever it names.
 			if kind := m.Data[7]; kind != unix.RTN_UNICAST && kind != unix.RTN_MULTICAST && kind != unix.RTN_LOCAL {
 				return 0, nil
 			}
-			for _, a := range attributes {
-				if a.Attr.Type == unix.RTA_OIF && len(a.Value) >= 4 {
-					return int(binary.NativeEndian.Uint32(a.Value)), nil
-				}
+			if value := routeAttribute(m.Data[unix.SizeofRtMsg:], unix.RTA_OIF); len(value) >= 4 {
+				return int(binary.NativeEndian.Uint32(value)), nil
 			}
 		}
 	}
 	return 0, nil
+}
+
+// routeAttribute finds an attribute (struct rtattr) by its type, nil if there is none. The
+// standard library's own reader panics where the last one is cut short.
+func routeAttribute(b []byte, kind uint16) []byte {
+	for len(b) >= unix.SizeofRtAttr {
+		length := int(binary.NativeEndian.Uint16(b))
+		if length < unix.SizeofRtAttr || length > len(b) {
+			return nil
+		}
+		if binary.NativeEndian.Uint16(b[2:]) == kind {
+			return b[unix.SizeofRtAttr:length]
+		}
+		b = b[min((length+3)&^3, len(b)):]
+	}
+	return nil
 }

@@ -27,7 +27,7 @@ func (s *shard) send(b []byte, to netip.AddrPort, from source, token Token) (ntp
 	}
 	want := token != Token{} && s.pending.add(b, token)
 	if want {
-		controls = appendStamp(controls, s.askFlags())
+		controls = appendTimestamping(controls, s.askFlags())
 	}
 	var at ntptime.Instant
 	err := s.control(func(fd int) error {

@@ -87,11 +87,11 @@ func (v *server) drain(fd uintptr) bool {
 			if n < batchSize {
 				// The socket was empty when the kernel looked for one more; what has come
 				// since is an event that the poller has seen, so there is no need to look.
-				v.collectStamps(fd)
+				v.collectTimestamps(fd)
 				return false
 			}
 		case unix.EAGAIN:
-			v.collectStamps(fd)
+			v.collectTimestamps(fd)
 			return false
 		case unix.EINTR, unix.ECONNREFUSED, unix.EHOSTUNREACH, unix.ENETUNREACH, unix.ENETDOWN, unix.ENOBUFS, unix.ENOMEM:
 			// An error of one datagram, reported once; the next call goes on.
@@ -99,14 +99,14 @@ func (v *server) drain(fd uintptr) bool {
 			v.failed = errno
 			return true
 		}
-		v.collectStamps(fd)
+		v.collectTimestamps(fd)
 	}
 	return true
 }
 
 // answer hands the n datagrams of a batch to the handler and sends its replies.
 func (v *server) answer(fd uintptr, n int) {
-	v.now = v.cfg.Clock.Now() // to map the stamps, and under load to tell stale requests
+	v.now = v.cfg.Clock.Now() // to map the timestamps, and under load to tell stale requests
 	v.announce(n)
 	replies := 0
 	for i := range n {
@@ -156,7 +156,7 @@ func (v *server) accept(fd uintptr, i, n int) bool {
 	if scope != 0 && remote.Addr().IsLinkLocalUnicast() {
 		rx.Remote = netip.AddrPortFrom(remote.Addr().WithZone(v.zone(fd, scope)), remote.Port())
 	}
-	v.stamp(c)
+	v.timestamp(c)
 	if n == batchSize && v.cfg.StaleAfter > 0 && v.now.Raw.Sub(rx.At.Raw) > v.cfg.StaleAfter {
 		v.count.stale.Add(1)
 		return false
@@ -165,11 +165,11 @@ func (v *server) accept(fd uintptr, i, n int) bool {
 	return true
 }
 
-// stamp sets the arrival time from the best stamp there is.
-func (v *server) stamp(c *control) {
+// timestamp sets the arrival time from the best timestamp there is.
+func (v *server) timestamp(c *control) {
 	rx := &v.rx
 	if c.hardware != 0 && v.cfg.Hardware != nil {
-		if at, ok := v.cfg.Hardware.instant(c.cardIndex(), c.hardware); ok {
+		if at, ok := v.cfg.Hardware.instant(c.nicIndex(), c.hardware); ok {
 			rx.At, rx.Stamp = at, model.StampHardware
 			return
 		}
@@ -231,7 +231,7 @@ func (v *server) reply(i, o, n int) bool {
 		length = v.sourceLength // without padding: what fits the kernel's stack costs no allocation there
 	}
 	if token != (Token{}) && v.pending.add(buffer[:size], token) {
-		length = len(appendStamp(controls, v.askFlags()))
+		length = len(appendTimestamping(controls, v.askFlags()))
 	}
 	v.out.put(o, size, v.in, i, length)
 	return true
@@ -292,14 +292,14 @@ func (v *server) flush(fd uintptr, n int) {
 	}
 }
 
-// lostAfter is how many times in a row the error queue is found empty before the stamps
+// lostAfter is how many times in a row the error queue is found empty before the timestamps
 // awaited are given up: a driver may lose one, and looking costs a system call.
 const lostAfter = 1000
 
-// collectStamps delivers transmit stamps, if any are awaited.
-func (v *server) collectStamps(fd uintptr) {
+// collectTimestamps delivers transmit timestamps, if any are awaited.
+func (v *server) collectTimestamps(fd uintptr) {
 	for v.pending.waiting.Load() > 0 {
-		if v.takeStamps(fd) == 0 {
+		if v.takeTimestamps(fd) == 0 {
 			v.idle = 0
 			continue
 		}
@@ -311,8 +311,8 @@ func (v *server) collectStamps(fd uintptr) {
 	}
 }
 
-// takeStamps delivers a batch from the error queue, or says why there is none.
-func (v *server) takeStamps(fd uintptr) syscall.Errno {
+// takeTimestamps delivers a batch from the error queue, or says why there is none.
+func (v *server) takeTimestamps(fd uintptr) syscall.Errno {
 	n, errno := v.errs.receive(fd, unix.MSG_ERRQUEUE)
 	switch errno {
 	case 0:
@@ -328,11 +328,11 @@ func (v *server) takeStamps(fd uintptr) syscall.Errno {
 	return 0
 }
 
-// deliver gives the stamp of a datagram that came back to whoever asked for it.
+// deliver gives the timestamp of a datagram that came back to whoever asked for it.
 func (v *server) deliver(controls, sent []byte) {
 	c := &v.mapping
 	c.parse(controls)
-	at, kind, ok := transmitStamp(c, v.cfg.Clock, v.cfg.Hardware)
+	at, kind, ok := transmitTimestamp(c, v.cfg.Clock, v.cfg.Hardware)
 	if !ok {
 		return
 	}
@@ -345,17 +345,17 @@ func (v *server) deliver(controls, sent []byte) {
 		v.lead.departed(token.ID, at.Raw, kind)
 		return
 	}
-	v.count.stamped.Add(1)
+	v.count.timestamped.Add(1)
 	v.handler.Sent(token, at, kind)
 }
 
-// transmitStamp reads a message of the error queue; false if it is no transmit stamp.
-func transmitStamp(c *control, clock Clock, hw *Hardware) (ntptime.Instant, model.StampKind, bool) {
+// transmitTimestamp reads a message of the error queue; false if it is no transmit timestamp.
+func transmitTimestamp(c *control, clock Clock, hw *Hardware) (ntptime.Instant, model.StampKind, bool) {
 	if !c.extended || c.origin != unix.SO_EE_ORIGIN_TIMESTAMPING {
 		return ntptime.Instant{}, 0, false
 	}
 	if c.hardware != 0 && hw != nil {
-		at, ok := hw.instant(c.cardIndex(), c.hardware)
+		at, ok := hw.instant(c.nicIndex(), c.hardware)
 		return at, model.StampHardware, ok
 	}
 	if c.software != 0 {

@@ -31,7 +31,7 @@ type shard struct {
 
 // shardCounters are the counters of one socket, each added to by one goroutine.
 type shardCounters struct {
-	received, replied, sent, stale, ignored, duplicate, truncated, overlong, sendErrors, unresolved, stamped, unmatched atomic.Uint64
+	received, replied, sent, stale, ignored, duplicate, truncated, overlong, sendErrors, unresolved, timestamped, unmatched atomic.Uint64
 }
 
 // openShards opens the workers' sockets of one address.
@@ -132,20 +132,20 @@ func (s *shard) counters() Counters {
 		Received: c.received.Load(), Replied: c.replied.Load(), Sent: c.sent.Load(),
 		Stale: c.stale.Load(), Ignored: c.ignored.Load(), Duplicate: c.duplicate.Load(),
 		Truncated: c.truncated.Load(), Overlong: c.overlong.Load(), SendErrors: c.sendErrors.Load(), Unresolved: c.unresolved.Load(),
-		Stamped: c.stamped.Load(), Unmatched: c.unmatched.Load(), Overflow: s.overflow(),
+		Stamped: c.timestamped.Load(), Unmatched: c.unmatched.Load(), Overflow: s.overflow(),
 	}
 }
 
 // receiveBuffer is what the kernel granted. It counts its own bookkeeping in and doubles
 // what is asked for (socket(7)).
 func (s *shard) receiveBuffer() int {
-	var octets int
+	var bytes int
 	_ = s.control(func(fd int) error {
 		var err error
-		octets, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
+		bytes, err = unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF)
 		return err
 	})
-	return octets / 2
+	return bytes / 2
 }
 
 // sendBuffer is what the kernel granted of the send buffer, in the same measure.

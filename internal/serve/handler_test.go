@@ -65,7 +65,7 @@ func TestWhatIsForAnAssociationIsCopied(t *testing.T) {
 			data := request(test.mode)
 			want := bytes.Clone(data)
 			if n, _ := h.Handle(&model.Received{Data: data}, 0, make([]byte, 48)); n != 0 {
-				t.Errorf("got a reply of %d octets, want none", n)
+				t.Errorf("got a reply of %d bytes, want none", n)
 			}
 			clear(data)
 			counted := h.shard.Load().Counters() // what is handed on is counted by who decides about it

@@ -48,7 +48,7 @@ type ClientTable struct {
 type Env struct {
 	Log      *zap.Logger
 	Clock    netio.Clock
-	Hardware *netio.Hardware // nil: no network card takes timestamps
+	Hardware *netio.Hardware // nil: no network NIC takes timestamps
 	Snapshot *atomic.Pointer[model.Snapshot]
 	Policy   *atomic.Pointer[responder.Policy]
 	Serves   *atomic.Bool              // requests are answered; else they get silence
@@ -366,8 +366,8 @@ func (l *Listener) ReceiveBuffer() (granted, asked int) { return l.port.ReceiveB
 // tables are what a server knows of its clients; all shards share them. They stay as
 // they are until the next start.
 type tables struct {
-	clients *responder.Clients // nil if none are to be remembered
-	stamps  *responder.Timestamps
+	clients    *responder.Clients // nil if none are to be remembered
+	timestamps *responder.Timestamps
 }
 
 // makeTables makes the tables of clients, where a server needs them and there are none.
@@ -377,8 +377,8 @@ func (s *Set) makeTables(t *ClientTable) {
 	}
 	seed := responder.Seed{random(), random()}
 	s.tables.Store(&tables{
-		clients: responder.NewClients(t.Size, seed, t.Privacy),
-		stamps:  responder.NewTimestamps(t.Size, seed),
+		clients:    responder.NewClients(t.Size, seed, t.Privacy),
+		timestamps: responder.NewTimestamps(t.Size, seed),
 	})
 }
 
@@ -394,7 +394,7 @@ func (s *Set) Clients() *responder.Clients {
 func (s *Set) newShard() *responder.Shard {
 	settings := responder.ShardConfig{Clients: s.Clients(), Random: random(), Nonces: newNonces()}
 	if t := s.tables.Load(); t != nil {
-		settings.Timestamps = t.stamps
+		settings.Timestamps = t.timestamps
 	}
 	return responder.NewShard(settings)
 }

@@ -11,20 +11,20 @@ import (
 	"timeball/internal/model"
 )
 
-// foreseeing is a Handler that checks that every sender was announced.
-type foreseeing struct {
+// expecting is a Handler that checks that every sender was announced.
+type expecting struct {
 	handlerFunc
 	announced []netip.AddrPort
 	largest   atomic.Int64
 	strangers atomic.Int64
 }
 
-func (f *foreseeing) Expect(remotes []netip.AddrPort) {
+func (f *expecting) Expect(remotes []netip.AddrPort) {
 	f.announced = append(f.announced[:0], remotes...)
 	f.largest.Store(max(f.largest.Load(), int64(len(remotes))))
 }
 
-func (f *foreseeing) Handle(rx *model.Received, _ time.Duration, reply []byte) (int, Token) {
+func (f *expecting) Handle(rx *model.Received, _ time.Duration, reply []byte) (int, Token) {
 	if i := slices.Index(f.announced, rx.Remote); i >= 0 {
 		f.announced = slices.Delete(f.announced, i, i+1)
 	} else if len(f.announced) > 0 {
@@ -34,7 +34,7 @@ func (f *foreseeing) Handle(rx *model.Received, _ time.Duration, reply []byte) (
 }
 
 func TestHandlerIsToldWhoWaitsBeforeItAnswersTheFirst(t *testing.T) {
-	h := &foreseeing{handlerFunc: echo}
+	h := &expecting{handlerFunc: echo}
 	p, err := Listen(loopback())
 	if err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 	"timeball/internal/ntptime"
 )
 
-func TestClientGetsTheStampsOfWhatItSends(t *testing.T) {
+func TestClientGetsTheTimestampsOfWhatItSends(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		p := listenAt(t, ListenConfig{Address: netip.MustParseAddrPort(address)}, echo)
 		c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
@@ -34,25 +34,25 @@ func TestClientGetsTheStampsOfWhatItSends(t *testing.T) {
 				t.Fatal(err)
 			}
 			if !event.Transmitted || event.Sequence != sequence {
-				t.Fatalf("%s: first event %+v, want the stamp of %d", address, event, sequence)
+				t.Fatalf("%s: first event %+v, want the timestamp of %d", address, event, sequence)
 			}
 			left := rx.At
 			if d := left.Raw.Sub(sent.Raw); rx.Stamp != model.StampKernel || d < -10*time.Microsecond || d > time.Second {
-				t.Errorf("%s: left %s after it was sent, by stamp %d", address, d, rx.Stamp)
+				t.Errorf("%s: left %s after it was sent, by timestamp %d", address, d, rx.Stamp)
 			}
 			if event, err = c.Read(buf, &rx); err != nil || event.Transmitted {
 				t.Fatalf("%s: second event %+v, %v; want the reply", address, event, err)
 			}
 			if rx.Stamp != model.StampKernel || rx.At.Raw < left.Raw-ntptime.Raw(10*time.Microsecond) {
-				t.Errorf("%s: reply came %s after the request left, by stamp %d", address, rx.At.Raw.Sub(left.Raw), rx.Stamp)
+				t.Errorf("%s: reply came %s after the request left, by timestamp %d", address, rx.At.Raw.Sub(left.Raw), rx.Stamp)
 			}
 		}
 	}
 }
 
-func TestClientWithoutTransmitStampsGetsNone(t *testing.T) {
+func TestClientWithoutTransmitTimestampsGetsNone(t *testing.T) {
 	p := listenAt(t, loopback(), echo)
-	c := clientOf(t, ClientConfig{Remote: p.LocalAddr(), NoTransmitStamps: true})
+	c := clientOf(t, ClientConfig{Remote: p.LocalAddr(), NoTransmitTimestamps: true})
 	if _, err := c.Send(message(1)); err != nil {
 		t.Fatal(err)
 	}
@@ -62,24 +62,24 @@ func TestClientWithoutTransmitStampsGetsNone(t *testing.T) {
 	}
 }
 
-// stamping is a Handler that asks when its replies to odd transmit timestamps have left.
-type stamping struct{ telling }
+// timestamping is a Handler that asks when its replies to odd transmit timestamps have left.
+type timestamping struct{ telling }
 
-func (s stamping) Handle(rx *model.Received, _ time.Duration, reply []byte) (n int, token Token) {
+func (s timestamping) Handle(rx *model.Received, _ time.Duration, reply []byte) (n int, token Token) {
 	if rx.Data[47]&1 == 1 {
 		token = Token{ID: uint32(rx.Data[47])}
 	}
 	return copy(reply, rx.Data), token
 }
 
-func TestRepliesAreStampedWhereTheHandlerAsks(t *testing.T) {
+func TestRepliesAreTimestampedWhereTheHandlerAsks(t *testing.T) {
 	const requests = 64
-	stamps := make(chan uint32, requests)
-	p := listenAt(t, loopback(), stamping{telling{sent: func(token Token, _ ntptime.Instant, kind model.StampKind) {
+	timestamps := make(chan uint32, requests)
+	p := listenAt(t, loopback(), timestamping{telling{sent: func(token Token, _ ntptime.Instant, kind model.StampKind) {
 		if kind != model.StampKernel {
 			t.Errorf("timestamp of %d is of kind %d", token.ID, kind)
 		}
-		stamps <- token.ID
+		timestamps <- token.ID
 	}}})
 	c := clientOf(t, ClientConfig{Remote: p.LocalAddr()})
 	for i := range uint64(requests) {
@@ -91,12 +91,12 @@ func TestRepliesAreStampedWhereTheHandlerAsks(t *testing.T) {
 		readPacket(t, c)
 	}
 	for want := uint32(1); want < requests; want += 2 {
-		if got := <-stamps; got != want {
-			t.Errorf("stamp of %d, want of %d", got, want)
+		if got := <-timestamps; got != want {
+			t.Errorf("timestamp of %d, want of %d", got, want)
 		}
 	}
-	if len(stamps) > 0 {
-		t.Errorf("stamp of %d, which nobody asked for", <-stamps)
+	if len(timestamps) > 0 {
+		t.Errorf("timestamp of %d, which nobody asked for", <-timestamps)
 	}
 }
 
@@ -263,7 +263,7 @@ func TestDatagramLongerThanAnyMessageIsDropped(t *testing.T) {
 	}
 	reply := make([]byte, 10000)
 	if n, err := conn.Read(reply); err != nil || n != bufferSize {
-		t.Errorf("reply of %d octets, %v; want %d", n, err, bufferSize)
+		t.Errorf("reply of %d bytes, %v; want %d", n, err, bufferSize)
 	}
 	if got := p.Counters().Truncated; got != 2 {
 		t.Errorf("%d dropped, want 2", got)
@@ -305,7 +305,7 @@ func TestAReplyThatCannotBeSentDoesNotHoldUpTheOthers(t *testing.T) {
 func TestServingAllocatesNothing(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		cfg := ListenConfig{Address: netip.MustParseAddrPort(address), StaleAfter: -1}
-		p := listenAt(t, cfg, stamping{telling{sent: func(Token, ntptime.Instant, model.StampKind) {}}})
+		p := listenAt(t, cfg, timestamping{telling{sent: func(Token, ntptime.Instant, model.StampKind) {}}})
 		conn := flood(t, p.LocalAddr(), 0)
 		request, reply := message(0), make([]byte, 100)
 		const rounds, burst = 100, 100
@@ -453,7 +453,7 @@ func TestARefusalOfTheLastDatagramDoesNotCostTheNext(t *testing.T) {
 	if err := nobody.Close(); err != nil {
 		t.Fatal(err)
 	}
-	c := clientOf(t, ClientConfig{Remote: remote, NoTransmitStamps: true})
+	c := clientOf(t, ClientConfig{Remote: remote, NoTransmitTimestamps: true})
 	raw, err := c.conn.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
