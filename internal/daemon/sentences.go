@@ -24,6 +24,10 @@ func sentence(e *model.Event, source string) string {
 		return who + " is unreachable: " + e.Text
 	case model.EventRefused:
 		return who + ": " + e.Text
+	case model.EventKeys:
+		return who + " has given keys for NTS: " + e.Text
+	case model.EventKeysFailed:
+		return who + " has given no keys for NTS (" + e.Text + "); will go on trying"
 	case model.EventKiss:
 		return who + " sent the kiss code " + e.Text
 	case model.EventSelected:

@@ -15,6 +15,7 @@ import (
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/wire"
 )
 
 // replyIn is how long a reply may take.
@@ -71,6 +72,12 @@ func Ask(ctx context.Context, p Probe, c clock.Clock) (Reply, error) {
 	if p.ExchangeKeys != nil {
 		var err error
 		if reply.Keys, reply.Chain, err = p.ExchangeKeys(ctx, &p); err != nil {
+			reply.Status = model.SourceStatus{
+				Name: p.Name, Address: p.Remote, Mode: wire.ModeClient, NTS: true, Unanswered: 1,
+				Server:   model.ServerState{Leap: wire.LeapUnknown, Stratum: wire.MaxStratum},
+				Security: model.Security{State: model.KeysFailed, FailureKind: "failed", Failure: err.Error()},
+				Waiting:  "no NTS keys: the key exchange failed: " + err.Error(),
+			}
 			return reply, fmt.Errorf("%s: NTS key exchange: %w", p.where(), err)
 		}
 		p.Remote = reply.Keys.Remote
