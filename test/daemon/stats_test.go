@@ -60,9 +60,9 @@ server:
 		sent++
 	}
 	type listener struct {
-		Address                                              string
-		Received, Accepted, Denied, Ignored, Control, Passed uint64
-		RateLimited                                          uint64 `json:"rate_limited"`
+		Address                                                       string
+		Received, Accepted, Denied, Ignored, Control, Passed, Dropped uint64
+		RateLimited                                                   uint64 `json:"rate_limited"`
 	}
 	var stats struct {
 		Listeners []listener
@@ -73,10 +73,10 @@ server:
 		}
 	}
 	d.until("all are counted", func() bool {
-		return d.Report(&stats, "serverstats") == nil && len(stats.Listeners) == 1 && stats.Listeners[0].Received >= uint64(sent)
+		return d.Report(&stats, "serverstats") == nil && len(stats.Listeners) == 1 && stats.Listeners[0].Received+stats.Listeners[0].Dropped >= uint64(sent) // a busy machine may come too late to some
 	})
 	l := stats.Listeners[0]
-	if parts := l.Accepted + l.Denied + l.Ignored + l.RateLimited + l.Control + l.Passed; parts != l.Received || l.Received != uint64(sent) {
+	if parts := l.Accepted + l.Denied + l.Ignored + l.RateLimited + l.Control + l.Passed; parts != l.Received || l.Received+l.Dropped != uint64(sent) {
 		t.Errorf("sent %d; got %+v, whose parts add up to %d", sent, l, parts)
 	}
 	var all uint64
