@@ -115,6 +115,7 @@ sources:
 	send(t, socket, func() []byte { return sockMessage(time.Now(), 0, 3) })
 	p.until("the reason", func() bool {
 		said, _, err := p.Run("explain")
+		said = strings.Join(strings.Fields(said), " ") // its lines end at 80 columns
 		return err == nil && strings.Contains(said, "no fix") && strings.Contains(said, "pps9: no such file")
 	})
 }
