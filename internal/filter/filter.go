@@ -270,11 +270,10 @@ func (f *Filter) Feed(x Exchange, t *Tracker, s Start, joint *Estimate, patience
 const disproof = 3
 
 // baseTooHigh reports whether an exchange of the least round trip ever contradicts a
-// state that is young, or was read at the edge of a quiet direction: the base was too
-// high, and the state with it.
+// young state: the base was too high, and the state with it. An older one can not be
+// worked out anew from the register without loss; it follows at the second conflict.
 func (f *Filter) baseTooHigh(w *Window, e *Estimate) bool {
-	_, belief := f.path.lean()
-	return (f.count <= Depth || belief > 0) && w.miss(e.Offset) > disproof*math.Hypot(math.Sqrt(e.P00), w.Edge)
+	return f.count <= Depth && w.miss(e.Offset) > disproof*math.Hypot(math.Sqrt(e.P00), w.Edge)
 }
 
 // rebuild works the state out anew from the register after the base has turned
