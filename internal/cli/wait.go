@@ -44,7 +44,7 @@ func waitSynchronized(ctx context.Context, w io.Writer, socket string, timeout, 
 	defer ticker.Stop()
 	missing := errors.New("the daemon has not answered yet")
 	for {
-		now, machine := stillMissing(ctx, socket, maxError)
+		machine, now := stillMissing(ctx, socket, maxError)
 		switch {
 		case now == nil:
 			if machine != nil {
@@ -78,14 +78,14 @@ func within(ctx context.Context, limit time.Duration) (context.Context, context.
 
 // stillMissing says what is to be waited for; nil if nothing is. A daemon that does
 // not answer may still be starting. The machine's clock is told where it is only observed.
-func stillMissing(ctx context.Context, socket string, maxError time.Duration) (error, *control.Machine) {
+func stillMissing(ctx context.Context, socket string, maxError time.Duration) (machine *control.Machine, missing error) {
 	raw, err := control.Call(ctx, socket, control.Request{Command: control.CommandStatus})
 	if err != nil {
-		return err, nil
+		return nil, err
 	}
 	var s control.Status
 	if err := json.Unmarshal(raw, &s); err != nil {
-		return fmt.Errorf("the daemon's answer is not understood: %w; are daemon and command of one version?", err), nil
+		return nil, fmt.Errorf("the daemon's answer is not understood: %w; are daemon and command of one version?", err)
 	}
 	bound, whose := s.ErrorBound, "the error bound"
 	if s.Machine != nil {
@@ -93,13 +93,13 @@ func stillMissing(ctx context.Context, socket string, maxError time.Duration) (e
 	}
 	switch {
 	case !s.Synchronized:
-		return errors.New(unsynchronizedBecause(&s)), nil
+		return nil, errors.New(unsynchronizedBecause(&s))
 	case maxError > 0 && !bound.Known():
-		return fmt.Errorf("the error is not known: the clock was never set by a source (state %s)", s.State), nil
+		return nil, fmt.Errorf("the error is not known: the clock was never set by a source (state %s)", s.State)
 	case maxError > 0 && float64(bound) > maxError.Seconds():
-		return fmt.Errorf("%s is %s, above the %s wanted", whose, formatBound(bound), formatTime(maxError.Seconds())), nil
+		return nil, fmt.Errorf("%s is %s, above the %s wanted", whose, formatBound(bound), formatTime(maxError.Seconds()))
 	}
-	return nil, s.Machine
+	return s.Machine, nil
 }
 
 // unsynchronizedBecause says in one line why there is no time yet.

@@ -27,9 +27,8 @@ type chrony struct {
 	steps    bool            // makestep was given
 	slews    bool            // leapsecmode slew
 	smooth   bool            // smoothtime
-	logdir   string
-	clocks   int      // refclock lines so far
-	kinds    []string // of statistics
+	clocks   int             // refclock lines so far
+	kinds    []string        // of statistics
 	ntsFiles mapping
 }
 

@@ -25,7 +25,6 @@ type ntpdRS struct {
 	listen []string
 	access accessTable
 	nts    mapping
-	rated  bool
 }
 
 // table is one table of the file, with its lines.

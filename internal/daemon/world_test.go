@@ -353,8 +353,3 @@ func dial(t testing.TB, to netip.AddrPort) *net.UDPConn {
 	}
 	return conn
 }
-
-// serverState is what a header of a stratum and a reference id says.
-func serverState(stratum uint8, id netip.Addr) model.ServerState {
-	return model.ServerState{Stratum: stratum, ReferenceID: wire.ReferenceAddress(id)}
-}

@@ -109,7 +109,7 @@ func (p *pps) prepare() error {
 		want, name = ppsCaptureClear, "clear"
 	}
 	if can&want == 0 {
-		return fmt.Errorf("pulses: %s does not capture the %s edge; choose the other one with edge:", p.config.Device, name)
+		return fmt.Errorf("pulses: %s does not capture the %s edge; edge: chooses the other one", p.config.Device, name)
 	}
 	params, err := p.calls.Params(fd)
 	if err != nil {

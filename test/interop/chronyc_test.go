@@ -16,12 +16,10 @@ import (
 
 // chronyc is a chronyc that asks a timeball.
 type chronyc struct {
-	t      *testing.T
-	host   *peers.Host
-	env    []string
-	argv   []string
-	socket string
-	port   string
+	t    *testing.T
+	host *peers.Host
+	env  []string
+	argv []string
 }
 
 // ask runs one report, by UDP or by the socket.
