@@ -197,6 +197,19 @@ func (d *decoder) sequence(at place, example string) []place {
 	return rows
 }
 
+// sections gives the entries of a list of sections. An empty entry is a slip of the
+// pen, not a section with its defaults; it has no node, as one that could not be entered.
+func (d *decoder) sections(at place, example string) []place {
+	rows := d.sequence(at, example)
+	for i, row := range rows {
+		if row.node != nil && isNull(row.node) {
+			d.reportAt(row.node, row.path, "has nothing behind its -; write its keys, or leave the entry out")
+			rows[i].node = nil
+		}
+	}
+	return rows
+}
+
 // scalar gives the text of a scalar, whatever its type. `wants` names what is meant
 // with its article, `example` is what to write.
 func (d *decoder) scalar(at place, wants, example string) (string, bool) {

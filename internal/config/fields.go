@@ -352,7 +352,7 @@ func rows[T, U any](key string, keys section[U], target func(*T) *[]U) field[T] 
 		example: "[" + keys.example() + "]",
 		inner:   func() []KeyInfo { return prefixed("[].", keys.keys("")) },
 		decode: func(d *decoder, at place, t *T) {
-			for _, row := range d.sequence(at, "a list, with - before each entry") {
+			for _, row := range d.sections(at, "a list, with - before each entry") {
 				var into U
 				keys.defaults(&into)
 				if row.node != nil {

@@ -86,7 +86,7 @@ var keyList = field[Config]{
 func (d *decoder) keys(at place) []Key {
 	var keys []Key
 	d.keyIDs = map[uint32]string{}
-	for _, row := range d.sequence(at, "a list of {id: 10, type: aes128-cmac, hex: ...}") {
+	for _, row := range d.sections(at, "a list of {id: 10, type: aes128-cmac, hex: ...}") {
 		if row.node == nil {
 			continue
 		}

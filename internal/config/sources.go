@@ -127,7 +127,7 @@ func sourcePath(i int) string { return "sources[" + strconv.Itoa(i) + "]" }
 var sourceList = func() field[Config] {
 	f := rows("sources", sourceKeys, func(c *Config) *[]Source { return &c.Sources })
 	f.decode = func(d *decoder, at place, c *Config) {
-		for _, row := range d.sequence(at, "a list, with - before each source, like - server: time.example.net") {
+		for _, row := range d.sections(at, "a list, with - before each source, like - server: time.example.net") {
 			var s Source
 			if row.node != nil {
 				sourceKeys.decode(d, row, &s)
