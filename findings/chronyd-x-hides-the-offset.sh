@@ -17,14 +17,14 @@ cat > server.py <<'PY'
 import socket, struct, time
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("127.0.0.1", 11123))
-def stamp(t):
+def timestamp(t):
     t += 2208988800
     return struct.pack("!II", int(t), int((t % 1) * 2**32))
 while True:
     request, peer = s.recvfrom(1000)
     now = time.time() + 0.4
     head = struct.pack("!BBbbII4s", 0x24, 1, request[2], -20, 0, 0, b"TEST")
-    s.sendto(head + stamp(now - 1) + request[40:48] + stamp(now) + stamp(time.time() + 0.4), peer)
+    s.sendto(head + timestamp(now - 1) + request[40:48] + timestamp(now) + timestamp(time.time() + 0.4), peer)
 PY
 cat > chrony.conf <<CONF
 server 127.0.0.1 port 11123 iburst minpoll 0 maxpoll 0

@@ -13,7 +13,7 @@ npm install --silent --no-audit --no-fund ntp-time@2.1.1 ntp-time-sync@0.5.0 >np
 cat > try.js <<'JS'
 const dgram = require('dgram')
 const server = dgram.createSocket('udp4')
-const stamp = (ms) => {
+const timestamp = (ms) => {
   const b = Buffer.alloc(8), t = ms / 1000 + 2208988800
   b.writeUInt32BE(Math.floor(t), 0); b.writeUInt32BE(Math.floor((t % 1) * 2 ** 32), 4)
   return b
@@ -23,7 +23,7 @@ server.on('message', (m, from) => {
   r[0] = 0xc0 | (m[0] & 0x38) | 4
   r[2] = 6; r[3] = 0xec
   m.copy(r, 24, 40, 48)
-  stamp(now).copy(r, 32); stamp(now).copy(r, 40)
+  timestamp(now).copy(r, 32); timestamp(now).copy(r, 40)
   server.send(r, from.port, from.address)
 })
 server.bind(0, '127.0.0.1', async () => {

@@ -8,6 +8,18 @@ import "regexp"
 // are not here. CHANGELOG.md and this file may have them.
 var dialect = []struct{ not, but string }{
 	{"struck", "set, taken"},
+	{"stamp", "timestamp"},
+	{"Stamp", "Timestamp"},
+	{"stamps", "timestamps"},
+	{"Stamps", "Timestamps"},
+	{"stamped", "timestamped"},
+	{"StampKind", "TimestampKind"},
+	{"StampDaemon", "TimestampDaemon"},
+	{"StampKernel", "TimestampKernel"},
+	{"StampHardware", "TimestampHardware"},
+	{"stampKinds", "timestampKinds"},
+	{"stampNames", "timestampNames"},
+	{"hexStamp", "hexTimestamp"},
 	{"stray", "unconfirmed"},
 	{"onStranger", "unknown peer"},
 	{"strange broadcast", "outlier broadcast"},

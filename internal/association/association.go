@@ -250,7 +250,7 @@ func (a *Association) OnMalformed() { a.reject(model.RejectMalformed) }
 
 // OnTransmitted tells when packet id really left; better timestamps replace earlier ones,
 // also after the reply has come.
-func (a *Association) OnTransmitted(id uint32, at ntptime.Instant, kind model.StampKind) {
+func (a *Association) OnTransmitted(id uint32, at ntptime.Instant, kind model.TimestampKind) {
 	a.pending.takeTimestamp(id, at, kind)
 	a.last.takeTimestamp(id, at, kind)
 	if t := a.role.packetSent(id); t != nil && t.takeTimestamp(id, at, kind) {

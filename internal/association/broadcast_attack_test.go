@@ -127,7 +127,7 @@ func TestThreat20_LastTransmitOutlivesTheAssociation(t *testing.T) {
 	w.run(5 * time.Minute)
 	client.listens.LastTransmit = client.assocs[0].Status().LastTransmit
 	if client.listens.LastTransmit == 0 {
-		t.Fatal("no stamp is peerPacket")
+		t.Fatal("no timestamp is remembered")
 	}
 	yesterday := w.log
 	server.assocs, client.assocs, client.samples = nil, nil, nil
@@ -181,8 +181,8 @@ func TestRefusedBroadcastsChangeNothing(t *testing.T) {
 		{name: "unsigned (TEST5)", reason: model.RejectAuth},
 		{name: "signed with another key (TEST5)", key: testKey(t, 11), reason: model.RejectAuth},
 		{name: "from another port (TEST4)", key: key, from: "192.0.2.1:124", reason: model.RejectAccess},
-		{name: "a zero transmit stamp (TEST3)", key: key, spoil: func(h *wire.Header) { h.Transmit = 0 }, reason: model.RejectInvalid},
-		{name: "an old transmit stamp (TEST1)", key: key, spoil: func(h *wire.Header) { h.Transmit -= 20 << 32 }, reason: model.RejectReplay},
+		{name: "a zero transmit timestamp (TEST3)", key: key, spoil: func(h *wire.Header) { h.Transmit = 0 }, reason: model.RejectInvalid},
+		{name: "an old transmit timestamp (TEST1)", key: key, spoil: func(h *wire.Header) { h.Transmit -= 20 << 32 }, reason: model.RejectReplay},
 		{name: "leap 3 (TEST6)", key: key, spoil: func(h *wire.Header) { h.Leap = wire.LeapUnknown }, reason: model.RejectUnsync},
 		{name: "root distance (TEST7)", key: key, spoil: func(h *wire.Header) { h.RootDispersion = 17 << 16 }, reason: model.RejectHeader},
 		{name: "mode 4", key: key, spoil: func(h *wire.Header) { h.Mode = wire.ModeServer }, reason: model.RejectMode},

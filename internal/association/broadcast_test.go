@@ -389,7 +389,7 @@ func TestInterleavedBroadcastAfterAStepIsBasic(t *testing.T) {
 	w.log = nil
 	w.run(40 * time.Second)
 	if first, second := header(t, w.log[0].data), header(t, w.log[1].data); first.Origin != 0 || second.Origin == 0 {
-		t.Errorf("origins %v and %v, want 0 and then a stamp", first.Origin, second.Origin)
+		t.Errorf("origins %v and %v, want 0 and then a timestamp", first.Origin, second.Origin)
 	}
 }
 

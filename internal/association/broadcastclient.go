@@ -157,7 +157,7 @@ func (l *broadcastClient) onPacket(a *Association, rx *model.Received, p *wire.P
 		return
 	}
 	out.Sample, out.HasSample = l.broadcastSample(a, rx, p)
-	a.status.Timestamps = rx.Stamp
+	a.status.Timestamps = rx.Timestamp
 	l.follow(a, rx, p, out)
 }
 
@@ -213,7 +213,7 @@ func (l *broadcastClient) expect(a *Association, rx *model.Received, p *wire.Pac
 func (l *broadcastClient) follow(a *Association, rx *model.Received, p *wire.Packet, out *Output) {
 	l.expect(a, rx, p)
 	l.prediction = prediction{valid: true, at: rx.At.Raw, value: l.serverMinusRaw(a, p, rx.At), error: l.uncertain}
-	l.newest, l.arrival = p.Transmit, arrived{rx.At, rx.Stamp}
+	l.newest, l.arrival = p.Transmit, arrived{rx.At, rx.Timestamp}
 	if a.cfg.Key != nil {
 		a.status.LastTransmit = l.newest
 	}
@@ -234,8 +234,8 @@ func (l *broadcastClient) follow(a *Association, rx *model.Received, p *wire.Pac
 
 // serverMinusRaw is the server's time minus our oscillator's at the arrival of a broadcast.
 func (l *broadcastClient) serverMinusRaw(a *Association, p *wire.Packet, at ntptime.Instant) time.Duration {
-	stamp := p.Transmit.Wall(a.pivot(at.Wall))
-	return stamp.Add(a.broadcastClient.delay).Sub(ntptime.Wall(at.Raw))
+	timestamp := p.Transmit.Wall(a.pivot(at.Wall))
+	return timestamp.Add(a.broadcastClient.delay).Sub(ntptime.Wall(at.Raw))
 }
 
 // residual says how far a broadcast lies from what the volley and the broadcasts before

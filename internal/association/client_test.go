@@ -19,7 +19,7 @@ func TestRFC5905_8_ExchangeGivesSample(t *testing.T) {
 	if !b.out.Transmit[0].FreshPort {
 		t.Error("a client's request must come from a port of its own")
 	}
-	b.a.OnTransmitted(id, b.clock.at(sent+10*time.Microsecond), model.StampKernel)
+	b.a.OnTransmitted(id, b.clock.at(sent+10*time.Microsecond), model.TimestampKernel)
 	h := goodReply(header(t, request), epoch.Add(sent+510*time.Microsecond))
 	b.deliver(encode(&h, nil), serverEnd, sent+1030*time.Microsecond)
 	if !b.out.HasSample || !b.out.StatusChanged {
@@ -28,7 +28,7 @@ func TestRFC5905_8_ExchangeGivesSample(t *testing.T) {
 	s := &b.out.Sample
 	offset := (s.T2.Sub(s.T1.Wall) + s.T3.Sub(s.T4.Wall)) / 2
 	if got := roundTrip(s); got < 999*time.Microsecond || got > 1001*time.Microsecond {
-		t.Errorf("delay %v, want 1ms: T1 must be the kernel's stamp", got)
+		t.Errorf("delay %v, want 1ms: T1 must be the kernel's timestamp", got)
 	}
 	if offset < 29999*time.Microsecond || offset > 30001*time.Microsecond {
 		t.Errorf("offset %v, want +30ms: reference − local", offset)
@@ -61,8 +61,8 @@ var refusedReplies = []replyCase{
 	{name: "a reply of a higher version is refused", version: 3, spoil: func(_ *bench, h *wire.Header) { h.Version = 4 }, reason: model.RejectVersion},
 	{name: "an origin of another request is bogus (TEST2)", spoil: func(_ *bench, h *wire.Header) { h.Origin++ }, reason: model.RejectBogus},
 	{name: "a zero origin is bogus (TEST2, CVE-2015-8138)", spoil: func(_ *bench, h *wire.Header) { h.Origin = 0 }, reason: model.RejectBogus},
-	{name: "a zero receive stamp is invalid (TEST3)", spoil: func(_ *bench, h *wire.Header) { h.Receive = 0 }, reason: model.RejectInvalid},
-	{name: "a zero transmit stamp is invalid (TEST3)", spoil: func(_ *bench, h *wire.Header) { h.Transmit = 0 }, reason: model.RejectInvalid},
+	{name: "a zero receive timestamp is invalid (TEST3)", spoil: func(_ *bench, h *wire.Header) { h.Receive = 0 }, reason: model.RejectInvalid},
+	{name: "a zero transmit timestamp is invalid (TEST3)", spoil: func(_ *bench, h *wire.Header) { h.Transmit = 0 }, reason: model.RejectInvalid},
 	{name: "a request is no reply", spoil: func(_ *bench, h *wire.Header) { h.Mode = wire.ModeClient }, reason: model.RejectMode},
 	{name: "mode 2 is no reply", spoil: func(_ *bench, h *wire.Header) { h.Mode = wire.ModePassive }, reason: model.RejectMode},
 	{name: "mode 1 is no reply", spoil: func(_ *bench, h *wire.Header) { h.Mode = wire.ModeActive }, reason: model.RejectMode},
@@ -140,7 +140,7 @@ func TestRFC5905_8_DuplicateReply(t *testing.T) {
 	}
 }
 
-func TestRFC5905_8_SameTransmitStampAgainIsDuplicate(t *testing.T) {
+func TestRFC5905_8_SameTransmitTimestampAgainIsDuplicate(t *testing.T) {
 	b := newBench(t, clientConfig())
 	first := b.answer(b.sendNext())
 	b.deliver(encode(&first, nil), serverEnd, b.now+time.Millisecond)
@@ -259,7 +259,7 @@ func TestDelayBounds(t *testing.T) {
 		{"a delay that is negative by 10 ms is refused", time.Millisecond, 12 * time.Millisecond, -20, false},
 		{"a delay that is negative by 100 us is refused", time.Millisecond, 1600 * time.Microsecond, -20, false},
 		{"a delay that is negative by 25 us is refused", time.Millisecond, 1525 * time.Microsecond, -20, false},
-		{"a delay that is negative by 18 us is the noise of stamps", time.Millisecond, 1518 * time.Microsecond, -20, true},
+		{"a delay that is negative by 18 us is the noise of timestamps", time.Millisecond, 1518 * time.Microsecond, -20, true},
 		{"a delay that is negative by 1 us is what precision allows", time.Millisecond, 1501 * time.Microsecond, -20, true},
 		{"a coarse clock excuses as much as it claims", time.Millisecond, 1740 * time.Microsecond, -12, true},
 		{"a coarse clock excuses no more than it claims", time.Millisecond, 1760 * time.Microsecond, -12, false},
@@ -364,28 +364,28 @@ func TestEraIsResolvedBelowTheCeilingWhenOurClockReads2099(t *testing.T) {
 	}
 }
 
-func TestKernelStampAfterTheDaemons(t *testing.T) {
+func TestKernelTimestampAfterTheDaemons(t *testing.T) {
 	cases := []struct {
-		name   string
-		stamps []stampCall
-		want   time.Duration // T1 after the decision to send
+		name       string
+		timestamps []timestampCall
+		want       time.Duration // T1 after the decision to send
 	}{
-		{"no stamp: the decision", nil, 0},
-		{"the daemon's", []stampCall{{30 * time.Microsecond, model.StampDaemon}}, 30 * time.Microsecond},
-		{"the kernel's replaces the daemon's", []stampCall{{30 * time.Microsecond, model.StampDaemon}, {20 * time.Microsecond, model.StampKernel}}, 20 * time.Microsecond},
-		{"the daemon's does not replace the kernel's", []stampCall{{20 * time.Microsecond, model.StampKernel}, {30 * time.Microsecond, model.StampDaemon}}, 20 * time.Microsecond},
-		{"the card's replaces both", []stampCall{{20 * time.Microsecond, model.StampKernel}, {25 * time.Microsecond, model.StampHardware}}, 25 * time.Microsecond},
-		{"one long before the decision is nonsense", []stampCall{{-time.Second, model.StampKernel}}, 0},
-		{"one long after it too", []stampCall{{time.Minute, model.StampKernel}}, 0},
+		{"no timestamp: the decision", nil, 0},
+		{"the daemon's", []timestampCall{{30 * time.Microsecond, model.TimestampDaemon}}, 30 * time.Microsecond},
+		{"the kernel's replaces the daemon's", []timestampCall{{30 * time.Microsecond, model.TimestampDaemon}, {20 * time.Microsecond, model.TimestampKernel}}, 20 * time.Microsecond},
+		{"the daemon's does not replace the kernel's", []timestampCall{{20 * time.Microsecond, model.TimestampKernel}, {30 * time.Microsecond, model.TimestampDaemon}}, 20 * time.Microsecond},
+		{"the card's replaces both", []timestampCall{{20 * time.Microsecond, model.TimestampKernel}, {25 * time.Microsecond, model.TimestampHardware}}, 25 * time.Microsecond},
+		{"one long before the decision is nonsense", []timestampCall{{-time.Second, model.TimestampKernel}}, 0},
+		{"one long after it too", []timestampCall{{time.Minute, model.TimestampKernel}}, 0},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
 			b := newBench(t, clientConfig())
 			h := b.answer(b.sendNext())
-			for _, s := range c.stamps {
+			for _, s := range c.timestamps {
 				b.a.OnTransmitted(b.out.Transmit[0].ID, b.clock.at(b.now+s.after), s.kind)
 			}
-			b.a.OnTransmitted(b.out.Transmit[0].ID+1, b.clock.at(b.now+time.Millisecond), model.StampHardware)
+			b.a.OnTransmitted(b.out.Transmit[0].ID+1, b.clock.at(b.now+time.Millisecond), model.TimestampHardware)
 			sent := b.clock.at(b.now)
 			b.deliver(encode(&h, nil), serverEnd, b.now+time.Millisecond)
 			if got := b.out.Sample.T1.Raw.Sub(sent.Raw); got != c.want {
@@ -395,9 +395,9 @@ func TestKernelStampAfterTheDaemons(t *testing.T) {
 	}
 }
 
-type stampCall struct {
+type timestampCall struct {
 	after time.Duration
-	kind  model.StampKind
+	kind  model.TimestampKind
 }
 
 // scripted gives the same numbers again and again.

@@ -24,7 +24,7 @@ type sentPacket struct {
 	id    uint32
 	asked ntptime.Instant // when the core decided to send
 	at    ntptime.Instant // T1
-	kind  model.StampKind
+	kind  model.TimestampKind
 	real  bool // at came from the driver, it is no mere intention
 }
 
@@ -37,7 +37,7 @@ const (
 )
 
 // takeTimestamp takes a better timestamp of packet id, and says whether it did.
-func (d *sentPacket) takeTimestamp(id uint32, at ntptime.Instant, kind model.StampKind) bool {
+func (d *sentPacket) takeTimestamp(id uint32, at ntptime.Instant, kind model.TimestampKind) bool {
 	if id == 0 || d.id != id || d.real && kind <= d.kind {
 		return false
 	}
@@ -72,7 +72,7 @@ type lastExchange struct {
 // arrived is when a packet came in.
 type arrived struct {
 	at   ntptime.Instant
-	kind model.StampKind
+	kind model.TimestampKind
 }
 
 // With InterleaveAuto: after so many basic replies in a row to interleaved requests,

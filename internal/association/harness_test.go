@@ -108,7 +108,7 @@ func (b *bench) sendNext() []byte {
 func (b *bench) deliver(data []byte, from netip.AddrPort, at time.Duration) {
 	b.t.Helper()
 	b.now = max(b.now, at)
-	rx := model.Received{Data: data, Remote: from, Local: clientEnd.Addr(), At: b.clock.at(at), Stamp: model.StampKernel}
+	rx := model.Received{Data: data, Remote: from, Local: clientEnd.Addr(), At: b.clock.at(at), Timestamp: model.TimestampKernel}
 	var p wire.Packet
 	if defect := p.Decode(data); defect != wire.DefectNone {
 		b.a.OnMalformed()

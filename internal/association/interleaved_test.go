@@ -139,9 +139,9 @@ func TestCVE2016_1548_ForgedInterleavedReply(t *testing.T) {
 		server.through(b)
 	}
 	for name, forge := range map[string]func(request, h *wire.Header){
-		"origin is the server's old receive stamp": func(request, h *wire.Header) { h.Origin = request.Origin },
-		"origin is the old cookie":                 func(_, h *wire.Header) { h.Origin = 0x1234 },
-		"origin is zero":                           func(_, h *wire.Header) { h.Origin = 0 },
+		"origin is the server's old receive timestamp": func(request, h *wire.Header) { h.Origin = request.Origin },
+		"origin is the old cookie":                     func(_, h *wire.Header) { h.Origin = 0x1234 },
+		"origin is zero":                               func(_, h *wire.Header) { h.Origin = 0 },
 	} {
 		request := header(t, b.sendNext())
 		true_ := server.answer(request, epoch.Add(b.now+500*time.Microsecond))
@@ -169,7 +169,7 @@ func TestRFC9769_2_AMissedReplyFallsBackToBasic(t *testing.T) {
 	}
 	b.sendNext() // lost
 	if h := server.through(b); h.Origin != 0 {
-		t.Errorf("request after a loss %+v, want basic: the stamps before it are old", h)
+		t.Errorf("request after a loss %+v, want basic: the timestamps before it are old", h)
 	}
 	if !b.out.HasSample || b.out.Sample.Interleaved {
 		t.Error("want a basic sample")
@@ -181,7 +181,7 @@ func TestRFC9769_2_AMissedReplyFallsBackToBasic(t *testing.T) {
 	}
 }
 
-func TestRFC9769_2_AnInterleavedStampOfAnotherReplyIsRefused(t *testing.T) {
+func TestRFC9769_2_AnInterleavedTimestampOfAnotherReplyIsRefused(t *testing.T) {
 	b := newBench(t, interleavedConfig(InterleaveOn))
 	server := newInterleavingServer()
 	for range 4 {

@@ -37,7 +37,7 @@ func TestRFC5905_7_4_KissesHoldNoTime(t *testing.T) {
 			t.Errorf("%s: got a sample, want none", text)
 		}
 		if b.a.last.received == h.Receive || b.a.last.sent == h.Transmit {
-			t.Errorf("%s: its stamps are peerPacket as those of a good reply", text)
+			t.Errorf("%s: its timestamps are remembered as those of a good reply", text)
 		}
 	}
 }

@@ -24,7 +24,7 @@ const (
 )
 
 func (l *latency) note(d *sentPacket) {
-	if d.kind == model.StampDaemon {
+	if d.kind == model.TimestampDaemon {
 		return // taken after the call came back, not when the packet left
 	}
 	l.recent[l.count%len(l.recent)] = d.at.Raw.Sub(d.asked.Raw)

@@ -11,15 +11,15 @@ func TestLatencyIsTheShortestOfTheLastOnes(t *testing.T) {
 	cases := []struct {
 		name  string
 		noted []time.Duration
-		kind  model.StampKind
+		kind  model.TimestampKind
 		want  time.Duration
 	}{
-		{"too few are not believed", []time.Duration{10, 10, 10}, model.StampKernel, 0},
-		{"the shortest counts", []time.Duration{40, 10, 30, 20}, model.StampKernel, 10},
-		{"the driver's own stamps do not", []time.Duration{40, 10, 30, 20}, model.StampDaemon, 0},
-		{"a negative one counts as none", []time.Duration{40, -10, 30, 20}, model.StampHardware, 0},
-		{"long ones are bounded", []time.Duration{time.Second, time.Second, time.Second, time.Second}, model.StampKernel, time.Millisecond},
-		{"old ones are forgotten", append([]time.Duration{1}, repeated(50, 64)...), model.StampKernel, 50},
+		{"too few are not believed", []time.Duration{10, 10, 10}, model.TimestampKernel, 0},
+		{"the shortest counts", []time.Duration{40, 10, 30, 20}, model.TimestampKernel, 10},
+		{"the driver's own timestamps do not", []time.Duration{40, 10, 30, 20}, model.TimestampDaemon, 0},
+		{"a negative one counts as none", []time.Duration{40, -10, 30, 20}, model.TimestampHardware, 0},
+		{"long ones are bounded", []time.Duration{time.Second, time.Second, time.Second, time.Second}, model.TimestampKernel, time.Millisecond},
+		{"old ones are forgotten", append([]time.Duration{1}, repeated(50, 64)...), model.TimestampKernel, 50},
 	}
 	for _, c := range cases {
 		var l latency
@@ -40,9 +40,9 @@ func repeated(d time.Duration, n int) []time.Duration {
 	return all
 }
 
-// TestTransmitStampsMeetTheDeparture: packets that always leave 200 to 250 µs after
+// TestTransmitTimestampsMeetTheDeparture: packets that always leave 200 to 250 µs after
 // the decision do not look as if the way back were longer.
-func TestTransmitStampsMeetTheDeparture(t *testing.T) {
+func TestTransmitTimestampsMeetTheDeparture(t *testing.T) {
 	random := &seeded{8}
 	slow := func() time.Duration { return 200*time.Microsecond + time.Duration(random.Uint64()%50_000) }
 	t.Run("symmetric", func(t *testing.T) {

@@ -130,7 +130,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	isInterleaved bool, out *Output) {
 	pivot := a.pivot(rx.At.Wall)
 	before := a.last
-	a.last = lastExchange{sentPacket: x.sentPacket, valid: true, arrival: arrived{rx.At, rx.Stamp},
+	a.last = lastExchange{sentPacket: x.sentPacket, valid: true, arrival: arrived{rx.At, rx.Timestamp},
 		received: p.Receive, sent: p.Transmit, t2: p.Receive.Wall(pivot)}
 	s := model.Sample{Source: a.cfg.ID, Kind: model.SampleExchange, T1: x.at, T2: a.last.t2, T3: p.Transmit.Wall(pivot), T4: rx.At,
 		Server: server, Authenticated: a.cfg.Key != nil || a.security != nil, Interleaved: isInterleaved, Dispersion: a.dispersion(server.Precision)}
@@ -146,7 +146,7 @@ func (a *Association) measure(x *exchange, rx *model.Received, p *wire.Packet, s
 	}
 	a.last.sampled = !isInterleaved
 	out.Sample, out.HasSample = s, true
-	a.status.Timestamps = min(x.kind, rx.Stamp)
+	a.status.Timestamps = min(x.kind, rx.Timestamp)
 	a.status.Refusals = model.Refusals{}
 	a.role.measured(a, rx.At, out)
 }

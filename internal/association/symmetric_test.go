@@ -347,7 +347,7 @@ func TestRFC9769_3_InterleavedSymmetric(t *testing.T) {
 	w.run(60 * time.Minute)
 	y.wantOffsets(100*time.Millisecond, 50*time.Microsecond)
 	if got := y.assocs[0].status.Rejected[model.RejectDelay] - refused; got > 0 {
-		t.Errorf("%d stamps belonged to other packets: a packet after a loss must not be interleaved", got)
+		t.Errorf("%d timestamps belonged to other packets: a packet after a loss must not be interleaved", got)
 	}
 }
 

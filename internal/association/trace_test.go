@@ -75,7 +75,7 @@ func (r *trace) ends(f flight) (from, to string) {
 }
 
 // timestamp names a timestamp of a packet from somebody.
-func (r *trace) stamp(t ntptime.Timestamp, from string) string {
+func (r *trace) timestamp(t ntptime.Timestamp, from string) string {
 	name := r.names[t]
 	if name == "" {
 		r.count[from]++
@@ -114,7 +114,7 @@ func (r *trace) packet(f flight, fate string) {
 		signed = fmt.Sprintf(" key %d", p.KeyID)
 	}
 	r.line("%s -> %s  mode %d v%d poll %d  org %s rec %s xmt %s  %s%s %s", from, to, p.Mode, p.Version, p.Poll,
-		r.stamp(p.Origin, who), r.stamp(p.Receive, who), r.stamp(p.Transmit, who), state, signed, fate)
+		r.timestamp(p.Origin, who), r.timestamp(p.Receive, who), r.timestamp(p.Transmit, who), state, signed, fate)
 }
 
 // output writes what an association wants done, but for what it sends.

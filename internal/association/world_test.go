@@ -152,8 +152,8 @@ func (h *host) carryOut(a *Association, out *Output) {
 		}
 		queued := h.world.queue()
 		h.world.send(flight{from: from, to: t.To, data: append([]byte(nil), t.Data...), queued: queued})
-		a.OnTransmitted(t.ID, h.clock.at(h.world.now+queued+5*time.Microsecond), model.StampDaemon)
-		a.OnTransmitted(t.ID, h.clock.at(h.world.now+queued), model.StampKernel)
+		a.OnTransmitted(t.ID, h.clock.at(h.world.now+queued+5*time.Microsecond), model.TimestampDaemon)
+		a.OnTransmitted(t.ID, h.clock.at(h.world.now+queued), model.TimestampKernel)
 	}
 	h.events = append(h.events, out.Events...)
 	h.world.trace.output(h, out)
@@ -215,7 +215,7 @@ func (w *world) arrive(i int) {
 
 // receive is the daemon's dispatch (RFC 5905 §9.2).
 func (h *host) receive(f flight) {
-	rx := model.Received{Data: f.data, Remote: f.from, Local: f.to.Addr(), At: h.clock.at(h.world.now), Stamp: model.StampKernel}
+	rx := model.Received{Data: f.data, Remote: f.from, Local: f.to.Addr(), At: h.clock.at(h.world.now), Timestamp: model.TimestampKernel}
 	var p wire.Packet
 	if p.Decode(f.data) != wire.DefectNone {
 		return

@@ -224,11 +224,11 @@ func (a *answer) ntpData(_ *model.Snapshot, r *model.SourceReport) {
 	a.zeros(12)
 }
 
-func timestamper(k model.StampKind) byte {
+func timestamper(k model.TimestampKind) byte {
 	switch k {
-	case model.StampKernel:
+	case model.TimestampKernel:
 		return 'K'
-	case model.StampHardware:
+	case model.TimestampHardware:
 		return 'H'
 	}
 	return 'D'

@@ -24,14 +24,14 @@ type Clock interface {
 	// Now reads both scales as one moment; Raw never runs backwards.
 	Now() ntptime.Instant
 	// Quick is Now without a system call: CLOCK_REALTIME, led to both scales as a kernel
-	// stamp is. It is for servers, whose receive stamps come the same way.
+	// timestamp is. It is for servers, whose receive timestamps come the same way.
 	Quick() ntptime.Instant
 	// AtLatest is At by what the latest Quick has made sure of, and reads nothing: for
-	// the stamps of a batch after one Quick.
+	// the timestamps of a batch after one Quick.
 	AtLatest(realtime ntptime.Wall) ntptime.Instant
-	// Wall reads the disciplined time alone: the cheapest reading, for transmit stamps.
+	// Wall reads the disciplined time alone: the cheapest reading, for transmit timestamps.
 	Wall() ntptime.Wall
-	// At puts a CLOCK_REALTIME stamp of the kernel, at most some seconds old, on both scales.
+	// At puts a CLOCK_REALTIME timestamp of the kernel, at most some seconds old, on both scales.
 	At(realtime ntptime.Wall) ntptime.Instant
 	// Apply makes a correction and says what was really done. On failure Err says
 	// why, and the clock is as before.

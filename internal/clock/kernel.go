@@ -38,7 +38,7 @@ const (
 const (
 	leapBound      = 100 * time.Millisecond // a leap second's step may differ this much from 1 s
 	aroundMidnight = time.Hour              // how late a leap second may be noticed
-	oldStretches   = 3                      // stretches kept for stamps from before the last Apply
+	oldStretches   = 3                      // stretches kept for timestamps from before the last Apply
 )
 
 var _ Clock = (*Kernel)(nil)
@@ -65,7 +65,7 @@ type Kernel struct {
 	armFrom ntptime.Raw // until then no leap second is armed; 0: it may be
 }
 
-// stretch is a line and the ones before it, for stamps older than its beginning.
+// stretch is a line and the ones before it, for timestamps older than its beginning.
 type stretch struct {
 	line
 	from   ntptime.Raw  // the line holds from here on
@@ -118,7 +118,7 @@ func (k *Kernel) Wall() ntptime.Wall {
 	return ntptime.Wall(real)
 }
 
-// At implements Clock. The stamp is on CLOCK_REALTIME already; the oscillator's
+// At implements Clock. The timestamp is on CLOCK_REALTIME already; the oscillator's
 // reading comes from the prediction, which every CheckJump and Apply measures anew.
 func (k *Kernel) At(realtime ntptime.Wall) ntptime.Instant {
 	s := k.now.Load()
@@ -135,7 +135,7 @@ func (k *Kernel) At(realtime ntptime.Wall) ntptime.Instant {
 }
 
 // beforeStepBack tells the two moments apart that show the same time when the clock
-// was set back at the start of s: a stamp that s has not reached yet is from before.
+// was set back at the start of s: a timestamp that s has not reached yet is from before.
 func (k *Kernel) beforeStepBack(s *stretch, realtime ntptime.Wall) bool {
 	return realtime <= s.before && realtime > k.Wall()
 }

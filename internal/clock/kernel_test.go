@@ -276,7 +276,7 @@ func TestSlowReadingIsNotTakenForAJump(t *testing.T) {
 	}
 }
 
-func TestKernelStampsMapToTheOscillatorAcrossCorrections(t *testing.T) {
+func TestKernelTimestampsMapToTheOscillatorAcrossCorrections(t *testing.T) {
 	k, h := newFakeKernel(t)
 	for i, c := range []model.Correction{{Frequency: 40 * ntptime.PPM}, {Slew: 0.08}, {Step: time.Second}, {Step: -time.Second}, {Step: 30 * time.Millisecond, Slew: -0.05}} {
 		h.pass(3 * time.Second)
@@ -285,9 +285,9 @@ func TestKernelStampsMapToTheOscillatorAcrossCorrections(t *testing.T) {
 			real ntptime.Wall
 			raw  ntptime.Raw
 		}
-		var stamps []moment
+		var timestamps []moment
 		take := func() {
-			stamps = append(stamps, moment{ntptime.Wall(h.realtime()), ntptime.Raw(int64(h.raw) - k.origin)})
+			timestamps = append(timestamps, moment{ntptime.Wall(h.realtime()), ntptime.Raw(int64(h.raw) - k.origin)})
 		}
 		for range 5 {
 			h.pass(2 * time.Millisecond)
@@ -298,10 +298,10 @@ func TestKernelStampsMapToTheOscillatorAcrossCorrections(t *testing.T) {
 			h.pass(2 * time.Millisecond)
 			take()
 		}
-		for n, s := range stamps {
+		for n, s := range timestamps {
 			at := k.At(s.real)
 			if d := at.Raw.Sub(s.raw); d.Abs() > time.Microsecond || at.Wall != s.real {
-				t.Errorf("correction %d, stamp %d: raw is off by %v", i, n, d)
+				t.Errorf("correction %d, timestamp %d: raw is off by %v", i, n, d)
 			}
 		}
 	}
@@ -372,7 +372,7 @@ func TestUntilCountsInTheTimersOwnRate(t *testing.T) {
 	}
 }
 
-func TestStampsStayExactUnderAForeignSlewTooSmallToBlame(t *testing.T) {
+func TestTimestampsStayExactUnderAForeignSlewTooSmallToBlame(t *testing.T) {
 	k, h := newFakeKernel(t)
 	apply(t, k, model.Correction{})
 	h.timex.Freq = 20 << 16
@@ -382,11 +382,11 @@ func TestStampsStayExactUnderAForeignSlewTooSmallToBlame(t *testing.T) {
 	}
 	real, raw := ntptime.Wall(h.realtime()), ntptime.Raw(int64(h.raw)-k.origin)
 	if d := k.At(real).Raw.Sub(raw); d.Abs() > time.Microsecond {
-		t.Errorf("a stamp of now is off by %v, want under 1 µs", d)
+		t.Errorf("a timestamp of now is off by %v, want under 1 µs", d)
 	}
 }
 
-func TestStampInTheGapOfAStepForwardIsTheStepsMoment(t *testing.T) {
+func TestTimestampInTheGapOfAStepForwardIsTheStepsMoment(t *testing.T) {
 	k, h := newFakeKernel(t)
 	h.pass(time.Second)
 	a := apply(t, k, model.Correction{Step: time.Hour})

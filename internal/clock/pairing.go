@@ -18,10 +18,10 @@ const (
 	// setBound is the least change of CLOCK_REALTIME − CLOCK_MONOTONIC that counts as
 	// being set; both are slewed alike, so it is reading noise otherwise.
 	setBound = time.Microsecond
-	// stampAge bounds how old a kernel stamp is taken to be, stampAhead how far in the
+	// timestampAge bounds how old a kernel timestamp is taken to be, timestampAhead how far in the
 	// future reading noise may put it.
-	stampAge   = 10 * time.Second
-	stampAhead = time.Millisecond
+	timestampAge   = 10 * time.Second
+	timestampAhead = time.Millisecond
 	// rateSpan is the least time between two pairings that gives a rate: with reading
 	// noise of a microsecond it is then good to some ppm.
 	rateSpan = 300 * time.Millisecond
@@ -33,10 +33,10 @@ func (p *pairing) set(real, monotonic int64) bool {
 	return d.Abs() > setBound
 }
 
-// hostRaw returns the oscillator's reading at a stamp, given the present CLOCK_REALTIME.
-// A stamp that would be of the future or very old was taken before somebody set it.
+// hostRaw returns the oscillator's reading at a timestamp, given the present CLOCK_REALTIME.
+// A timestamp that would be of the future or very old was taken before somebody set it.
 func (p *pairing) hostRaw(realtime, now ntptime.Wall) int64 {
-	if age := now.Sub(realtime); p.prev != nil && (age < -stampAhead || age > stampAge) {
+	if age := now.Sub(realtime); p.prev != nil && (age < -timestampAhead || age > timestampAge) {
 		p = p.prev
 	}
 	return p.raw + int64(unscale(realtime.Sub(p.real), p.rate))

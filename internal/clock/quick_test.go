@@ -27,7 +27,7 @@ func TestQuickIsNowWithoutASystemCall(t *testing.T) {
 					t.Errorf("correction %d: got a wall reading %v off, want within 2µs", i, d)
 				}
 				if at := test.clock.AtLatest(ntptime.Wall(test.host.realtime())); at.Wall.Sub(now.Wall).Abs() > 2*time.Microsecond {
-					t.Errorf("correction %d: got a stamp mapped to %v, want within 2µs of %v", i, at.Wall, now.Wall)
+					t.Errorf("correction %d: got a timestamp mapped to %v, want within 2µs of %v", i, at.Wall, now.Wall)
 				}
 				if d := quick.Raw.Sub(now.Raw); d.Abs() > 2*time.Microsecond {
 					t.Errorf("correction %d: got a raw reading %v off, want within 2µs", i, d)

@@ -44,7 +44,7 @@ func TestKernelDriverReadsThisMachine(t *testing.T) {
 	}
 	k.CheckJump()
 	if d := k.At(k.Wall()).Raw.Sub(k.Now().Raw); d.Abs() > time.Second {
-		t.Errorf("a stamp of now is %v away from now", d)
+		t.Errorf("a timestamp of now is %v away from now", d)
 	}
 }
 
@@ -56,9 +56,9 @@ func TestReadingsDoNotAllocate(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range []Clock{k, NewVirtual(VirtualConfig{Frequency: 1e-5}), NewObserve()} {
-		stamp := ntptime.Wall(time.Now().UnixNano())
+		timestamp := ntptime.Wall(time.Now().UnixNano())
 		for what, read := range map[string]func(){
-			"Now": func() { c.Now() }, "Wall": func() { c.Wall() }, "At": func() { c.At(stamp) }, "Quick": func() { c.Quick() }, "AtLatest": func() { c.AtLatest(stamp) }, "Until": func() { c.Until(5) },
+			"Now": func() { c.Now() }, "Wall": func() { c.Wall() }, "At": func() { c.At(timestamp) }, "Quick": func() { c.Quick() }, "AtLatest": func() { c.AtLatest(timestamp) }, "Until": func() { c.Until(5) },
 		} {
 			if n := testing.AllocsPerRun(100, read); n != 0 {
 				t.Errorf("%T.%s: got %v allocations, want 0", c, what, n)

@@ -94,7 +94,7 @@ func (s *software) instant(hostRaw int64) ntptime.Instant {
 // Wall implements Clock.
 func (s *software) Wall() ntptime.Wall { return s.Now().Wall }
 
-// At implements Clock: a stamp of the kernel is on CLOCK_REALTIME, which others may
+// At implements Clock: a timestamp of the kernel is on CLOCK_REALTIME, which others may
 // set; it is led back to the host's oscillator, and from there to our timeline.
 func (s *software) At(realtime ntptime.Wall) ntptime.Instant {
 	real, monotonic := s.host.Realtime()
@@ -161,7 +161,7 @@ func (s *software) begin(l line, leap wire.Leap) {
 	s.publish(t)
 }
 
-// publish puts t in force and keeps what was before for stamps of the last moments.
+// publish puts t in force and keeps what was before for timestamps of the last moments.
 func (s *software) publish(t *timeline) {
 	t.prev = s.now.Load().latest(oldStretches)
 	s.now.Store(t)

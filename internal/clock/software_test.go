@@ -80,7 +80,7 @@ func TestWallIsContinuousAcrossRatesAndStepsAreExact(t *testing.T) {
 	noJump(t, v)
 }
 
-func TestKernelStampSurvivesTheHostClockBeingSet(t *testing.T) {
+func TestKernelTimestampSurvivesTheHostClockBeingSet(t *testing.T) {
 	for _, by := range []time.Duration{10 * time.Second, -10 * time.Second, time.Hour, -time.Hour, -20 * time.Millisecond} {
 		h := newFakeHost()
 		h.timex.Freq = 200 << 16 // somebody slews the host as well
@@ -89,26 +89,26 @@ func TestKernelStampSurvivesTheHostClockBeingSet(t *testing.T) {
 			h.pass(time.Second)
 			noJump(t, o)
 		}
-		stamp := func() (ntptime.Wall, ntptime.Instant) {
+		timestamp := func() (ntptime.Wall, ntptime.Instant) {
 			r := ntptime.Wall(h.realtime())
 			return r, o.instant(int64(h.raw))
 		}
-		old, oldAt := stamp()
+		old, oldAt := timestamp()
 		h.pass(time.Millisecond)
 		h.set(by)
 		h.pass(time.Millisecond)
-		fresh, freshAt := stamp()
-		within(t, "stamp from after the set", o.At(fresh).Raw.Sub(freshAt.Raw), 0, time.Microsecond)
-		within(t, "stamp from before the set", o.At(old).Raw.Sub(oldAt.Raw), 0, time.Microsecond)
+		fresh, freshAt := timestamp()
+		within(t, "timestamp from after the set", o.At(fresh).Raw.Sub(freshAt.Raw), 0, time.Microsecond)
+		within(t, "timestamp from before the set", o.At(old).Raw.Sub(oldAt.Raw), 0, time.Microsecond)
 		h.pass(800 * time.Millisecond)
-		r, at := stamp()
+		r, at := timestamp()
 		h.pass(time.Millisecond)
-		within(t, "wall of a later stamp", o.At(r).Wall.Sub(at.Wall), 0, time.Microsecond)
+		within(t, "wall of a later timestamp", o.At(r).Wall.Sub(at.Wall), 0, time.Microsecond)
 		noJump(t, o) // its own timeline was not touched
 	}
 }
 
-func TestOldKernelStampUsesTheHostsRate(t *testing.T) {
+func TestOldKernelTimestampUsesTheHostsRate(t *testing.T) {
 	h := newFakeHost()
 	h.timex.Freq = 500 << 16
 	o := newObserve(h)

@@ -68,7 +68,7 @@ type parts struct {
 	addresses  atomic.Pointer[[]netip.Addr] // our own; they change with the interfaces
 	snapshot   atomic.Pointer[model.Snapshot]
 	clock      clock.Clock
-	hardware   *netio.Hardware // nil: no network card stamps
+	hardware   *netio.Hardware // nil: no network card timestamps
 	state      *stateFiles
 	resolver   *resolve.Resolver
 	system     *systemLoop

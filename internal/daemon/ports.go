@@ -99,8 +99,8 @@ func (r *runner) sendFromPort(t *association.Transmit) (ntptime.Instant, error) 
 }
 
 // Transmitted implements serve.Sender: when a packet sent from the NTP port really left.
-func (r *runner) Transmitted(id uint32, at ntptime.Instant, kind model.StampKind) {
-	offer(r.stamps, transmitted{id, at, kind})
+func (r *runner) Transmitted(id uint32, at ntptime.Instant, kind model.TimestampKind) {
+	offer(r.timestamps, transmitted{id, at, kind})
 }
 
 // notListening are the addresses and groups at which nothing is heard now, and why.

@@ -39,7 +39,7 @@ type runner struct {
 	snapshot    *atomic.Pointer[model.Snapshot]
 	steering    steering
 	packets     chan arrival         // full: dropped and counted
-	stamps      chan transmitted     // full: dropped; the daemon's own stamp then stays
+	timestamps  chan transmitted     // full: dropped; the daemon's own timestamp then stays
 	orders      chan order           // an operator's; full: refused
 	keys        chan keyOutcome      // of key exchanges; whoever sends waits
 	seeker      *keySeeker           // nil: no NTS
@@ -68,11 +68,11 @@ type arrival struct {
 	received model.Received
 }
 
-// transmitted is a precise transmit stamp that came late.
+// transmitted is a precise transmit timestamp that came late.
 type transmitted struct {
 	id   uint32
 	at   ntptime.Instant
-	kind model.StampKind
+	kind model.TimestampKind
 }
 
 // run is the goroutine; it ends with ctx, or when the association has ended.
@@ -91,7 +91,7 @@ func (r *runner) run(ctx context.Context) error {
 			r.process.OnTimer(r.clock.Now(), r.snapshot.Load())
 		case a := <-r.packets:
 			r.onArrival(a)
-		case t := <-r.stamps:
+		case t := <-r.timestamps:
 			r.process.OnTransmitted(t.id, t.at, t.kind)
 		case o := <-r.orders:
 			o(r.process, r.clock.Now())
@@ -111,7 +111,7 @@ func (r *runner) run(ctx context.Context) error {
 func (r *runner) onArrival(a arrival) {
 	for pending := true; pending; {
 		select {
-		case t := <-r.stamps:
+		case t := <-r.timestamps:
 			r.process.OnTransmitted(t.id, t.at, t.kind)
 		default:
 			pending = false
@@ -159,7 +159,7 @@ func (r *runner) tell(message systemMessage) {
 // Send sends one datagram, from a new random port where the association asks for one
 // (RFC 9109), and says when it left. The log says when nothing can be sent; an error is in
 // words for people.
-func (r *runner) Send(t *association.Transmit) (ntptime.Instant, model.StampKind, error) {
+func (r *runner) Send(t *association.Transmit) (ntptime.Instant, model.TimestampKind, error) {
 	at, err := r.send(r.ctx, t)
 	if err != nil {
 		err = errors.New(netio.Words(err))
@@ -168,7 +168,7 @@ func (r *runner) Send(t *association.Transmit) (ntptime.Instant, model.StampKind
 		r.log.Warn("packet not sent: "+err.Error()+"; will go on trying", zap.String("source", nameWithAddress(r.name, r.remote)))
 	}
 	r.failing = err != nil
-	return at, model.StampDaemon, err
+	return at, model.TimestampDaemon, err
 }
 
 func (r *runner) send(ctx context.Context, t *association.Transmit) (ntptime.Instant, error) {
@@ -231,7 +231,7 @@ func (r *runner) readReplies(ctx context.Context, socket *netio.Client, id uint3
 			r.log.Debug("socket given up until the next poll", zap.String("source", r.name), zap.Error(err))
 			return
 		case event.Transmitted:
-			offer(r.stamps, transmitted{id: id, at: a.received.At, kind: a.received.Stamp})
+			offer(r.timestamps, transmitted{id: id, at: a.received.At, kind: a.received.Timestamp})
 		default:
 			r.refusal.Store(nil)
 			a.data = a.received.Data

@@ -311,7 +311,7 @@ func exchangeOn(t testing.TB, conn *net.UDPConn, packet []byte, patience time.Du
 	return buffer[:n]
 }
 
-// request is a packet of a mode with a transmit stamp.
+// request is a packet of a mode with a transmit timestamp.
 func request(mode wire.Mode) []byte {
 	b := make([]byte, 48)
 	b[0], b[1], b[2] = 4<<3|byte(mode), 2, 6

@@ -184,7 +184,7 @@ func (p *SystemProcess) carryOut(now ntptime.Instant) {
 type PeerDriver interface {
 	// Send sends a packet and says when it left, by whose timestamp; a better timestamp may
 	// come later, by OnTransmitted. An error says why nothing was sent.
-	Send(*association.Transmit) (ntptime.Instant, model.StampKind, error)
+	Send(*association.Transmit) (ntptime.Instant, model.TimestampKind, error)
 	Record(model.Event)
 	// ExchangeKeys makes a key exchange of NTS, in the background; its outcome goes to
 	// PeerProcess.OnKeys or OnKeysFailed.
@@ -244,7 +244,7 @@ func (p *PeerProcess) OnPacket(rx *model.Received, snapshot *model.Snapshot) {
 }
 
 // OnTransmitted tells when packet id really left.
-func (p *PeerProcess) OnTransmitted(id uint32, at ntptime.Instant, kind model.StampKind) {
+func (p *PeerProcess) OnTransmitted(id uint32, at ntptime.Instant, kind model.TimestampKind) {
 	p.assoc.OnTransmitted(id, at, kind)
 }
 

@@ -41,12 +41,12 @@ func (r *recorder) Sample(*model.Sample)         { r.say("sample") }
 func (r *recorder) Status(s *model.SourceStatus) { r.say("status %d %q", s.Sent, s.SendError) }
 func (r *recorder) Ended()                       { r.say("ended") }
 func (r *recorder) ExchangeKeys()                { r.say("keys") }
-func (r *recorder) Send(t *association.Transmit) (ntptime.Instant, model.StampKind, error) {
+func (r *recorder) Send(t *association.Transmit) (ntptime.Instant, model.TimestampKind, error) {
 	r.say("send")
 	if r.refuse != "" {
 		return ntptime.Instant{}, 0, errors.New(r.refuse)
 	}
-	return r.now, model.StampKernel, nil
+	return r.now, model.TimestampKernel, nil
 }
 
 type fixed uint64

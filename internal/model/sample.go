@@ -19,32 +19,32 @@ type Received struct {
 	Remote    netip.AddrPort
 	Local     netip.Addr      // the address it was sent to; may be a group or a broadcast address
 	Interface int             // index of the interface it came in by, 0 if unknown
-	At        ntptime.Instant // arrival: the kernel's or the NIC's stamp where there is one
-	Stamp     StampKind       // who took At
+	At        ntptime.Instant // arrival: the kernel's or the NIC's timestamp where there is one
+	Timestamp TimestampKind   // who took At
 }
 
-// StampKind says who took a timestamp, from the least to the most precise.
-type StampKind uint8
+// TimestampKind says who took a timestamp, from the least to the most precise.
+type TimestampKind uint8
 
 // The kinds of timestamps.
 const (
-	StampDaemon StampKind = iota
-	StampKernel
-	StampHardware
-	stampKinds = iota
+	TimestampDaemon TimestampKind = iota
+	TimestampKernel
+	TimestampHardware
+	timestampKinds = iota
 )
 
-var stampNames = [stampKinds]string{"daemon", "kernel", "hardware"}
+var timestampNames = [timestampKinds]string{"daemon", "kernel", "hardware"}
 
 // String returns the word used in reports.
-func (k StampKind) String() string { return stampNames[k] }
+func (k TimestampKind) String() string { return timestampNames[k] }
 
-// SampleKind says which of a sample's stamps mean something.
+// SampleKind says which of a sample's timestamps mean something.
 type SampleKind uint8
 
 // The kinds of samples.
 const (
-	// SampleExchange has all four stamps: client/server, symmetric, volley.
+	// SampleExchange has all four timestamps: client/server, symmetric, volley.
 	SampleExchange SampleKind = iota
 	// SampleBroadcast has T3 and T4 only; Delay and DelayError bound the way here.
 	SampleBroadcast
@@ -118,7 +118,7 @@ type SourceStatus struct {
 	Network    string                  // what the network said of the last request (ICMP), a hint that can be forged; "": nothing
 	Gone       bool                    // last word of an association that has ended
 	Reference  bool                    // a reference clock: no address, no packets; Accepted counts readings
-	Timestamps StampKind               // of the last sample: who took the less precise of T1 and T4
+	Timestamps TimestampKind           // of the last sample: who took the less precise of T1 and T4
 	Readings   [ReadingRefusals]uint64 // of a reference clock, refused by its driver
 	Waiting    string                  // why the last poll gave no sample; "": it did, or nothing is known
 	Idle       bool                    // a line of the configuration that has no association now
@@ -169,9 +169,9 @@ const (
 	RejectNone         RejectReason = iota
 	RejectMalformed                 // does not decode
 	RejectMode                      // a mode that this association does not take (RFC 5905 Figure 20)
-	RejectDuplicate                 // TEST1: transmit stamp already seen
+	RejectDuplicate                 // TEST1: transmit timestamp already seen
 	RejectBogus                     // TEST2: origin is not the one pending, or none is pending
-	RejectInvalid                   // TEST3: a zero stamp
+	RejectInvalid                   // TEST3: a zero timestamp
 	RejectAccess                    // TEST4: access rights or wrong address
 	RejectAuth                      // TEST5: MAC missing, wrong, of another key, or a crypto-NAK
 	RejectUnsync                    // TEST6: leap 3 or stratum out of range

@@ -40,7 +40,7 @@ type ClientConfig struct {
 // timestamp of one that was sent.
 type Event struct {
 	// Transmitted says that this is a transmit timestamp: Received.At is when the
-	// datagram left and Received.Stamp who saw it; nothing else of it is set.
+	// datagram left and Received.Timestamp who saw it; nothing else of it is set.
 	Transmitted bool
 	// Sequence is which Send, counted from 0, the timestamp belongs to. With hardware timestamps
 	// a datagram may have two: the kernel's, then the NIC's.

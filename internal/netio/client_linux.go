@@ -128,15 +128,15 @@ func (c *clientSocket) fill(rx *model.Received, data []byte) {
 	*rx = model.Received{Data: data, Remote: c.cfg.Remote, Local: m.dest, Interface: m.ifindex}
 	if m.hardware != 0 && c.cfg.Hardware != nil {
 		if at, ok := c.cfg.Hardware.instant(m.nicIndex(), m.hardware); ok {
-			rx.At, rx.Stamp = at, model.StampHardware
+			rx.At, rx.Timestamp = at, model.TimestampHardware
 			return
 		}
 	}
 	if m.software != 0 {
-		rx.At, rx.Stamp = c.cfg.Clock.At(ntptime.Wall(m.software)), model.StampKernel
+		rx.At, rx.Timestamp = c.cfg.Clock.At(ntptime.Wall(m.software)), model.TimestampKernel
 		return
 	}
-	rx.At, rx.Stamp = c.cfg.Clock.Now(), model.StampDaemon
+	rx.At, rx.Timestamp = c.cfg.Clock.Now(), model.TimestampDaemon
 }
 
 // readTimestamp reads one message of the error queue. got says that it was a timestamp of ours;
@@ -157,11 +157,11 @@ func (c *clientSocket) readTimestamp(fd int, rx *model.Received, event *Event) (
 	if !ok {
 		return false, nil
 	}
-	token, ok := c.pending.match(c.errData[:n], c.cfg.Hardware != nil && kind == model.StampKernel)
+	token, ok := c.pending.match(c.errData[:n], c.cfg.Hardware != nil && kind == model.TimestampKernel)
 	if !ok {
 		return false, nil
 	}
-	*rx = model.Received{At: at, Stamp: kind}
+	*rx = model.Received{At: at, Timestamp: kind}
 	*event = Event{Transmitted: true, Sequence: token.ID}
 	return true, nil
 }

@@ -40,14 +40,14 @@ func timestampingBegins() {
 		panic(err)
 	}
 	defer func() { _ = p.Close() }()
-	timestamps := make(chan model.StampKind)
+	timestamps := make(chan model.TimestampKind)
 	go func() {
 		_ = p.Serve(0, handlerFunc(func(rx *model.Received, _ []byte) int {
-			timestamps <- rx.Stamp
+			timestamps <- rx.Timestamp
 			return 0
 		}))
 	}()
-	for timestamp := model.StampDaemon; timestamp == model.StampDaemon; timestamp = <-timestamps {
+	for timestamp := model.TimestampDaemon; timestamp == model.TimestampDaemon; timestamp = <-timestamps {
 		if _, err := p.Send(message(1), p.LocalAddr(), netip.Addr{}, 0, Token{}); err != nil {
 			panic(err)
 		}

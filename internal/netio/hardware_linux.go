@@ -21,8 +21,8 @@ func SystemNICs() NICSystem { return systemNICs{ioctls{}} }
 // nicIoctls are the system calls behind it.
 type nicIoctls interface {
 	Info(ifname string) (*unix.EthtoolTsInfo, error)
-	Stamping(ifname string) (*unix.HwTstampConfig, error)
-	SetStamping(ifname string, cfg *unix.HwTstampConfig) error
+	Timestamping(ifname string) (*unix.HwTstampConfig, error)
+	SetTimestamping(ifname string, cfg *unix.HwTstampConfig) error
 }
 
 type systemNICs struct{ ioctls nicIoctls }
@@ -38,17 +38,17 @@ func (s systemNICs) Enable(ifname string) (int, func() error, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	before, err := s.ioctls.Stamping(ifname)
+	before, err := s.ioctls.Timestamping(ifname)
 	if err != nil {
 		before = &unix.HwTstampConfig{} // older drivers do not tell; off is the default
 	}
-	err = s.ioctls.SetStamping(ifname, &unix.HwTstampConfig{Tx_type: unix.HWTSTAMP_TX_ON, Rx_filter: filter})
+	err = s.ioctls.SetTimestamping(ifname, &unix.HwTstampConfig{Tx_type: unix.HWTSTAMP_TX_ON, Rx_filter: filter})
 	if err != nil {
 		return 0, nil, fmt.Errorf("make the NIC timestamp: %w", err)
 	}
 	undo := func() error {
 		old := unix.HwTstampConfig{Tx_type: before.Tx_type, Rx_filter: before.Rx_filter}
-		if err := s.ioctls.SetStamping(ifname, &old); err != nil && !isNoInterface(err) {
+		if err := s.ioctls.SetTimestamping(ifname, &old); err != nil && !isNoInterface(err) {
 			return fmt.Errorf("restore the timestamping of %s: %w", ifname, err)
 		}
 		return nil
@@ -131,7 +131,7 @@ func (ioctls) Info(ifname string) (info *unix.EthtoolTsInfo, err error) {
 	return info, err
 }
 
-func (ioctls) Stamping(ifname string) (cfg *unix.HwTstampConfig, err error) {
+func (ioctls) Timestamping(ifname string) (cfg *unix.HwTstampConfig, err error) {
 	err = onAnySocket(func(fd int) error {
 		cfg, err = unix.IoctlGetHwTstamp(fd, ifname)
 		return err
@@ -139,7 +139,7 @@ func (ioctls) Stamping(ifname string) (cfg *unix.HwTstampConfig, err error) {
 	return cfg, err
 }
 
-func (ioctls) SetStamping(ifname string, cfg *unix.HwTstampConfig) error {
+func (ioctls) SetTimestamping(ifname string, cfg *unix.HwTstampConfig) error {
 	return onAnySocket(func(fd int) error { return unix.IoctlSetHwTstamp(fd, ifname, cfg) })
 }
 

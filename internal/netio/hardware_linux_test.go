@@ -29,7 +29,7 @@ func (f *fakeIoctls) Info(ifname string) (*unix.EthtoolTsInfo, error) {
 	return nil, unix.ENODEV
 }
 
-func (f *fakeIoctls) Stamping(ifname string) (*unix.HwTstampConfig, error) {
+func (f *fakeIoctls) Timestamping(ifname string) (*unix.HwTstampConfig, error) {
 	c, ok := f.state[ifname]
 	if !ok {
 		return nil, unix.EOPNOTSUPP
@@ -37,7 +37,7 @@ func (f *fakeIoctls) Stamping(ifname string) (*unix.HwTstampConfig, error) {
 	return &c, nil
 }
 
-func (f *fakeIoctls) SetStamping(ifname string, cfg *unix.HwTstampConfig) error {
+func (f *fakeIoctls) SetTimestamping(ifname string, cfg *unix.HwTstampConfig) error {
 	if f.fail != nil {
 		return f.fail
 	}
@@ -292,12 +292,12 @@ func TestTimestampsFromTheErrorQueueAreTheNICsWhereItIsFollowed(t *testing.T) {
 		name     string
 		controls []byte
 		hw       *Hardware
-		kind     model.StampKind
+		kind     model.TimestampKind
 		raw      ntptime.Raw
 		ok       bool
 	}{
-		{"kernel's", concat(timestamp(software), asked, by), h, model.StampKernel, 9_999_999_000, true},
-		{"NIC's", concat(timestamp(hardware), asked, by), h, model.StampHardware, 9_999_999_700, true},
+		{"kernel's", concat(timestamp(software), asked, by), h, model.TimestampKernel, 9_999_999_000, true},
+		{"NIC's", concat(timestamp(hardware), asked, by), h, model.TimestampHardware, 9_999_999_700, true},
 		{"of a NIC that is not followed", concat(timestamp(hardware), asked, other), h, 0, 0, false},
 		{"NIC's, not asked for", concat(timestamp(hardware), asked, by), nil, 0, 0, false},
 		{"ICMP's", concat(timestamp(software), icmp), h, 0, 0, false},

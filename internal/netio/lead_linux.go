@@ -54,8 +54,8 @@ func (l *leadEstimate) ask(now func() ntptime.Instant) Token {
 
 // departed takes note of when a reply that was asked about left. A NIC's own timestamp
 // follows the kernel's, and says nothing of what the kernel takes.
-func (l *leadEstimate) departed(id uint32, at ntptime.Raw, kind model.StampKind) {
-	if kind == model.StampKernel && l.asked-id < uint32(len(l.handled)) {
+func (l *leadEstimate) departed(id uint32, at ntptime.Raw, kind model.TimestampKind) {
+	if kind == model.TimestampKernel && l.asked-id < uint32(len(l.handled)) {
 		l.alone.note(at.Sub(l.handled[id%uint32(len(l.handled))]))
 	}
 }

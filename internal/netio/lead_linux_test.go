@@ -29,8 +29,8 @@ func (p *predicting) Handle(rx *model.Received, lead time.Duration, reply []byte
 	return n, Token{ID: p.count}
 }
 
-func (p *predicting) Sent(token Token, at ntptime.Instant, kind model.StampKind) {
-	if kind == model.StampKernel {
+func (p *predicting) Sent(token Token, at ntptime.Instant, kind model.TimestampKind) {
+	if kind == model.TimestampKernel {
 		p.late <- p.predicted[token.ID].Sub(at.Raw)
 	}
 }

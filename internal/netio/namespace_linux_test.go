@@ -60,7 +60,7 @@ type collector chan model.Received
 
 func (c collector) Expect([]netip.AddrPort) {}
 
-func (c collector) Sent(Token, ntptime.Instant, model.StampKind) {}
+func (c collector) Sent(Token, ntptime.Instant, model.TimestampKind) {}
 
 func (c collector) Handle(rx *model.Received, _ time.Duration, _ []byte) (int, Token) {
 	copied := *rx
@@ -256,7 +256,7 @@ func TestAFullSendBufferDoesNotEndServing(t *testing.T) {
 	got, timestamped := make(collector, 100), make(chan uint32, 100)
 	p := listenAt(t, ListenConfig{Workers: 1}, telling{
 		func(rx *model.Received, _ []byte) int { got.Handle(rx, 0, nil); return 0 },
-		func(token Token, _ ntptime.Instant, _ model.StampKind) { timestamped <- token.ID },
+		func(token Token, _ ntptime.Instant, _ model.TimestampKind) { timestamped <- token.ID },
 	})
 	port := p.LocalAddr().Port()
 	for range 200 { // over half of the buffer: epoll then says no more that it can be written

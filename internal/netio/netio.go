@@ -63,7 +63,7 @@ type Handler interface {
 	// Sent tells when a datagram of this socket really left, a reply or one of Port.Send,
 	// by the token that was given for it. It must not block. With hardware timestamps there
 	// may be two for a datagram: the kernel's, then the NIC's.
-	Sent(token Token, at ntptime.Instant, kind model.StampKind)
+	Sent(token Token, at ntptime.Instant, kind model.TimestampKind)
 }
 
 // Token stands for a datagram whose transmit timestamp is wanted: whatever its sender
@@ -124,19 +124,19 @@ func (c ListenConfig) withDefaults() ListenConfig {
 
 // Counters of a Port since it was opened.
 type Counters struct {
-	Received   uint64 // datagrams handed to the handler
-	Replied    uint64 // replies sent
-	Sent       uint64 // datagrams sent by Send
-	Stale      uint64 // dropped: too old, and more were waiting
-	Ignored    uint64 // dropped: came in by an interface that is ignored
-	Duplicate  uint64 // dropped: another socket's copy of a broadcast
-	Truncated  uint64 // dropped: longer than any NTP message
-	Overlong   uint64 // replies refused: longer than their request
-	SendErrors uint64 // replies the kernel would not send
-	Unresolved uint64 // replies held back: to neighbours that nobody answers for, while they filled the send buffer
-	Overflow   uint64 // dropped by the kernel: receive buffer full
-	Stamped    uint64 // transmit timestamps delivered
-	Unmatched  uint64 // transmit timestamps that nobody waits for
+	Received    uint64 // datagrams handed to the handler
+	Replied     uint64 // replies sent
+	Sent        uint64 // datagrams sent by Send
+	Stale       uint64 // dropped: too old, and more were waiting
+	Ignored     uint64 // dropped: came in by an interface that is ignored
+	Duplicate   uint64 // dropped: another socket's copy of a broadcast
+	Truncated   uint64 // dropped: longer than any NTP message
+	Overlong    uint64 // replies refused: longer than their request
+	SendErrors  uint64 // replies the kernel would not send
+	Unresolved  uint64 // replies held back: to neighbours that nobody answers for, while they filled the send buffer
+	Overflow    uint64 // dropped by the kernel: receive buffer full
+	Timestamped uint64 // transmit timestamps delivered
+	Unmatched   uint64 // transmit timestamps that nobody waits for
 }
 
 func (c *Counters) add(o Counters) {
@@ -151,6 +151,6 @@ func (c *Counters) add(o Counters) {
 	c.SendErrors += o.SendErrors
 	c.Unresolved += o.Unresolved
 	c.Overflow += o.Overflow
-	c.Stamped += o.Stamped
+	c.Timestamped += o.Timestamped
 	c.Unmatched += o.Unmatched
 }

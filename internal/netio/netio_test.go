@@ -26,15 +26,17 @@ func (f handlerFunc) Handle(rx *model.Received, _ time.Duration, reply []byte) (
 	return f(rx, reply), Token{}
 }
 
-func (f handlerFunc) Sent(Token, ntptime.Instant, model.StampKind) {}
+func (f handlerFunc) Sent(Token, ntptime.Instant, model.TimestampKind) {}
 
 // telling is a Handler that passes on when what was sent has left.
 type telling struct {
 	handlerFunc
-	sent func(Token, ntptime.Instant, model.StampKind)
+	sent func(Token, ntptime.Instant, model.TimestampKind)
 }
 
-func (h telling) Sent(token Token, at ntptime.Instant, kind model.StampKind) { h.sent(token, at, kind) }
+func (h telling) Sent(token Token, at ntptime.Instant, kind model.TimestampKind) {
+	h.sent(token, at, kind)
+}
 
 // echo answers every datagram with itself.
 var echo = handlerFunc(func(rx *model.Received, reply []byte) int { return copy(reply, rx.Data) })
@@ -137,7 +139,7 @@ func TestRequestIsAnsweredWithWhatTheHandlerWrote(t *testing.T) {
 		if seen.At.Raw < before.Raw || seen.At.Raw > after.Raw {
 			t.Errorf("%s: arrived at %d, want within %d and %d", address, seen.At.Raw, before.Raw, after.Raw)
 		}
-		if got, want := seen.Stamp, model.StampKernel; got != want {
+		if got, want := seen.Timestamp, model.TimestampKernel; got != want {
 			t.Errorf("%s: timestamp of kind %d, want %d", address, got, want)
 		}
 	}
@@ -267,7 +269,7 @@ func TestSendLeavesFromThePort(t *testing.T) {
 		got <- model.Received{Remote: rx.Remote}
 		return 0
 	}))
-	near := listenAt(t, ListenConfig{}, telling{echo, func(token Token, at ntptime.Instant, _ model.StampKind) {
+	near := listenAt(t, ListenConfig{}, telling{echo, func(token Token, at ntptime.Instant, _ model.TimestampKind) {
 		timestamps <- timestamp{token, at}
 	}})
 	owner := &struct{ int }{}

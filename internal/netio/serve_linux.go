@@ -170,15 +170,15 @@ func (v *server) timestamp(c *control) {
 	rx := &v.rx
 	if c.hardware != 0 && v.cfg.Hardware != nil {
 		if at, ok := v.cfg.Hardware.instant(c.nicIndex(), c.hardware); ok {
-			rx.At, rx.Stamp = at, model.StampHardware
+			rx.At, rx.Timestamp = at, model.TimestampHardware
 			return
 		}
 	}
 	if c.software != 0 {
-		rx.At, rx.Stamp = v.cfg.Clock.AtLatest(ntptime.Wall(c.software)), model.StampKernel
+		rx.At, rx.Timestamp = v.cfg.Clock.AtLatest(ntptime.Wall(c.software)), model.TimestampKernel
 		return
 	}
-	rx.At, rx.Stamp = v.now, model.StampDaemon
+	rx.At, rx.Timestamp = v.now, model.TimestampDaemon
 }
 
 func (v *server) isIgnored(ifindex int) bool {
@@ -336,7 +336,7 @@ func (v *server) deliver(controls, sent []byte) {
 	if !ok {
 		return
 	}
-	token, ok := v.pending.match(sent, v.cfg.Hardware != nil && kind == model.StampKernel)
+	token, ok := v.pending.match(sent, v.cfg.Hardware != nil && kind == model.TimestampKernel)
 	if !ok {
 		v.count.unmatched.Add(1)
 		return
@@ -350,16 +350,16 @@ func (v *server) deliver(controls, sent []byte) {
 }
 
 // transmitTimestamp reads a message of the error queue; false if it is no transmit timestamp.
-func transmitTimestamp(c *control, clock Clock, hw *Hardware) (ntptime.Instant, model.StampKind, bool) {
+func transmitTimestamp(c *control, clock Clock, hw *Hardware) (ntptime.Instant, model.TimestampKind, bool) {
 	if !c.extended || c.origin != unix.SO_EE_ORIGIN_TIMESTAMPING {
 		return ntptime.Instant{}, 0, false
 	}
 	if c.hardware != 0 && hw != nil {
 		at, ok := hw.instant(c.nicIndex(), c.hardware)
-		return at, model.StampHardware, ok
+		return at, model.TimestampHardware, ok
 	}
 	if c.software != 0 {
-		return clock.At(ntptime.Wall(c.software)), model.StampKernel, true
+		return clock.At(ntptime.Wall(c.software)), model.TimestampKernel, true
 	}
 	return ntptime.Instant{}, 0, false
 }

@@ -132,7 +132,7 @@ func (s *shard) counters() Counters {
 		Received: c.received.Load(), Replied: c.replied.Load(), Sent: c.sent.Load(),
 		Stale: c.stale.Load(), Ignored: c.ignored.Load(), Duplicate: c.duplicate.Load(),
 		Truncated: c.truncated.Load(), Overlong: c.overlong.Load(), SendErrors: c.sendErrors.Load(), Unresolved: c.unresolved.Load(),
-		Stamped: c.timestamped.Load(), Unmatched: c.unmatched.Load(), Overflow: s.overflow(),
+		Timestamped: c.timestamped.Load(), Unmatched: c.unmatched.Load(), Overflow: s.overflow(),
 	}
 }
 

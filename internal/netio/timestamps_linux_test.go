@@ -37,14 +37,14 @@ func TestClientGetsTheTimestampsOfWhatItSends(t *testing.T) {
 				t.Fatalf("%s: first event %+v, want the timestamp of %d", address, event, sequence)
 			}
 			left := rx.At
-			if d := left.Raw.Sub(sent.Raw); rx.Stamp != model.StampKernel || d < -10*time.Microsecond || d > time.Second {
-				t.Errorf("%s: left %s after it was sent, by timestamp %d", address, d, rx.Stamp)
+			if d := left.Raw.Sub(sent.Raw); rx.Timestamp != model.TimestampKernel || d < -10*time.Microsecond || d > time.Second {
+				t.Errorf("%s: left %s after it was sent, by timestamp %d", address, d, rx.Timestamp)
 			}
 			if event, err = c.Read(buf, &rx); err != nil || event.Transmitted {
 				t.Fatalf("%s: second event %+v, %v; want the reply", address, event, err)
 			}
-			if rx.Stamp != model.StampKernel || rx.At.Raw < left.Raw-ntptime.Raw(10*time.Microsecond) {
-				t.Errorf("%s: reply came %s after the request left, by timestamp %d", address, rx.At.Raw.Sub(left.Raw), rx.Stamp)
+			if rx.Timestamp != model.TimestampKernel || rx.At.Raw < left.Raw-ntptime.Raw(10*time.Microsecond) {
+				t.Errorf("%s: reply came %s after the request left, by timestamp %d", address, rx.At.Raw.Sub(left.Raw), rx.Timestamp)
 			}
 		}
 	}
@@ -75,8 +75,8 @@ func (s timestamping) Handle(rx *model.Received, _ time.Duration, reply []byte) 
 func TestRepliesAreTimestampedWhereTheHandlerAsks(t *testing.T) {
 	const requests = 64
 	timestamps := make(chan uint32, requests)
-	p := listenAt(t, loopback(), timestamping{telling{sent: func(token Token, _ ntptime.Instant, kind model.StampKind) {
-		if kind != model.StampKernel {
+	p := listenAt(t, loopback(), timestamping{telling{sent: func(token Token, _ ntptime.Instant, kind model.TimestampKind) {
+		if kind != model.TimestampKernel {
 			t.Errorf("timestamp of %d is of kind %d", token.ID, kind)
 		}
 		timestamps <- token.ID
@@ -138,8 +138,8 @@ func TestTheShortestOfTheLastDurationsIsTheLead(t *testing.T) {
 		if token == (Token{}) {
 			return
 		}
-		l.departed(token.ID, now.Raw.Add(took), model.StampKernel)
-		l.departed(token.ID, now.Raw.Add(time.Hour), model.StampHardware)
+		l.departed(token.ID, now.Raw.Add(took), model.TimestampKernel)
+		l.departed(token.ID, now.Raw.Add(time.Hour), model.TimestampHardware)
 	}
 	for i := range 40 * departureOneIn {
 		depart(time.Duration(6000+i%7) * time.Nanosecond)
@@ -305,7 +305,7 @@ func TestAReplyThatCannotBeSentDoesNotHoldUpTheOthers(t *testing.T) {
 func TestServingAllocatesNothing(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		cfg := ListenConfig{Address: netip.MustParseAddrPort(address), StaleAfter: -1}
-		p := listenAt(t, cfg, timestamping{telling{sent: func(Token, ntptime.Instant, model.StampKind) {}}})
+		p := listenAt(t, cfg, timestamping{telling{sent: func(Token, ntptime.Instant, model.TimestampKind) {}}})
 		conn := flood(t, p.LocalAddr(), 0)
 		request, reply := message(0), make([]byte, 100)
 		const rounds, burst = 100, 100

@@ -73,7 +73,7 @@ func TestRFC5905_6_EraByPivot(t *testing.T) {
 	}{
 		{"the last second of era 0 seen from era 1", eraEnd.Add(-time.Second), eraEnd.Add(time.Second)},
 		{"the first second of era 1 seen from era 0", eraEnd.Add(time.Second), eraEnd.Add(-time.Second)},
-		{"the very start of era 1, whose stamp is zero", eraEnd, eraEnd.Add(-time.Minute)},
+		{"the very start of era 1, whose timestamp is zero", eraEnd, eraEnd.Add(-time.Minute)},
 		{"67 years ahead", eraEnd.AddDate(20, 0, 0), eraEnd.AddDate(-47, 0, 0)},
 		{"67 years back", eraEnd.AddDate(-47, 0, 0), eraEnd.AddDate(20, 0, 0)},
 		{"1970 by a pivot of 2026", time.Unix(0, 0), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)},
@@ -98,7 +98,7 @@ func TestSubOfHalfAnEra(t *testing.T) {
 	}
 }
 
-func TestStampsRoundToTheNanosecond(t *testing.T) {
+func TestTimestampsRoundToTheNanosecond(t *testing.T) {
 	start := time.Date(2026, 11, 22, 15, 0, 0, 0, time.UTC)
 	for _, nanos := range []int64{0, 1, 2, 499_999_999, 500_000_000, 500_000_001, 999_999_998, 999_999_999} {
 		want := wall(start.Add(time.Duration(nanos)))
@@ -108,7 +108,7 @@ func TestStampsRoundToTheNanosecond(t *testing.T) {
 	}
 }
 
-func TestStampBeforeTheUnixEpoch(t *testing.T) {
+func TestTimestampBeforeTheUnixEpoch(t *testing.T) {
 	before := ntptime.Wall(-1)
 	if got := before.Timestamp(); got.Seconds() != 2_208_988_799 || got.Fraction() != 4_294_967_292 {
 		t.Errorf("got %v, want the last nanosecond of 1969", got)
@@ -127,25 +127,25 @@ func TestIsZeroAndString(t *testing.T) {
 	}
 }
 
-// FuzzTimestamp holds the arithmetic to its properties for any stamp and duration.
+// FuzzTimestamp holds the arithmetic to its properties for any timestamp and duration.
 func FuzzTimestamp(f *testing.F) {
 	f.Add(uint64(0), int64(0), int64(0))
 	f.Add(uint64(math.MaxUint64), int64(1), int64(math.MaxInt64))
 	f.Add(uint64(1)<<63, int64(-1), int64(math.MinInt64))
 	f.Add(uint64(0xeead67f61edcea3e), int64(time.Hour), eraEnd.UnixNano())
 	f.Fuzz(func(t *testing.T, bits uint64, delta, wallBits int64) {
-		stamp, d := ntptime.Timestamp(bits), time.Duration(delta)
+		timestamp, d := ntptime.Timestamp(bits), time.Duration(delta)
 		const reach = time.Duration(1<<31-1) * time.Second // half an era
 		if d > -reach && d < reach {
-			if got := stamp.Add(d).Sub(stamp); got != d {
-				t.Errorf("%v + %v − itself: got %v", stamp, d, got)
+			if got := timestamp.Add(d).Sub(timestamp); got != d {
+				t.Errorf("%v + %v − itself: got %v", timestamp, d, got)
 			}
-			if got := stamp.Sub(stamp.Add(d)); got != -d {
-				t.Errorf("itself − (%v + %v): got %v", stamp, d, got)
+			if got := timestamp.Sub(timestamp.Add(d)); got != -d {
+				t.Errorf("itself − (%v + %v): got %v", timestamp, d, got)
 			}
 		}
-		if stamp.Sub(stamp) != 0 {
-			t.Errorf("%v − itself: got %v", stamp, stamp.Sub(stamp))
+		if timestamp.Sub(timestamp) != 0 {
+			t.Errorf("%v − itself: got %v", timestamp, timestamp.Sub(timestamp))
 		}
 		w := ntptime.Wall(wallBits)
 		if wallBits > math.MinInt64/2 && wallBits < math.MaxInt64/2 {

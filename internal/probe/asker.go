@@ -74,18 +74,18 @@ func (a *asker) take(e event) {
 	switch {
 	case e.refusal != "":
 	case e.transmitted:
-		a.process.OnTransmitted(e.id, e.received.At, e.received.Stamp)
+		a.process.OnTransmitted(e.id, e.received.At, e.received.Timestamp)
 	default:
 		a.process.OnPacket(&e.received, nil)
 	}
 }
 
 // Send implements engine.PeerDriver: each request leaves from a new random port (RFC 9109).
-func (a *asker) Send(t *association.Transmit) (ntptime.Instant, model.StampKind, error) {
+func (a *asker) Send(t *association.Transmit) (ntptime.Instant, model.TimestampKind, error) {
 	a.close()
 	socket, err := netio.OpenClient(a.client)
 	if err != nil {
-		return ntptime.Instant{}, model.StampDaemon, errors.New(netio.Words(err))
+		return ntptime.Instant{}, model.TimestampDaemon, errors.New(netio.Words(err))
 	}
 	a.socket = socket
 	go a.read(socket, t.ID) // ends when the socket is closed
@@ -93,7 +93,7 @@ func (a *asker) Send(t *association.Transmit) (ntptime.Instant, model.StampKind,
 	if err != nil {
 		err = errors.New(netio.Words(err))
 	}
-	return at, model.StampDaemon, err
+	return at, model.TimestampDaemon, err
 }
 
 // read is the goroutine of one socket.

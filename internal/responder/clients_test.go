@@ -204,7 +204,7 @@ func TestForgedFloodDoesNotLockAClientOut(t *testing.T) {
 func TestTableIsFlat(t *testing.T) {
 	w := newWorld(t)
 	w.clients = responder.NewClients(1000, seed, false)
-	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.stamps})
+	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.timestamps})
 	w.policy.Interleaved = true
 	h := request(4)
 	h.Origin, h.Receive = 7, 8

@@ -80,13 +80,13 @@ func TestRFC9769_2_InterleavedReplies(t *testing.T) {
 		}
 		w.pass(16 * time.Second)
 	}
-	if interleaved, _ := w.stamps.Held(); interleaved != 1 {
+	if interleaved, _ := w.timestamps.Held(); interleaved != 1 {
 		t.Errorf("got %d clients held, want 1", interleaved)
 	}
 }
 
 // Without a timestamp from the kernel the transmit timestamp of the reply itself serves.
-func TestInterleavedWithoutKernelStamps(t *testing.T) {
+func TestInterleavedWithoutKernelTimestamps(t *testing.T) {
 	w := newInterleaved(t)
 	c := &xclient{at: clientAt}
 	var taken ntptime.Timestamp
@@ -108,7 +108,7 @@ func TestInterleavedOnlyWherePolicySaysSo(t *testing.T) {
 	c := &xclient{at: clientAt}
 	for i := range 5 {
 		if _, _, v := w.exchange(t, c, 0); v.Result != responder.Answered || v.TimestampID != 0 {
-			t.Errorf("reply %d: got %v, want basic and no stamp asked for", i, v.Result)
+			t.Errorf("reply %d: got %v, want basic and no timestamp asked for", i, v.Result)
 		}
 	}
 }
@@ -119,7 +119,7 @@ func TestBasicClientsTakeNoPlace(t *testing.T) {
 	for range 5 {
 		w.answered(t, request(4))
 	}
-	if interleaved, tentative := w.stamps.Held(); interleaved+tentative != 0 {
+	if interleaved, tentative := w.timestamps.Held(); interleaved+tentative != 0 {
 		t.Errorf("got %d and %d clients held, want none", interleaved, tentative)
 	}
 }
@@ -175,10 +175,10 @@ func TestRFC9769_2_ForgedOrigin(t *testing.T) {
 }
 
 // The same where all clients share one set of the table.
-func TestStampOfAnotherAddress(t *testing.T) {
+func TestTimestampOfAnotherAddress(t *testing.T) {
 	w := newInterleaved(t)
-	w.stamps = responder.NewTimestamps(1, seed)
-	w.shard = responder.NewShard(responder.ShardConfig{Timestamps: w.stamps})
+	w.timestamps = responder.NewTimestamps(1, seed)
+	w.shard = responder.NewShard(responder.ShardConfig{Timestamps: w.timestamps})
 	c := &xclient{at: clientAt}
 	for range 4 {
 		w.exchange(t, c, 0)
@@ -203,7 +203,7 @@ func TestPassiveRepliesKeepNoState(t *testing.T) {
 			t.Errorf("got mode %v, origin %v, want passive, the transmit timestamp", p.Mode, p.Origin)
 		}
 	}
-	if interleaved, tentative := w.stamps.Held(); interleaved+tentative != 0 {
+	if interleaved, tentative := w.timestamps.Held(); interleaved+tentative != 0 {
 		t.Errorf("got %d and %d clients held, want none", interleaved, tentative)
 	}
 }
@@ -295,7 +295,7 @@ func TestInterleavedSigned(t *testing.T) {
 	}
 }
 
-func TestLateAndForeignStampsAreDropped(t *testing.T) {
+func TestLateAndForeignTimestampsAreDropped(t *testing.T) {
 	w := newInterleaved(t)
 	c := &xclient{at: clientAt}
 	for range 3 {
@@ -321,7 +321,7 @@ func TestLateAndForeignStampsAreDropped(t *testing.T) {
 
 // 64,000 clients at once by default, and new ones by the ten thousand do not drive out
 // those that are in interleaved mode.
-func TestStampsHoldTheirSize(t *testing.T) {
+func TestTimestampsHoldTheirSize(t *testing.T) {
 	w := newInterleaved(t)
 	const count = 64000
 	receives := make([]ntptime.Timestamp, count) // of the last reply to each
@@ -359,7 +359,7 @@ func TestStampsHoldTheirSize(t *testing.T) {
 // and another stays in interleaved mode, and reports may read at any time.
 func TestShardsShareTheirTables(t *testing.T) {
 	w := newInterleaved(t)
-	other := responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.stamps, Random: 7})
+	other := responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.timestamps, Random: 7})
 	shards := []*responder.Shard{w.shard, other}
 	c := &xclient{at: clientAt}
 	for i := range 10 {
@@ -385,7 +385,7 @@ func TestShardsShareTheirTables(t *testing.T) {
 	for range 5 {
 		w.clients.Top(10, responder.ByHits, w.now.Raw)
 		w.clients.Totals(time.Hour, w.now.Raw)
-		w.stamps.Held()
+		w.timestamps.Held()
 		w.shard.Counters()
 	}
 	group.Wait()

@@ -32,7 +32,7 @@ type ntsWorld struct {
 func newNTSWorld(t testing.TB, algorithm siv.Algorithm) *ntsWorld {
 	t.Helper()
 	w := &ntsWorld{world: newWorld(t), client: new(nts.Client)}
-	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.stamps, Random: 42, Nonces: &w.random})
+	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.timestamps, Random: 42, Nonces: &w.random})
 	w.env.Ring = nts.NewRing([nts.RingKeySize]byte{3}, start)
 	w.exchangeKeys(t, algorithm)
 	return w

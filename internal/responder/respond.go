@@ -206,15 +206,15 @@ func referenceTime(snapshot *model.Snapshot, receive ntptime.Wall) ntptime.Times
 	return min(snapshot.ReferenceTime, receive).Timestamp()
 }
 
-// stampSpread, in units of 2^-32 s, is how close a receive timestamp may come before
+// timestampSpread, in units of 2^-32 s, is how close a receive timestamp may come before
 // the last one and be put behind it: about a microsecond. Two packets of one burst
 // come so close; a clock that was set back is further off.
-const stampSpread = 4295
+const timestampSpread = 4295
 
 // uniqueReceive makes receive timestamps differ and rise even if the clock's tick is
 // coarse: clients tell replies apart by them, and interleaved mode keys on them.
 func (s *Shard) uniqueReceive(receive ntptime.Timestamp) ntptime.Timestamp {
-	if behind := s.latest - receive; behind <= stampSpread {
+	if behind := s.latest - receive; behind <= timestampSpread {
 		receive = s.latest + 1
 	}
 	s.latest = receive

@@ -170,7 +170,7 @@ func TestRFC5905_7_3_TimesRise(t *testing.T) {
 		{"an ordinary request", start.Add(-time.Second), 20 * time.Microsecond},
 		{"a clock that did not move", start.Add(-time.Second), 0},
 		{"a reference time from after the request", start.Add(time.Second), 20 * time.Microsecond},
-		{"a clock read a little before the kernel's stamp", start.Add(-time.Second), -3 * time.Microsecond},
+		{"a clock read a little before the kernel's timestamp", start.Add(-time.Second), -3 * time.Microsecond},
 		{"no reference time", 0, 20 * time.Microsecond},
 		{"no reference time, and a clock that went back", 0, -time.Microsecond},
 	} {

@@ -36,7 +36,7 @@ func newTrace(w *world) *trace {
 // say writes a heading.
 func (r *trace) say(format string, args ...any) { fmt.Fprintf(&r.text, "\n# "+format+"\n", args...) }
 
-func (r *trace) stamp(t ntptime.Timestamp, by string) string {
+func (r *trace) timestamp(t ntptime.Timestamp, by string) string {
 	if r.names[t] == "" {
 		r.count[by]++
 		r.names[t] = fmt.Sprintf("%s%d", by, r.count[by])
@@ -51,7 +51,7 @@ func (r *trace) packet(data []byte, by string) string {
 		return fmt.Sprintf("%d octets: %v", len(data), defect)
 	}
 	text := fmt.Sprintf("mode %d v%d  org %s rec %s xmt %s", p.Mode, p.Version,
-		r.stamp(p.Origin, by), r.stamp(p.Receive, by), r.stamp(p.Transmit, by))
+		r.timestamp(p.Origin, by), r.timestamp(p.Receive, by), r.timestamp(p.Transmit, by))
 	switch {
 	case by == "c":
 	case p.Stratum == 0 && p.ReferenceID != 0:
@@ -87,7 +87,7 @@ func (r *trace) ask(from netip.AddrPort, to netip.Addr, data []byte) []byte {
 	if v.TimestampID != 0 {
 		left := w.later(w.took + 3*time.Microsecond)
 		w.shard.Transmitted(v.TimestampID, left)
-		fmt.Fprintf(&r.text, "    it left at %s\n", r.stamp(left.Timestamp(), "s"))
+		fmt.Fprintf(&r.text, "    it left at %s\n", r.timestamp(left.Timestamp(), "s"))
 	}
 	w.pass(time.Second)
 	return reply

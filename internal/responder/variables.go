@@ -137,7 +137,7 @@ func (q *query) systemVariables() []variable {
 		{"rootdisp", millis(q.rootDispersion(), 3)},
 		{"refid", formatReference(refid, stratum)},
 		{"reftime", hexWall(s.ReferenceTime)},
-		{"clock", hexStamp(q.view.Now.Timestamp())},
+		{"clock", hexTimestamp(q.view.Now.Timestamp())},
 		{"peer", fmt.Sprint(peer)},
 		{"tc", q.timeConstant()},
 		{"mintc", "3"}, // what ntpq's readers expect of RFC 5905's MINPOLL
@@ -266,7 +266,7 @@ func millis(d time.Duration, digits int) string {
 	return fmt.Sprintf("%.*f", digits, float64(d)/float64(time.Millisecond))
 }
 
-func hexStamp(t ntptime.Timestamp) string { return "0x" + t.String() }
+func hexTimestamp(t ntptime.Timestamp) string { return "0x" + t.String() }
 
 // pollExponent writes a poll interval's exponent, no less than 0: `ntpq -p` of ntpsec 1.2.2
 // means to replace a negative one by a constant that its library does not define, and ends
@@ -276,9 +276,9 @@ func pollExponent(e ntptime.Log2) string { return fmt.Sprint(max(int8(e), 0)) }
 // hexWall writes a moment as a timestamp; zero is unknown.
 func hexWall(w ntptime.Wall) string {
 	if w == 0 {
-		return hexStamp(0)
+		return hexTimestamp(0)
 	}
-	return hexStamp(w.Timestamp())
+	return hexTimestamp(w.Timestamp())
 }
 
 // formatReference writes a reference id as ntpd does: letters up to stratum 1 and

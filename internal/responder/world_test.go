@@ -16,16 +16,16 @@ import (
 // world is a server and its surroundings as a test has them: a synchronized clock,
 // a key of every type, everybody welcome.
 type world struct {
-	shard    *responder.Shard
-	clients  *responder.Clients
-	stamps   *responder.Timestamps
-	policy   *responder.Policy
-	snapshot *model.Snapshot
-	env      responder.Env
-	now      ntptime.Instant // when the next request comes
-	took     time.Duration   // from a request to the transmit timestamp
-	keys     []*mac.Key
-	buffer   [2048]byte
+	shard      *responder.Shard
+	clients    *responder.Clients
+	timestamps *responder.Timestamps
+	policy     *responder.Policy
+	snapshot   *model.Snapshot
+	env        responder.Env
+	now        ntptime.Instant // when the next request comes
+	took       time.Duration   // from a request to the transmit timestamp
+	keys       []*mac.Key
+	buffer     [2048]byte
 }
 
 var (
@@ -39,11 +39,11 @@ var (
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{
-		clients: responder.NewClients(65536, seed, false),
-		stamps:  responder.NewTimestamps(65536, seed),
-		policy:  &responder.Policy{},
-		now:     ntptime.Instant{Wall: start, Raw: 1_000_000_000_000},
-		took:    20 * time.Microsecond,
+		clients:    responder.NewClients(65536, seed, false),
+		timestamps: responder.NewTimestamps(65536, seed),
+		policy:     &responder.Policy{},
+		now:        ntptime.Instant{Wall: start, Raw: 1_000_000_000_000},
+		took:       20 * time.Microsecond,
 	}
 	for kind := mac.MD5; kind <= mac.AES256; kind++ {
 		secret := bytes.Repeat([]byte{byte(kind)}, 16)
@@ -67,7 +67,7 @@ func newWorld(t testing.TB) *world {
 		RootDelay: 3 * time.Millisecond, RootDispersion: 5 * time.Millisecond, DispersionRate: 15 * ntptime.PPM,
 		Precision: -24, Updates: 9,
 	}
-	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.stamps, Random: 42})
+	w.shard = responder.NewShard(responder.ShardConfig{Clients: w.clients, Timestamps: w.timestamps, Random: 42})
 	w.env = responder.Env{Snapshot: w.snapshot, Policy: w.policy, Now: func() ntptime.Instant { return w.later(w.took) }}
 	return w
 }

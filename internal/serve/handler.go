@@ -21,7 +21,7 @@ const longestReply = 2048
 type Sender interface {
 	// Transmitted tells when the packet that it knows by an id really left. It is called on
 	// a socket's goroutine and must not block.
-	Transmitted(id uint32, at ntptime.Instant, kind model.StampKind)
+	Transmitted(id uint32, at ntptime.Instant, kind model.TimestampKind)
 }
 
 // handler answers what comes in by one socket. It runs on that socket's goroutine.
@@ -61,7 +61,7 @@ func (h *handler) Handle(rx *model.Received, lead time.Duration, reply []byte) (
 }
 
 // Sent gives a transmit timestamp to the association that waits for it, or to the responder.
-func (h *handler) Sent(token netio.Token, at ntptime.Instant, kind model.StampKind) {
+func (h *handler) Sent(token netio.Token, at ntptime.Instant, kind model.TimestampKind) {
 	if sender, ok := token.Owner.(Sender); ok {
 		sender.Transmitted(token.ID, at, kind)
 		return

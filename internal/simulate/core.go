@@ -48,7 +48,7 @@ const ntpPort = 123
 
 // boot starts the core on a machine as its configuration has it.
 func boot(m *machine) program {
-	now := m.stamp()
+	now := m.timestamp()
 	keys, err := engine.Keys(m.host.Config)
 	if err != nil {
 		panic("simulate: keys of a checked configuration: " + err.Error())
@@ -221,14 +221,14 @@ func (c *core) bury(now ntptime.Instant) {
 
 // Send sends a packet: a machine of the simulation has no delay of its own, so the
 // timestamp is exact but for its clock.
-func (a *member) Send(t *association.Transmit) (ntptime.Instant, model.StampKind, error) {
+func (a *member) Send(t *association.Transmit) (ntptime.Instant, model.TimestampKind, error) {
 	port := uint16(ntpPort)
 	if t.FreshPort {
 		a.port = 49152 + uint16(a.c.random.Uint64()>>50) // one of the 16384 ephemeral ports (RFC 6335 §6)
 		port = a.port
 	}
 	a.c.m.send(port, t.To, t.Data)
-	return a.c.m.stamp(), model.StampKernel, nil
+	return a.c.m.timestamp(), model.TimestampKernel, nil
 }
 
 // Record keeps an event for the report.
@@ -333,7 +333,7 @@ const worthKeeping = 10 * ntptime.PPM
 
 // stop leaves behind what the daemon's files would hold.
 func (c *core) stop() {
-	s := c.system.Snapshot(c.m.stamp())
+	s := c.system.Snapshot(c.m.timestamp())
 	if s.Updates > 0 && s.FrequencyError > 0 && s.FrequencyError < worthKeeping {
 		c.m.memory.frequency, c.m.memory.frequencyError, c.m.memory.hasDrift = s.Frequency, s.FrequencyError, true
 	}

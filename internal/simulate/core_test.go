@@ -32,7 +32,7 @@ func (w *world) final(t *testing.T, host string) *model.Snapshot {
 			if m.program == nil {
 				t.Fatalf("%s does not run at the end", host)
 			}
-			return m.program.report(m.stamp())
+			return m.program.report(m.timestamp())
 		}
 	}
 	t.Fatalf("no host %s", host)
@@ -200,7 +200,7 @@ links: [{between: [client, server], delay: 100us}]
 		sum += x
 	}
 	if mean := sum / 15000; mean > 500e-9 || mean < -500e-9 {
-		t.Errorf("got mean error %v, want none: the turnaround is in the stamps", mean)
+		t.Errorf("got mean error %v, want none: the turnaround is in the timestamps", mean)
 	}
 }
 

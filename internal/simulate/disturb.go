@@ -34,7 +34,7 @@ func (m *machine) event(e *scenario.Event) {
 		if p, able := m.program.(interface {
 			reload(*config.Config, ntptime.Instant)
 		}); able {
-			p.reload(e.Config, m.stamp())
+			p.reload(e.Config, m.timestamp())
 			m.schedule()
 		}
 	case scenario.Stop:
@@ -79,7 +79,7 @@ func (m *machine) lookForJump() {
 	}
 	by, slept := m.jump, m.slept
 	m.jump, m.slept = 0, 0
-	m.program.jumped(by, slept, m.stamp())
+	m.program.jumped(by, slept, m.timestamp())
 	m.schedule()
 }
 

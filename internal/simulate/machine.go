@@ -153,9 +153,9 @@ func (m *machine) read() ntptime.Instant {
 	}
 }
 
-// stamp is a reading as a program gets it: with the clock's noise of reading, the
+// timestamp is a reading as a program gets it: with the clock's noise of reading, the
 // same on both scales.
-func (m *machine) stamp() ntptime.Instant {
+func (m *machine) timestamp() ntptime.Instant {
 	now := m.read()
 	if deviation := m.host.Clock.ReadNoise; deviation > 0 {
 		noise := time.Duration(math.Round(float64(deviation) * m.noise.NormFloat64()))

@@ -66,8 +66,8 @@ func (f *kalman) timer(now ntptime.Instant) {
 }
 
 func (f *kalman) receive(p *packet, now ntptime.Instant) bool {
-	stamp := func(i int) ntptime.Wall { return ntptime.Wall(binary.BigEndian.Uint64(p.data[8*i:])) }
-	offset := (stamp(1).Sub(stamp(0)).Seconds() + stamp(2).Sub(now.Wall).Seconds()) / 2
+	timestamp := func(i int) ntptime.Wall { return ntptime.Wall(binary.BigEndian.Uint64(p.data[8*i:])) }
+	offset := (timestamp(1).Sub(timestamp(0)).Seconds() + timestamp(2).Sub(now.Wall).Seconds()) / 2
 	if f.measured != nil {
 		f.measured(offset)
 		return true

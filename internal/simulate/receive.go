@@ -12,7 +12,7 @@ import (
 // that asked, the other modes where the engine says; requests wait for serve.
 func (c *core) receive(p *packet, now ntptime.Instant) (done bool) {
 	c.present = now
-	rx := model.Received{Data: p.data, Remote: p.from, Local: p.to.Addr(), Interface: onlyInterface, At: now, Stamp: model.StampKernel}
+	rx := model.Received{Data: p.data, Remote: p.from, Local: p.to.Addr(), Interface: onlyInterface, At: now, Timestamp: model.TimestampKernel}
 	if p.to.Port() != ntpPort {
 		for _, a := range c.members {
 			if a.port == p.to.Port() {

@@ -57,7 +57,7 @@ func (m *machine) reading(e *happening) {
 	}
 	for _, r := range c.clocks {
 		if r.ID() == e.source {
-			c.present = m.stamp()
+			c.present = m.timestamp()
 			r.read(c.present)
 			m.schedule()
 			return

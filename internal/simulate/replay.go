@@ -52,7 +52,7 @@ func (m *machine) scheduleReplay(replay, next int) {
 func (m *machine) replayed(e *happening) {
 	m.plain.take(&m.host.Replays[e.replay].Record.Exchanges[e.next])
 	if c, is := m.program.(*core); is && e.generation == m.life {
-		c.replay(e.replay, e.next, m.stamp())
+		c.replay(e.replay, e.next, m.timestamp())
 		m.schedule()
 	}
 	m.scheduleReplay(e.replay, e.next+1)

@@ -125,7 +125,7 @@ func (m *machine) result(seed uint64) RunResult {
 	if m.program == nil {
 		return r
 	}
-	if r.Final = m.program.report(m.stamp()); r.Final == nil {
+	if r.Final = m.program.report(m.timestamp()); r.Final == nil {
 		return r
 	}
 	for i := range r.Final.Sources {

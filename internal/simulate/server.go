@@ -30,7 +30,7 @@ func newServer(c *core, policy *responder.Policy, now ntptime.Raw) *server {
 	network := virtual.NewStream(c.m.world.seed, "NTS "+c.m.host.Name)
 	shard.Nonces = &network
 	s := &server{c: c, shard: responder.NewShard(shard), started: now}
-	s.env = responder.Env{Policy: policy, Now: c.m.stamp, Smeared: rules.Listen[0].Smear}
+	s.env = responder.Env{Policy: policy, Now: c.m.timestamp, Smeared: rules.Listen[0].Smear}
 	if rules.NTS != nil {
 		s.env.Ring = newRing(&network, c.m.world.scenario.Start)
 	}
@@ -45,13 +45,13 @@ func (s *server) answer(p *packet, now ntptime.Instant) {
 	if policy, ended := engine.EndSilence(s.c.m.host.Config, s.env.Policy, now.Raw.Sub(s.started)); ended {
 		s.env.Policy = policy
 	}
-	rx := model.Received{Data: p.data, Remote: p.from, Local: p.to.Addr(), Interface: onlyInterface, At: p.arrived, Stamp: model.StampKernel}
+	rx := model.Received{Data: p.data, Remote: p.from, Local: p.to.Addr(), Interface: onlyInterface, At: p.arrived, Timestamp: model.TimestampKernel}
 	n, verdict := s.shard.Respond(s.reply[:], &rx, &s.env)
 	if n == 0 {
 		return
 	}
 	s.c.m.send(ntpPort, p.from, s.reply[:n])
 	if verdict.TimestampID != 0 {
-		s.shard.Transmitted(verdict.TimestampID, s.c.m.stamp())
+		s.shard.Transmitted(verdict.TimestampID, s.c.m.timestamp())
 	}
 }

@@ -131,7 +131,7 @@ func (m *machine) wake(generation uint32) {
 		m.setTimer()
 		return
 	}
-	now := m.stamp()
+	now := m.timestamp()
 	if early := m.due.Sub(now.Raw); early > 0 { // by the noise of reading
 		now.Raw, now.Wall = now.Raw.Add(early), now.Wall.Add(early)
 	}
@@ -161,7 +161,7 @@ func (m *machine) arrive(p *packet) {
 		m.world.give(p)
 		return
 	}
-	p.arrived = m.stamp()
+	p.arrived = m.timestamp()
 	if m.program.receive(p, p.arrived) {
 		m.world.give(p)
 		m.schedule()
@@ -177,7 +177,7 @@ func (m *machine) arrive(p *packet) {
 // answer lets the program reply to a request.
 func (m *machine) answer(p *packet) {
 	if m.program != nil {
-		m.program.serve(p, m.stamp())
+		m.program.serve(p, m.timestamp())
 		m.schedule()
 	}
 	m.world.give(p)

@@ -99,7 +99,7 @@ type row struct {
 	minPoll, maxPoll ntptime.Log2
 	step             bool
 	config           func(c *Config)
-	noise            float64 // s, Gaussian, each reading of a stamp
+	noise            float64 // s, Gaussian, each reading of a timestamp
 	probe            func(h *host, t float64)
 	turnaround       float64
 }
@@ -235,7 +235,7 @@ func (h *host) transmit(c *client, t float64) {
 	c.status.Reach <<= 1
 	c.status.Unanswered++
 	h.status(c, t)
-	t1 := h.stamp(t)
+	t1 := h.timestamp(t)
 	d1 := c.link.delay(t, c.rand[0], c.link.forward)
 	if d1 < 0 {
 		return
@@ -248,8 +248,8 @@ func (h *host) transmit(c *client, t float64) {
 	h.at(ts+h.row.turnaround+d2, func(t4 float64) { h.receive(c, t1, t, ts, t4) })
 }
 
-// stamp is the clock's reading with the row's noise.
-func (h *host) stamp(t float64) ntptime.Instant {
+// timestamp is the clock's reading with the row's noise.
+func (h *host) timestamp(t float64) ntptime.Instant {
 	i := h.instant(t)
 	if h.row.noise > 0 {
 		n := int64(h.noise.NormFloat64() * h.row.noise * 1e9)
@@ -271,7 +271,7 @@ func (h *host) receive(c *client, t1 ntptime.Instant, sent, ts, t float64) {
 		off = c.link.offset(ts)
 	}
 	wall := func(x float64) ntptime.Wall { return ntptime.Wall(trueStart + int64(math.Round((x+off)*1e9))) }
-	m := model.Sample{Source: c.id, T1: t1, T4: h.stamp(t), T2: wall(ts), T3: wall(ts + h.row.turnaround),
+	m := model.Sample{Source: c.id, T1: t1, T4: h.timestamp(t), T2: wall(ts), T3: wall(ts + h.row.turnaround),
 		Server: model.ServerState{Stratum: 1, Precision: -24, ReferenceID: wire.ReferenceName("GPS")}}
 	c.status.Reach |= 1
 	c.status.Unanswered = 0

@@ -82,7 +82,7 @@ func (l *leapState) armed(now ntptime.Wall) wire.Leap {
 func (l *leapState) pending() ntptime.Wall { return l.at }
 
 // straddles says whether an exchange lies across a leap second: its four
-// stamps are then of two scales.
+// timestamps are then of two scales.
 func (l *leapState) straddles(m *model.Sample) bool {
 	near := func(at, w ntptime.Wall) bool { return at != 0 && at.Sub(w).Abs() < leapGuard }
 	return near(l.at, m.T3) || near(l.at, m.T4.Wall) || near(l.done, m.T3) || near(l.done, m.T4.Wall)

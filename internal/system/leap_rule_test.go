@@ -8,7 +8,7 @@ import (
 	"timeball/internal/wire"
 )
 
-// An exchange at the leap second has stamps of two scales and is not used.
+// An exchange at the leap second has timestamps of two scales and is not used.
 func TestNoExchangeStraddlesTheLeapSecond(t *testing.T) {
 	midnight := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, test := range []struct {

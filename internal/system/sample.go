@@ -66,7 +66,7 @@ func (s *System) discard(now ntptime.Instant, src *source, out *Output) {
 }
 
 // shownDelay is a round trip as reports have it: no less than our precision (RFC 5905
-// §8). Stamps are wrong by some microseconds, and a transmit stamp is taken ahead of the
+// §8). Timestamps are wrong by some microseconds, and a transmit timestamp is taken ahead of the
 // sending, so that the round trip of a short path may come out negative. The filter is
 // given it as it is: what is cut off at one side would have a bias.
 func (s *System) shownDelay(seconds float64) float64 {

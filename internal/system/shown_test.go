@@ -27,7 +27,7 @@ func TestExplainShowsTheDistanceOfTheSelection(t *testing.T) {
 	}
 }
 
-// The noise of stamps makes the round trip of a short path negative.
+// The noise of timestamps makes the round trip of a short path negative.
 func TestRFC5905_8_NoDelayShownIsBelowThePrecision(t *testing.T) {
 	b := newBench(t, 0, nil)
 	b.add(1, nil)

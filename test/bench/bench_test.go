@@ -196,7 +196,7 @@ func interleaves(b *testing.B, h *peers.Host, s *contender, f figures) {
 	f.add(s.name, "interleaved loss", m.Loss())
 }
 
-// BenchmarkClientNoise compares the offset noise of kernel stamps with that of our own
+// BenchmarkClientNoise compares the offset noise of kernel timestamps with that of our own
 // readings of the clock, over a quiet pair of interfaces, against chronyd.
 func BenchmarkClientNoise(b *testing.B) {
 	lab := peers.NewLab(b)
@@ -214,18 +214,18 @@ func BenchmarkClientNoise(b *testing.B) {
 			if err := json.Unmarshal([]byte(out), &n); err != nil {
 				b.Fatal(err)
 			}
-			if n.KernelStamps < n.Exchanges*9/10 {
-				b.Errorf("%d of %d exchanges have the kernel's stamps", n.KernelStamps, n.Exchanges)
+			if n.KernelTimestamps < n.Exchanges*9/10 {
+				b.Errorf("%d of %d exchanges have the kernel's timestamps", n.KernelTimestamps, n.Exchanges)
 			}
 			kernel, user = append(kernel, n.KernelMedian.Seconds()*1e6), append(user, n.UserMedian.Seconds()*1e6)
 			ratios = append(ratios, n.Kernel.Seconds()/n.User.Seconds())
-			b.Logf("offset rms %v with kernel stamps, %v with our own; medians %v, %v", n.Kernel, n.User, n.KernelMedian, n.UserMedian)
+			b.Logf("offset rms %v with kernel timestamps, %v with our own; medians %v, %v", n.Kernel, n.User, n.KernelMedian, n.UserMedian)
 		}
 	}
 	b.ReportMetric(median(kernel), "us-kernel")
 	b.ReportMetric(median(user), "us-user")
 	b.ReportMetric(median(ratios), "rms-ratio")
-	fmt.Printf("\nmedian |offset|: %.2f us with kernel stamps, %.2f us with our own; rms ratio %.2f, median ratio %.2f (want <= 0.50)\n",
+	fmt.Printf("\nmedian |offset|: %.2f us with kernel timestamps, %.2f us with our own; rms ratio %.2f, median ratio %.2f (want <= 0.50)\n",
 		median(kernel), median(user), median(ratios), median(kernel)/median(user))
 }
 

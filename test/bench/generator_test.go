@@ -22,7 +22,7 @@ func (r responder) Handle(rx *model.Received, _ time.Duration, reply []byte) (in
 	return r(rx, reply), netio.Token{}
 }
 
-func (r responder) Sent(netio.Token, ntptime.Instant, model.StampKind) {}
+func (r responder) Sent(netio.Token, ntptime.Instant, model.TimestampKind) {}
 
 // good answers as a server would, in basic mode; with the receive field as origin where
 // the request has one, as in interleaved mode.
@@ -79,7 +79,7 @@ func TestGeneratorCountsWhatAServerAnswers(t *testing.T) {
 		{"another mode", bad(func(r []byte) { r[0] = 4<<3 | 5 }), Load{Kind: KindPlain, InFlight: 8, Burst: 1}, false},
 		{"another version", bad(func(r []byte) { r[0] = 3<<3 | 4 }), Load{Kind: KindPlain, InFlight: 8, Burst: 1}, false},
 		{"a wrong origin", bad(func(r []byte) { r[offOrigin] ^= 1 }), Load{Kind: KindPlain, InFlight: 8, Burst: 1}, false},
-		{"no stamp", bad(func(r []byte) { clear(r[offSend:headerSize]) }), Load{Kind: KindPlain, InFlight: 8, Burst: 1}, false},
+		{"no timestamp", bad(func(r []byte) { clear(r[offSend:headerSize]) }), Load{Kind: KindPlain, InFlight: 8, Burst: 1}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.load.Target, tt.load.Duration = serve(t, tt.serve), 50*time.Millisecond
@@ -114,7 +114,7 @@ func TestEveryReplyIsCountedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	reply := make([]byte, headerSize)
-	binary.BigEndian.PutUint64(reply[offOrigin:], stampMagic+2)
+	binary.BigEndian.PutUint64(reply[offOrigin:], timestampMagic+2)
 	if _, _, ok := slotOf(slots, reply); ok {
 		t.Error("a reply to what was not asked")
 	}
@@ -125,7 +125,7 @@ func TestEveryReplyIsCountedOnce(t *testing.T) {
 	if _, _, ok := slotOf(slots, reply[:40]); ok {
 		t.Error("a reply too short")
 	}
-	binary.BigEndian.PutUint64(reply[offOrigin:], stampMagic+4)
+	binary.BigEndian.PutUint64(reply[offOrigin:], timestampMagic+4)
 	if _, _, ok := slotOf(slots, reply); ok {
 		t.Error("a reply of a slot beyond the last")
 	}

@@ -25,10 +25,10 @@ const (
 // Noise is how the offset of a server scatters, measured from the same exchanges by two
 // pairs of T1 and T4. Where both ends read one clock, the true offset is 0.
 type Noise struct {
-	Exchanges                 int
-	Kernel, User              time.Duration // root mean square of the offset
-	KernelMedian, UserMedian  time.Duration // median of |offset|
-	KernelStamps, DaemonStamp int           // exchanges with both stamps by the kernel, and others
+	Exchanges                         int
+	Kernel, User                      time.Duration // root mean square of the offset
+	KernelMedian, UserMedian          time.Duration // median of |offset|
+	KernelTimestamps, DaemonTimestamp int           // exchanges with both timestamps by the kernel, and others
 }
 
 // beNoise measures if the environment says so, and prints the Noise.
@@ -61,10 +61,10 @@ func MeasureNoise(target string) (Noise, error) {
 			return n, err
 		}
 		if !e.kernel {
-			n.DaemonStamp++
+			n.DaemonTimestamp++
 			continue
 		}
-		n.KernelStamps++
+		n.KernelTimestamps++
 		kernel, user = append(kernel, e.offset(e.t1, e.t4)), append(user, e.offset(e.user1, e.user4))
 	}
 	n.Exchanges = noiseExchanges
@@ -73,19 +73,19 @@ func MeasureNoise(target string) (Noise, error) {
 	return n, nil
 }
 
-// stamped is an exchange with the stamps of both sorts.
-type stamped struct {
+// timestamped is an exchange with the timestamps of both sorts.
+type timestamped struct {
 	t1, t4, user1, user4, t2, t3 ntptime.Wall
 	kernel                       bool // t1 and t4 are the kernel's
 }
 
-func (e *stamped) offset(t1, t4 ntptime.Wall) time.Duration {
+func (e *timestamped) offset(t1, t4 ntptime.Wall) time.Duration {
 	return (e.t2.Sub(t1) + e.t3.Sub(t4)) / 2
 }
 
 // exchange is one request and its reply from a socket of its own, as the daemon makes it.
-func exchange(remote netip.AddrPort, cookie uint64) (stamped, error) {
-	var e stamped
+func exchange(remote netip.AddrPort, cookie uint64) (timestamped, error) {
+	var e timestamped
 	c, err := netio.OpenClient(netio.ClientConfig{Remote: remote})
 	if err != nil {
 		return e, err
@@ -96,7 +96,7 @@ func exchange(remote netip.AddrPort, cookie uint64) (stamped, error) {
 	}
 	request := make([]byte, headerSize)
 	request[0] = 4<<3 | 3
-	binary.BigEndian.PutUint64(request[offSend:], stampMagic+cookie)
+	binary.BigEndian.PutUint64(request[offSend:], timestampMagic+cookie)
 	sent, err := c.Send(request)
 	if err != nil {
 		return e, err
@@ -114,7 +114,7 @@ func exchange(remote netip.AddrPort, cookie uint64) (stamped, error) {
 			continue
 		}
 		e.user4 = ntptime.WallOf(time.Now())
-		e.t4, e.kernel = rx.At.Wall, sending && rx.Stamp == model.StampKernel
+		e.t4, e.kernel = rx.At.Wall, sending && rx.Timestamp == model.TimestampKernel
 		if len(rx.Data) < headerSize {
 			return e, fmt.Errorf("exchange with %s: reply of %d octets", remote, len(rx.Data))
 		}

@@ -10,12 +10,12 @@ import (
 )
 
 const (
-	headerSize = 48
-	keyedSize  = headerSize + 4 + 16
-	offOrigin  = 24
-	offReceive = 32
-	offSend    = 40
-	stampMagic = 0xbe4c4000_00000000 // the transmit timestamp of slot i is this + i
+	headerSize     = 48
+	keyedSize      = headerSize + 4 + 16
+	offOrigin      = 24
+	offReceive     = 32
+	offSend        = 40
+	timestampMagic = 0xbe4c4000_00000000 // the transmit timestamp of slot i is this + i
 )
 
 // slot is one request that can be under way: its octets do not change (but in
@@ -42,7 +42,7 @@ func newSlots(n int, load Load) ([]slot, error) {
 		s.request[0] = 4<<3 | 3
 		s.request[2] = 6
 		s.request[3] = 0x20
-		binary.BigEndian.PutUint64(s.request[offSend:], stampMagic+uint64(i))
+		binary.BigEndian.PutUint64(s.request[offSend:], timestampMagic+uint64(i))
 		switch load.Kind {
 		case KindKeyed:
 			s.request = key.AppendMAC(s.request, 4)
@@ -118,7 +118,7 @@ func slotOf(slots []slot, reply []byte) (i int, interleaved, ok bool) {
 		return 0, false, false
 	}
 	origin := binary.BigEndian.Uint64(reply[offOrigin:])
-	n := origin - stampMagic
+	n := origin - timestampMagic
 	if n >= 1<<32 {
 		return 0, false, false
 	}
@@ -134,7 +134,7 @@ func slotOf(slots []slot, reply []byte) (i int, interleaved, ok bool) {
 const cookieBit = 1 << 31
 
 // goodReply reports whether a reply has the time: mode 4, the request's version and length,
-// a synchronized server, stamps.
+// a synchronized server, timestamps.
 func goodReply(request, reply []byte) bool {
 	return len(reply) == len(request) && reply[0]&7 == 4 && reply[0]>>3&7 == request[0]>>3&7 &&
 		reply[0]>>6 != 3 && reply[1] >= 1 && reply[1] <= 15 &&
@@ -142,8 +142,8 @@ func goodReply(request, reply []byte) bool {
 }
 
 // interleave prepares the next request of a client that had a reply: origin is the
-// server's receive stamp of it, and another answer is asked for by the receive field.
+// server's receive timestamp of it, and another answer is asked for by the receive field.
 func (s *slot) interleave(i int, reply []byte) {
 	copy(s.request[offOrigin:offReceive], reply[offReceive:])
-	binary.BigEndian.PutUint64(s.request[offReceive:], stampMagic|cookieBit+uint64(i))
+	binary.BigEndian.PutUint64(s.request[offReceive:], timestampMagic|cookieBit+uint64(i))
 }

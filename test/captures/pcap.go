@@ -11,7 +11,7 @@ import (
 // Sizes and numbers of the formats that a capture is made of: pcap 2.4, Ethernet,
 // IPv4 (RFC 791), IPv6 (RFC 8200), UDP (RFC 768).
 const (
-	pcapMagic    = 0xa1b2c3d4 // stamps in microseconds
+	pcapMagic    = 0xa1b2c3d4 // timestamps in microseconds
 	pcapFileHead = 24
 	pcapHead     = 16
 	linkEthernet = 1
@@ -23,7 +23,7 @@ const (
 	protocolUDP  = 17
 )
 
-// ReadPcap gives the UDP datagrams of a pcap file with microsecond stamps and link
+// ReadPcap gives the UDP datagrams of a pcap file with microsecond timestamps and link
 // type Ethernet. Frames of other protocols are left out; a frame cut short is an error.
 func ReadPcap(file []byte) ([]Datagram, error) {
 	order, err := pcapOrder(file)
@@ -64,7 +64,7 @@ func pcapOrder(file []byte) (binary.ByteOrder, error) {
 	case binary.BigEndian.Uint32(file):
 		order = binary.BigEndian
 	default:
-		return nil, errors.New("no pcap file with microsecond stamps")
+		return nil, errors.New("no pcap file with microsecond timestamps")
 	}
 	if link := order.Uint32(file[20:]); link != linkEthernet {
 		return nil, fmt.Errorf("link type %d is not Ethernet", link)

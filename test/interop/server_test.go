@@ -72,7 +72,7 @@ func TestClientsAreAnsweredInTheirVersion(t *testing.T) {
 				version, reply.Version, reply.Mode, reply.Stratum, reply.Leap)
 		}
 		if reply.Receive == 0 || reply.Transmit == 0 || reply.Transmit.Sub(reply.Receive) < 0 {
-			t.Errorf("stamps of the reply to version %d: got receive %v, transmit %v, want the one before the other",
+			t.Errorf("timestamps of the reply to version %d: got receive %v, transmit %v, want the one before the other",
 				version, reply.Receive, reply.Transmit)
 		}
 	}

@@ -26,7 +26,7 @@ func follows(t testing.TB, d *peers.Daemon, within time.Duration, server netip.A
 	})
 }
 
-// request is a client's request of a version, with a transmit stamp that says who asks.
+// request is a client's request of a version, with a transmit timestamp that says who asks.
 func request(version uint8, cookie uint64) []byte {
 	h := wire.Header{Version: version, Mode: wire.ModeClient, Transmit: ntptime.Timestamp(cookie)}
 	return h.Append(nil)

@@ -26,26 +26,26 @@ func (f *failing) unless(ok bool, p *seen, what string) {
 }
 
 // minimal is a request that tells nothing of its sender: only version, mode and a
-// random transmit stamp (draft-ietf-ntp-data-minimization; threats 10).
+// random transmit timestamp (draft-ietf-ntp-data-minimization; threats 10).
 func (f *failing) minimal(p *seen) {
 	f.t.Helper()
 	bare := wire.Header{Version: p.Version, Mode: wire.ModeClient, Precision: p.Precision, Poll: p.Poll, Transmit: p.Transmit}
-	f.unless(p.Header == bare && p.Transmit != 0, p, "a request with nothing in it but a transmit stamp")
+	f.unless(p.Header == bare && p.Transmit != 0, p, "a request with nothing in it but a transmit timestamp")
 }
 
 // checkClient looks at modes 3 and 4.
 func checkClient(t *testing.T, n *network, packets []seen) {
 	f := faults(t)
 	ports, close, requests := map[uint16]int{}, 0, 0
-	stamps := map[uint64]bool{}
+	timestamps := map[uint64]bool{}
 	for i := range packets {
 		p := &packets[i]
 		switch p.Mode {
 		case wire.ModeClient:
 			requests++
 			f.minimal(p)
-			f.unless(!stamps[uint64(p.Transmit)], p, "a transmit stamp that was not used before")
-			stamps[uint64(p.Transmit)] = true
+			f.unless(!timestamps[uint64(p.Transmit)], p, "a transmit timestamp that was not used before")
+			timestamps[uint64(p.Transmit)] = true
 			if p.Transmit.Wall(ntptime.WallOf(p.At)).Sub(ntptime.WallOf(p.At)).Abs() < time.Hour {
 				close++
 			}
@@ -54,13 +54,13 @@ func checkClient(t *testing.T, n *network, packets []seen) {
 			ports[p.From.Port()]++
 		case wire.ModeServer:
 			f.unless(p.From.Port() == 123, p, "a reply from port 123")
-			f.unless(stamps[uint64(p.Origin)], p, "the request's transmit stamp as origin")
+			f.unless(timestamps[uint64(p.Origin)], p, "the request's transmit timestamp as origin")
 			f.unless(p.Receive != 0 && p.Transmit.Sub(p.Receive) > 0, p, "receive before transmit")
 			f.unless(p.Stratum == 3 && p.Leap == wire.LeapNone, p, "stratum 3")
 		}
 	}
 	if close > requests/2 {
-		t.Errorf("transmit stamps of requests near the time: got %d of %d, want random ones", close, requests)
+		t.Errorf("transmit timestamps of requests near the time: got %d of %d, want random ones", close, requests)
 	}
 	if len(ports) < requests/2 {
 		t.Errorf("source ports of %d requests: got %d, want about as many", requests, len(ports))
@@ -108,8 +108,8 @@ func checkSymmetric(t *testing.T, n *network, packets []seen) {
 		switch p.Mode {
 		case wire.ModeActive, wire.ModePassive:
 			f.unless(p.From.Port() == 123 && p.To.Port() == 123, p, "ports 123 to 123")
-			f.unless(p.Transmit != 0 && !sent[uint64(p.Transmit)], p, "a transmit stamp that was not used before")
-			f.unless(p.Origin == 0 || sent[uint64(p.Origin)], p, "the other's transmit stamp as origin, or 0")
+			f.unless(p.Transmit != 0 && !sent[uint64(p.Transmit)], p, "a transmit timestamp that was not used before")
+			f.unless(p.Origin == 0 || sent[uint64(p.Origin)], p, "the other's transmit timestamp as origin, or 0")
 			f.unless((p.Origin == 0) == (p.Receive == 0), p, "origin and receive together")
 			sent[uint64(p.Transmit)] = true
 		case wire.ModeClient:

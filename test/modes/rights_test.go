@@ -17,7 +17,7 @@ import (
 // readVariables is a control query for the system variables (RFC 9327 §3).
 var readVariables = []byte{0x16, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}
 
-// question is a packet of a mode with a transmit stamp of now.
+// question is a packet of a mode with a transmit timestamp of now.
 func question(mode wire.Mode) []byte {
 	h := wire.Header{Version: 4, Mode: mode, Stratum: 2, Poll: 0, Precision: -20, Transmit: ntptime.WallOf(time.Now()).Timestamp()}
 	return h.Append(nil)

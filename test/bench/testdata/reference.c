@@ -1,5 +1,5 @@
 // The least that answers NTP: one thread, recvmmsg and sendmmsg in batches of 64, the
-// kernel's receive stamps, a receive buffer of 4 MiB. No access list, no statistics, no
+// kernel's receive timestamps, a receive buffer of 4 MiB. No access list, no statistics, no
 // client log, no MAC. What the sockets of this kernel can do on one core.
 //
 //   reference ADDRESS PORT
@@ -23,7 +23,7 @@ static struct sockaddr_in from[BATCH];
 static struct iovec in_iov[BATCH], out_iov[BATCH];
 static struct mmsghdr in[BATCH], out[BATCH];
 
-static void put_stamp(unsigned char *p, const struct timespec *t)
+static void put_timestamp(unsigned char *p, const struct timespec *t)
 {
 	uint32_t seconds = htonl((uint32_t)(t->tv_sec + unix_epoch));
 	uint32_t fraction = htonl((uint32_t)(((uint64_t)t->tv_nsec << 32) / 1000000000u));
@@ -31,7 +31,7 @@ static void put_stamp(unsigned char *p, const struct timespec *t)
 	memcpy(p + 4, &fraction, 4);
 }
 
-// received finds the kernel's stamp of a message; else it reads the clock.
+// received finds the kernel's timestamp of a message; else it reads the clock.
 static struct timespec received(struct msghdr *h)
 {
 	struct timespec t;
@@ -57,10 +57,10 @@ static int answer(unsigned char *p, unsigned length, const struct timespec *arri
 	memset(p + 4, 0, 8);
 	memcpy(p + 12, "REF", 4);
 	memcpy(p + 24, p + 40, 8);
-	put_stamp(p + 16, arrival);
-	put_stamp(p + 32, arrival);
+	put_timestamp(p + 16, arrival);
+	put_timestamp(p + 32, arrival);
 	clock_gettime(CLOCK_REALTIME, &now);
-	put_stamp(p + 40, &now);
+	put_timestamp(p + 40, &now);
 	return 1;
 }
 
