@@ -32,9 +32,13 @@ sources:
 `, gpsd...)
 	d.Has(40*time.Second, "the receiver is followed", receiverIs(0))
 	other := lab.Host("client")
-	if reply, err := ask(other, h.IPv4, 4); err != nil || reply.Stratum != 1 || reply.ReferenceID.Text() != "GPS" {
-		t.Errorf("a client sees stratum %d, reference id %s, %v", reply.Stratum, reply.ReferenceID.Text(), err)
-	}
+	peers.Eventually(t, 20*time.Second, "a client is served, once the offset is worked off", func() error {
+		reply, err := ask(other, h.IPv4, 4)
+		if err != nil || reply.Stratum != 1 || reply.ReferenceID.Text() != "GPS" {
+			return fmt.Errorf("stratum %d, reference id %s, %v", reply.Stratum, reply.ReferenceID.Text(), err)
+		}
+		return nil
+	})
 	receiver.Fix(false)
 	d.Has(60*time.Second, "a receiver without a fix", func(s peers.Source) bool { return s.Reach&3 == 0 })
 	receiver.Fix(true)

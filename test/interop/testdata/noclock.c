@@ -8,4 +8,4 @@ int clock_adjtime(clockid_t clock, struct timex *t) { (void)clock; t->status = 0
 int adjtimex(struct timex *t) { return clock_adjtime(CLOCK_REALTIME, t); }
 int ntp_adjtime(struct timex *t) { return clock_adjtime(CLOCK_REALTIME, t); }
 int clock_settime(clockid_t clock, const struct timespec *to) { (void)clock; (void)to; return 0; }
-int settimeofday(const struct timeval *tv, const void *tz) { (void)tv; (void)tz; return 0; }
+int settimeofday(const struct timeval *tv, const struct timezone *tz) { (void)tv; (void)tz; return 0; }
