@@ -31,6 +31,9 @@ type builder struct {
 	head      []string
 	keys      keyTable
 	needsKeys bool
+	// holding keeps comments back until the line that they are about is written.
+	holding bool
+	held    []string
 	// keyTrouble is why the keys could not be read, "" if they could.
 	keyTrouble string
 	out        Result
@@ -191,9 +194,24 @@ func (b *builder) note(l line, kind NoteKind, format string, args ...any) {
 	b.remark("  " + mark + n.Reason)
 }
 
+// behind writes the comments of a conversion behind what it writes.
+func (b *builder) behind(convert func()) {
+	b.holding = true
+	convert()
+	b.holding = false
+	for _, text := range b.held {
+		b.remark(text)
+	}
+	b.held = nil
+}
+
 // remark adds a comment where the last line went.
 func (b *builder) remark(text string) {
 	text = printable(text)
+	if b.holding {
+		b.held = append(b.held, text)
+		return
+	}
 	if b.last == "" {
 		b.head = append(b.head, text)
 		return

@@ -18,17 +18,19 @@ type chrony struct {
 	depth    int
 	count    int // lines read
 	access   accessTable
-	allows   bool     // somebody is allowed, so there is a server
-	port     string   // "": the usual one
-	binds    []string // bindaddress
-	seen     map[string]bool
-	names    map[string]bool // sources
-	trusted  string          // file of ntstrustedcerts
-	steps    bool            // makestep was given
-	slews    bool            // leapsecmode slew
-	smooth   bool            // smoothtime
-	clocks   int             // refclock lines so far
-	kinds    []string        // of statistics
+	allows   bool                // somebody is allowed, so there is a server
+	port     string              // "": the usual one
+	binds    []string            // bindaddress
+	names    map[string]bool     // sources
+	trusted  map[string][]string // files of ntstrustedcerts, by set
+	ownOnly  bool                // nosystemcert
+	auth     string              // authselectmode
+	policy   bool                // its options have been told of
+	steps    bool                // makestep was given
+	slews    bool                // leapsecmode slew
+	smooth   bool                // smoothtime
+	clocks   int                 // refclock lines so far
+	kinds    []string            // of statistics
 	ntsFiles mapping
 }
 
@@ -38,20 +40,26 @@ const maxDepth = 10
 // convertChrony converts chrony.conf as chronyd 4.3 to 4.6 read it: no comment behind a
 // directive, no quotes, words in any case.
 func convertChrony(b *builder, path string, data []byte) {
-	c := &chrony{builder: b, access: accessTable{}, seen: map[string]bool{}, names: map[string]bool{}}
+	c := &chrony{builder: b, access: accessTable{}, names: map[string]bool{}, trusted: map[string][]string{}, auth: "mix"}
 	all, closed := c.lines(path, data), false
 	for _, l := range all { // what other lines rest on
 		switch words := strings.Fields(strings.ToLower(l.text)); words[0] {
-		case "allow":
+		case "allow", "broadcast": // both open the port; a broadcast alone answers nobody
 			c.allows = true
+		case "nosystemcert":
+			c.ownOnly = true
+		case "authselectmode":
+			if len(words) == 2 {
+				c.auth = words[1]
+			}
 		case "keyfile":
 			if fields := strings.Fields(l.text); len(fields) == 2 {
 				b.keys = keyTable{}
 				b.readChronyKeys(l, fields[1])
 			}
 		case "ntstrustedcerts":
-			if fields := strings.Fields(l.text); len(fields) > 1 {
-				c.trusted = fields[len(fields)-1]
+			if set, file, ok := certificateSet(l); ok {
+				c.trusted[set] = append(c.trusted[set], file)
 			}
 		case "leapsecmode":
 			c.slews = len(words) == 2 && words[1] == "slew"
@@ -62,14 +70,15 @@ func convertChrony(b *builder, path string, data []byte) {
 		}
 	}
 	c.allows = c.allows && !closed
+	c.mixed(all)
 	for _, l := range all {
 		if !strings.HasSuffix(l.file, ".sources") || l.file == path {
-			c.directive(l)
+			c.behind(func() { c.directive(l) })
 			continue
 		}
 		switch word := strings.ToLower(strings.Fields(l.text)[0]); word {
 		case "server", "pool", "peer":
-			c.directive(l)
+			c.behind(func() { c.directive(l) })
 		default:
 			c.note(l, NoteRefused, "chronyd drops this line in silence: a .sources file holds server, pool and peer")
 		}

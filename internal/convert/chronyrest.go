@@ -26,8 +26,8 @@ func init() { // the table refers to functions that refer to it
 		"clientloglimit": chronyNoClientLog, "include": chronyInclude, "confdir": chronyInclude, "sourcedir": chronySourcedir,
 		"ntsserverkey": chronyNTS("key"), "ntsservercert": chronyNTS("certificate"), "ntsrotate": chronyNTS("rotate"), "ntsport": chronyNTS("listen"),
 		"ntsntpserver": chronyNTS("ntp_server"), "maxntsconnections": chronyNTS("max_connections"),
-		"ntstrustedcerts": func(c *chrony, l line, _ []string) { c.note(l, NoteNothing, "named as nts.ca of each source with NTS") },
-		"cmdport":         chronyCmdport,
+		"ntstrustedcerts": chronyTrustedCerts, "authselectmode": chronyAuthSelect, "bindcmdaddress": chronyCommandSocket,
+		"cmdport": chronyCmdport,
 	}
 }
 
@@ -45,7 +45,7 @@ var chronyNothing = map[string]string{
 	"logdir": "see log", "linux_hz": "of kernels long gone", "linux_freq_scale": "of kernels long gone", "generatecommandkey": "of old chronyd",
 	"commandkey": "of old chronyd", "acquisitionport": "each request leaves from a random port of its own (RFC 9109)",
 	"ntsrefresh": "the session is renewed when the cookies run out", "ntsprocesses": "key establishment runs on all cores",
-	"nosystemcert": "give nts.ca for each source: only that file is trusted then", "maxtxbuffers": "found by itself",
+	"nosystemcert": "where a source has nts.ca, only that file is trusted", "maxtxbuffers": "found by itself",
 	"hwtstimeout": "found by itself", "refresh": "names are looked up again every hour",
 }
 
@@ -59,11 +59,11 @@ var chronyNoEqual = map[string]string{
 	"binddevice": "listen at an address of the interface: server.listen", "bindacqdevice": "give `interface` to the sources",
 	"bindacqaddress": "give `source_address` to the sources", "ntsaeads": "the best algorithm that both sides have is taken",
 	"ntsratelimit": "connections for keys are bounded, not by client", "cmdratelimit": "answers are bounded by their sockets",
-	"authselectmode": "give `require` or `trust` to the sources that are authenticated", "nocerttimecheck": "see nts.cold_start",
-	"ptpport": "no NTP over PTP", "ptpdomain": "no NTP over PTP",
+	"nocerttimecheck": "see nts.cold_start",
+	"ptpport":         "no NTP over PTP", "ptpdomain": "no NTP over PTP",
 	"cmdallow": "the control socket is for this machine alone", "cmddeny": "the control socket is for this machine alone",
-	"bindcmdaddress": "the socket for chrony's tools is control.chrony_socket", "bindcmddevice": "the control socket is for this machine alone",
-	"opencommands": "chrony's requests are answered on loopback and on control.chrony_socket alone",
+	"bindcmddevice": "the control socket is for this machine alone",
+	"opencommands":  "chrony's requests are answered on loopback and on control.chrony_socket alone",
 }
 
 func chronyMakestep(c *chrony, l line, args []string) {
@@ -171,10 +171,13 @@ func chronyLeapsecmode(c *chrony, l line, args []string) {
 
 func chronySmoothtime(c *chrony, l line, _ []string) {
 	if c.slews {
-		c.note(l, NoteChanged, "with leapsecmode slew: clock.leap.mode smear, in a linear window of 24 h around the leap second")
+		c.note(l, NoteChanged, "with leapsecmode slew: clock.leap.mode smear, linear in 24 h around the leap second (clock.leap.smear has window and shape); our own clock takes the second as the kernel does")
+		if !slices.Contains(strings.Fields(strings.ToLower(l.text)), "leaponly") {
+			c.note(line{l.file, l.nr, "smoothtime without leaponly"}, NoteNoEqual, "other corrections are served as they are, not smoothed")
+		}
 		return
 	}
-	c.note(l, NoteNoEqual, "served time is smoothed over leap seconds only (clock.leap.mode smear)")
+	c.note(l, NoteNoEqual, "served time is smoothed over leap seconds only: leapsecmode slew with it would be clock.leap.mode smear")
 }
 
 func chronyLocal(c *chrony, l line, args []string) {

@@ -26,7 +26,6 @@ var chronyOptionReasons = map[string]string{
 	"extfield": "timestamps of better resolution than NTP's are not exchanged", "copy": "reference id and stratum of another are not copied",
 	"auto_offline": "a network that cannot be reached is found again by itself", "maxunreach": "sources that are silent are polled ever more slowly",
 	"ipv4": "both families of addresses are used", "ipv6": "both families of addresses are used",
-	"certset": "NTS trusts the files named for the source",
 }
 
 const learned = "not needed: the estimator learns it from the exchanges"
@@ -83,7 +82,11 @@ func (c *chrony) addSource(l line, kind config.SourceKind, host string, options 
 	c.names[name] = true
 	for _, option := range sortedKeys(options) {
 		if reason, known := chronyOptionReasons[option]; known {
-			c.note(line{l.file, l.nr, strings.TrimSpace(option + " " + options[option])}, NoteNothing, "%s", reason)
+			kind := NoteNoEqual
+			if reason == learned {
+				kind = NoteNothing
+			}
+			c.note(line{l.file, l.nr, strings.TrimSpace(option + " " + options[option])}, kind, "%s", reason)
 		}
 	}
 	if _, offline := options["offline"]; offline {
@@ -130,15 +133,16 @@ func (c *chrony) sourceOptions(l line, kind config.SourceKind, options map[strin
 		m.add("unauthenticated", "true")
 	}
 	if has("nts") {
-		if kind == config.Peer {
-			c.note(l, NoteRefused, "chronyd knows no NTS for peers")
+		client, fine := c.ntsClient(l, kind, options)
+		if !fine {
 			return nil, false
 		}
-		m.add("nts", c.ntsClient(options))
+		m.add("nts", client)
 	}
 	if has("xleave") {
 		m.add("interleaved", "on")
 	}
+	c.authPolicy(l, has("key") || has("nts"), options)
 	for _, flag := range []string{"prefer", "trust", "require"} {
 		if has(flag) && !has("noselect") {
 			m.add(flag, "true")
@@ -205,18 +209,34 @@ func (c *chrony) pollOptions(l line, options map[string]string, m *mapping) bool
 
 // ntsClient is NTS with the port of the key establishment and the file of trusted
 // certificates.
-func (c *chrony) ntsClient(options map[string]string) string {
+func (c *chrony) ntsClient(l line, kind config.SourceKind, options map[string]string) (client string, ok bool) {
+	if kind == config.Peer {
+		c.note(l, NoteRefused, "chronyd knows no NTS for peers")
+		return "", false
+	}
 	var m mapping
+	set := options["certset"]
+	if set == "" {
+		set = "0"
+	}
+	files := c.trusted[set]
+	if set != "0" && len(files) == 0 {
+		c.note(l, NoteRefused, "no ntstrustedcerts fills the set %s, so chronyd believes no certificate", shorten(set, 20))
+		return "", false
+	}
 	if port, given := options["ntsport"]; given {
 		m.add("port", quoteNumber(port))
 	}
-	if c.trusted != "" {
-		m.add("ca", quote(c.trusted))
+	if len(files) > 0 {
+		m.add("ca", quote(files[0]))
+		if len(files) > 1 {
+			c.note(line{l.file, l.nr, "ntstrustedcerts " + set}, NoteChanged, "nts.ca is one file; put the certificates of all %d into it", len(files))
+		}
 	}
 	if len(m) == 0 {
-		return "true"
+		return "true", true
 	}
-	return m.String()
+	return m.String(), true
 }
 
 // quoteNumber leaves a number as it is and quotes everything else.
@@ -233,6 +253,8 @@ func chronyRefclock(c *chrony, l line, args []string) {
 		c.note(l, NoteRefused, "a driver and its parameter are needed")
 		return
 	}
+	number := c.clocks
+	c.clocks++ // a line that has no equal counts too: others are named by their number
 	parameter, more, _ := strings.Cut(args[1], ":")
 	clock, ok := refclockDriver(args[0], parameter)
 	if !ok {
@@ -244,6 +266,9 @@ func chronyRefclock(c *chrony, l line, args []string) {
 		case "":
 		case "clear":
 			clock.put("edge", "clear")
+		case "extpps":
+			c.note(l, NoteNoEqual, "pulses are not read by a PTP clock: wire them to a device of driver pps; the clock itself, which this line does not follow, is left out")
+			return
 		default:
 			c.note(line{l.file, l.nr, option}, NoteNoEqual, "the driver has no such option here")
 		}
@@ -252,18 +277,10 @@ func chronyRefclock(c *chrony, l line, args []string) {
 	lock := ""
 	for i := 2; i < len(args); i++ {
 		name := strings.ToLower(args[i])
-		switch name {
-		case "prefer", "trust", "require":
-			source.put(name, "true")
-			continue
-		case "noselect":
-			source.put("no_select", "true")
-			continue
-		case "tai":
-			clock.put("tai", "true")
-			continue
-		case "pps", "local":
-			c.note(line{l.file, l.nr, name}, NoteNoEqual, "a pulse is a clock of its own here: driver pps with lock")
+		if refclockWords[name] {
+			if !c.refclockWord(l, name, strings.ToUpper(args[0]), &clock, &source) {
+				return
+			}
 			continue
 		}
 		if i++; i >= len(args) {
@@ -278,9 +295,9 @@ func chronyRefclock(c *chrony, l line, args []string) {
 		}
 	}
 	if !strings.Contains(clock.String(), "refid: ") { // chronyd names it by its line, and others lock to that
-		clock.add("refid", quote(fmt.Sprintf("%.3s%d", strings.ToUpper(args[0]), c.clocks)))
+		clock.add("refid", quote(fmt.Sprintf("%.3s%d", strings.ToUpper(args[0]), number)))
 	}
-	c.clocks++
+	c.refclockPolicy(&source)
 	c.addRefclock(l, clock, source, lock)
 }
 
@@ -302,11 +319,43 @@ func refclockDriver(driver, parameter string) (m mapping, ok bool) {
 	return m, true
 }
 
+// refclockWords are the options without a value.
+var refclockWords = wordSet("prefer trust require noselect tai local pps")
+
+// refclockWord converts one of them; false: the line has no equal, since without the word
+// it would be another clock.
+func (c *chrony) refclockWord(l line, name, driver string, clock, source *mapping) bool {
+	switch name {
+	case "prefer", "trust", "require":
+		source.put(name, "true")
+	case "noselect":
+		source.put("no_select", "true")
+	case "tai":
+		clock.put("tai", "true")
+	case "local":
+		c.note(l, NoteNoEqual, "a clock that is only steady, and not right, is no source here")
+		return false
+	case "pps":
+		switch driver {
+		case "PPS":
+			c.note(line{l.file, l.nr, name}, NoteNothing, "the driver reads pulses only")
+		case "SOCK":
+			c.note(line{l.file, l.nr, name}, NoteChanged, "taken for a pulse where the program that sends it says so")
+		default:
+			c.note(l, NoteNoEqual, "only the drivers pps and sock take a pulse without its second")
+			return false
+		}
+	}
+	return true
+}
+
 // refclockOption converts an option with a value; false: the line has been refused.
 func (c *chrony) refclockOption(l line, name, value string, clock, source *mapping) bool {
 	switch name {
 	case "refid", "lock":
 		clock.put(name, quote(value))
+	case "minsamples":
+		c.note(line{l.file, l.nr, name + " " + value}, NoteNothing, learned)
 	case "offset", "delay", "precision":
 		v, ok := c.builder.number(l, value, -3600, 3600)
 		if !ok {
@@ -326,7 +375,7 @@ func (c *chrony) refclockOption(l line, name, value string, clock, source *mappi
 		}
 		source.put("min_poll", strconv.Itoa(int(n)))
 		source.put("max_poll", strconv.Itoa(int(n)))
-	case "dpoll", "filter", "maxdispersion", "maxlockage", "width", "minsamples", "maxsamples":
+	case "dpoll", "filter", "maxdispersion", "maxlockage", "width", "maxsamples", "maxunreach":
 		c.note(line{l.file, l.nr, name + " " + value}, NoteNothing, learned)
 	default:
 		c.note(l, NoteRefused, "%q is no option of a reference clock", shorten(name, 20))

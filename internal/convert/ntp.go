@@ -48,7 +48,7 @@ func convertNTP(b *builder, path string, data []byte) {
 		n.prepare(l)
 	}
 	for _, l := range all {
-		n.directive(l)
+		n.behind(func() { n.directive(l) })
 	}
 	n.finish()
 }

@@ -54,6 +54,10 @@ func convertNTPDRS(b *builder, path string, data []byte) {
 		}
 	}
 	for _, t := range tables {
+		if t.name == "source" { // one entry; other tables are a key a row
+			r.behind(func() { r.table(t) })
+			continue
+		}
 		r.table(t)
 	}
 	r.finish()

@@ -35,7 +35,7 @@ func convertOpenNTPD(b *builder, path string, data []byte) {
 		case strings.Contains(whole, "\r"):
 			o.note(l, NoteRefused, "OpenNTPD refuses carriage returns; save the file with Unix lines")
 		default:
-			o.directive(l, fields)
+			o.behind(func() { o.directive(l, fields) })
 		}
 	}
 	if len(o.listen) > 0 {

@@ -42,10 +42,10 @@ func convertTimesyncd(b *builder, path string, data []byte) {
 		t.fallback = t.preset
 	}
 	for _, s := range t.servers {
-		t.add(s, false)
+		t.behind(func() { t.add(s, false) })
 	}
 	for _, s := range t.fallback {
-		t.add(s, true)
+		t.behind(func() { t.add(s, true) })
 	}
 }
 
