@@ -32,8 +32,8 @@ type sentPacket struct {
 // lower bound leaves room for the error of mapping one scale to the other, the upper
 // one for address resolution and queues.
 const (
-	earliestDeparture = -time.Millisecond
-	latestDeparture   = 5 * time.Second
+	earliestTransmit = -time.Millisecond
+	latestTransmit   = 5 * time.Second
 )
 
 // takeTimestamp takes a better timestamp of packet id, and says whether it did.
@@ -41,7 +41,7 @@ func (d *sentPacket) takeTimestamp(id uint32, at ntptime.Instant, kind model.Tim
 	if id == 0 || d.id != id || d.real && kind <= d.kind {
 		return false
 	}
-	if late := at.Raw.Sub(d.asked.Raw); late < earliestDeparture || late > latestDeparture {
+	if late := at.Raw.Sub(d.asked.Raw); late < earliestTransmit || late > latestTransmit {
 		return false
 	}
 	d.at, d.kind, d.real = at, kind, true
@@ -140,7 +140,7 @@ func (c *client) mayInterleave(a *Association, now ntptime.Instant) bool {
 
 // autoSpacing bounds the poll intervals at which InterleaveAuto interleaves: up to 4 s,
 // with their jitter. An interleaved sample is one poll old; a typical oscillator (wander
-// 1e-9) strays 5 ns in 4 s, which the better timestamp is worth, but 0.3 µs in 64 s, which
+// 1e-9) drifts 5 ns in 4 s, which the better timestamp is worth, but 0.3 µs in 64 s, which
 // it is not.
 const autoSpacing = 5 * time.Second
 

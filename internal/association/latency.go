@@ -10,7 +10,7 @@ import (
 // transmit field is set, until they really leave. The shortest of the last ones is
 // added to the next transmit field of modes 1, 2 and 5: the part that is always there
 // would else look like an asymmetric path to the other end. Taking the shortest, the
-// field is never later than the departure, so that no round trip looks shorter than it was.
+// field is never later than the transmission, so that no round trip looks shorter than it was.
 type latency struct {
 	recent [64]time.Duration
 	count  int

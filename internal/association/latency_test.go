@@ -40,9 +40,9 @@ func repeated(d time.Duration, n int) []time.Duration {
 	return all
 }
 
-// TestTransmitTimestampsMeetTheDeparture: packets that always leave 200 to 250 µs after
+// TestTransmitTimestampsMeetTheTransmission: packets that always leave 200 to 250 µs after
 // the decision do not look as if the way back were longer.
-func TestTransmitTimestampsMeetTheDeparture(t *testing.T) {
+func TestTransmitTimestampsMeetTheTransmission(t *testing.T) {
 	random := &seeded{8}
 	slow := func() time.Duration { return 200*time.Microsecond + time.Duration(random.Uint64()%50_000) }
 	t.Run("symmetric", func(t *testing.T) {

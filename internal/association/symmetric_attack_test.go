@@ -139,7 +139,7 @@ func TestThreat13_ReplaysWhileAPeerRestarts(t *testing.T) {
 	key := testKey(t, 10)
 	w, x, y := keyedPair(t, key, true)
 	w.run(5 * time.Minute)
-	x.assocs, y.assocs, y.samples = nil, nil, nil // both: there is nothing to go by but strays
+	x.assocs, y.assocs, y.samples = nil, nil, nil // both: there is nothing to go by but unconfirmed timestamps
 	for _, ends := range [][2]*host{{x, y}, {y, x}} {
 		cfg := peerConfig(ends[1])
 		cfg.Key = key

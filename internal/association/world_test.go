@@ -56,7 +56,7 @@ type world struct {
 	air   []flight
 	log   []flight // all that hosts have sent
 	delay time.Duration
-	queue func() time.Duration // from the decision to send to the departure
+	queue func() time.Duration // from the decision to send to the transmission
 	lose  func(f flight) bool
 	nudge func(now time.Duration) // called before each step
 	trace *trace                  // nil: nobody reads along

@@ -18,13 +18,13 @@ import (
 var ErrPrivilege = errors.New("setting the system clock needs CAP_SYS_TIME; run timeball as its service, or use clock.driver: observe")
 
 // Bounds of CheckJump: CLOCK_REALTIME may lie this far from the prediction before
-// somebody else is blamed. jumpBound is far above reading noise; foreignRate allows
+// somebody else is blamed. jumpBound is far above reading noise; externalRate allows
 // for our rounding of rates (2^-16 ppm) and the kernel's own, startRate for what an
 // earlier daemon left the kernel to slew, until our first Apply ends it.
 const (
-	jumpBound   = time.Millisecond
-	foreignRate = 2 * ntptime.PPM
-	startRate   = 600 * ntptime.PPM
+	jumpBound    = time.Millisecond
+	externalRate = 2 * ntptime.PPM
+	startRate    = 600 * ntptime.PPM
 )
 
 // The kernel lets maxerror grow by 500 ppm from the last time it was written, which is
@@ -317,7 +317,7 @@ func (k *Kernel) deviation() (at ntptime.Instant, by time.Duration) {
 }
 
 func (k *Kernel) bound(at ntptime.Instant) time.Duration {
-	rate := foreignRate
+	rate := externalRate
 	if !k.owned {
 		rate = startRate
 	}
@@ -325,7 +325,7 @@ func (k *Kernel) bound(at ntptime.Instant) time.Duration {
 }
 
 // refine puts the present measurement under the line that At uses. The prediction
-// that jumps are measured against keeps its base, so that small foreign changes add up.
+// that jumps are measured against keeps its base, so that small external changes add up.
 func (k *Kernel) refine(at ntptime.Instant) {
 	s := *k.now.Load()
 	s.raw, s.wall = at.Raw, at.Wall

@@ -237,7 +237,7 @@ func TestJumpJustBeforeAnApplyIsStillTold(t *testing.T) {
 	noJump(t, k)
 }
 
-func TestForeignSlewAddsUpUntilItIsNoticed(t *testing.T) {
+func TestExternalSlewAddsUpUntilItIsNoticed(t *testing.T) {
 	k, h := newFakeKernel(t)
 	apply(t, k, model.Correction{})
 	h.timex.Freq = 100 << 16 // another daemon: 100 ppm
@@ -250,7 +250,7 @@ func TestForeignSlewAddsUpUntilItIsNoticed(t *testing.T) {
 			return
 		}
 	}
-	t.Errorf("3 ms of foreign slew was not noticed")
+	t.Errorf("3 ms of external slew was not noticed")
 }
 
 func TestSleepIsToldWithItsLength(t *testing.T) {
@@ -372,7 +372,7 @@ func TestUntilCountsInTheTimersOwnRate(t *testing.T) {
 	}
 }
 
-func TestTimestampsStayExactUnderAForeignSlewTooSmallToBlame(t *testing.T) {
+func TestTimestampsStayExactUnderAnExternalSlewTooSmallToBlame(t *testing.T) {
 	k, h := newFakeKernel(t)
 	apply(t, k, model.Correction{})
 	h.timex.Freq = 20 << 16

@@ -55,9 +55,9 @@ func Release(sys Syscalls, lasting ntptime.Frequency, known, orderly bool) (Rele
 	return r, nil
 }
 
-// Runaway reports whether the kernel's clock runs at a rate that no oscillator needs, as a
+// Diverging reports whether the kernel's clock runs at a rate that no oscillator needs, as a
 // daemon that died in mid-slew has left it.
-func Runaway(sys Syscalls) bool {
+func Diverging(sys Syscalls) bool {
 	var t unix.Timex
 	_, err := sys.Adjtimex(&t)
 	return err == nil && t.Tick != nominalTick

@@ -29,8 +29,8 @@ func TestReleasePutsTheRateBackThatADeadDaemonHasLeft(t *testing.T) {
 	} {
 		k, h := newFakeKernel(t)
 		apply(t, k, model.Correction{Frequency: 30 * ntptime.PPM, Slew: test.slew, Kernel: model.KernelState{Synchronized: true}})
-		if fast := Runaway(h); fast != (test.slew > 500*ntptime.PPM) {
-			t.Errorf("%s: runaway %v", test.name, fast)
+		if fast := Diverging(h); fast != (test.slew > 500*ntptime.PPM) {
+			t.Errorf("%s: diverging %v", test.name, fast)
 		}
 		r, err := Release(h, 30*ntptime.PPM, test.known, test.orderly)
 		if err != nil || r.Changed != test.changed {

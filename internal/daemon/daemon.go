@@ -185,7 +185,7 @@ func (d *parts) openClock(cfg *config.Config) error {
 	case config.ClockObserve:
 		d.clock = clock.NewObserve()
 	default:
-		if clock.Runaway(clock.System()) {
+		if clock.Diverging(clock.System()) {
 			if err := release(clock.System(), cfg, false, d.log); err != nil {
 				return err
 			}

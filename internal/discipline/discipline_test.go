@@ -104,14 +104,14 @@ func TestPollStaysWithinItsBounds(t *testing.T) {
 
 func TestVolleyGrowsAndEnds(t *testing.T) {
 	sum := 0.0
-	for i := 1; i <= VolleyLength; i++ {
-		if Volley(i) < Volley(i-1) {
-			t.Errorf("exchange %d: got %v s after %v s", i, Volley(i), Volley(i-1))
+	for i := 1; i <= StartupExchanges; i++ {
+		if StartupInterval(i) < StartupInterval(i-1) {
+			t.Errorf("exchange %d: got %v s after %v s", i, StartupInterval(i), StartupInterval(i-1))
 		}
-		sum += Volley(i)
+		sum += StartupInterval(i)
 	}
-	if Volley(0) != 0 || Volley(VolleyLength+1) != 0 {
-		t.Errorf("got %v before and %v after the volley, want 0", Volley(0), Volley(VolleyLength+1))
+	if StartupInterval(0) != 0 || StartupInterval(StartupExchanges+1) != 0 {
+		t.Errorf("got %v before and %v after the startup burst, want 0", StartupInterval(0), StartupInterval(StartupExchanges+1))
 	}
 	if sum != 132 {
 		t.Errorf("got %v s in all, want 132", sum)

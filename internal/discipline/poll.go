@@ -31,14 +31,14 @@ func Goal(roundTrip float64) float64 {
 
 const (
 	relaxMargin = 1.2 // the doubled interval must meet the goal with this margin
-	relaxCount  = 8   // times running
+	relaxCount  = 8   // in a row
 )
 
 // Poll is the poll process's interval rule (RFC 5905 §13 and §A.5.5.5 count
 // hysteresis on the offset against jitter; here the predicted error decides).
 type Poll struct {
 	interval float64 // s
-	calm     int
+	inliers  int
 }
 
 // Interval returns the present interval between updates, in seconds.
@@ -53,14 +53,14 @@ func (p *Poll) Update(s Spread, goal, low, high float64) float64 {
 	switch {
 	case s.Mean(p.interval) > goal:
 		p.interval /= 2
-		p.calm = 0
+		p.inliers = 0
 	case relaxMargin*s.Mean(2*p.interval) < goal:
-		if p.calm++; p.calm >= relaxCount {
+		if p.inliers++; p.inliers >= relaxCount {
 			p.interval *= 2
-			p.calm = 0
+			p.inliers = 0
 		}
 	default:
-		p.calm = 0
+		p.inliers = 0
 	}
 	p.interval = math.Min(math.Max(p.interval, low), high)
 	return p.interval
@@ -69,21 +69,21 @@ func (p *Poll) Update(s Spread, goal, low, high float64) float64 {
 // Hurry falls back to the shortest interval: the clock has jumped.
 func (p *Poll) Hurry(low float64) {
 	p.interval = math.Max(low, 0)
-	p.calm = 0
+	p.inliers = 0
 }
 
-// volley is the time to the next exchange after the first, second, … one of a
+// startupIntervals is the time to the next exchange after the first, second, … one of a
 // source: offset first, then frequency from a growing base line.
-var volley = [...]float64{2, 2, 2, 2, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32}
+var startupIntervals = [...]float64{2, 2, 2, 2, 2, 2, 4, 4, 8, 8, 16, 16, 32, 32}
 
-// VolleyLength is how many exchanges a quick series has at most.
-const VolleyLength = len(volley)
+// StartupExchanges is how many exchanges a startup burst has at most.
+const StartupExchanges = len(startupIntervals)
 
-// Volley returns how long after a source's count-th exchange (1: the first) an
+// StartupInterval returns how long after a source's count-th exchange (1: the first) an
 // extra one is worth while, in seconds, or 0: the interval will do.
-func Volley(count int) float64 {
-	if count < 1 || count > len(volley) {
+func StartupInterval(count int) float64 {
+	if count < 1 || count > len(startupIntervals) {
 		return 0
 	}
-	return volley[count-1]
+	return startupIntervals[count-1]
 }

@@ -210,7 +210,7 @@ func replayAt(count int) bool {
 type Result struct {
 	Outcome
 	Used        bool
-	Replayed    bool // the register was replayed: whoever keeps a joint state should do so too
+	Replayed    bool // the register was replayed: whoever keeps a combined state should do so too
 	RouteChange bool
 	Window      Window
 }
@@ -222,10 +222,10 @@ type Start struct{ Freq, SD float64 }
 // UnknownFrequency is the start without a drift file.
 var UnknownFrequency = Start{0, startSD}
 
-// Feed takes an exchange into the path and the tracker. joint is the state of
+// Feed takes an exchange into the path and the tracker. combined is the state of
 // the other sources together, if there are any: it decides which direction of a
 // path changed. patience is for the tracker's Update.
-func (f *Filter) Feed(x Exchange, t *Tracker, s Start, joint *Estimate, patience int) Result {
+func (f *Filter) Feed(x Exchange, t *Tracker, s Start, combined *Estimate, patience int) Result {
 	e := f.predicted(&x, t, s)
 	f.reg[f.count%Depth] = x
 	f.count++
@@ -233,7 +233,7 @@ func (f *Filter) Feed(x Exchange, t *Tracker, s Start, joint *Estimate, patience
 	low, _ := f.path.least()
 	f.routes.lowered = false
 	if x.Kind == TwoWay {
-		r.RouteChange = f.observe(&x, t, &e, joint)
+		r.RouteChange = f.observe(&x, t, &e, combined)
 		if f.routes.shorter > 0 {
 			r.Conflict = true
 			return r // faster than light: not used until it is known why

@@ -81,11 +81,11 @@ func (r *run) established(at int64, jitter float64) bool {
 
 // observe takes an exchange's round trip into the path and looks for a change
 // of route. It returns true when the path was made anew.
-func (f *Filter) observe(x *Exchange, t *Tracker, e, joint *Estimate) bool {
+func (f *Filter) observe(x *Exchange, t *Tracker, e, combined *Estimate) bool {
 	forward, backward := x.oneWay(e.Freq)
 	rtt := forward + backward
 	if f.path.n >= scaleStart {
-		if done, changed := f.watch(x.At, forward, backward, joint, e); done {
+		if done, changed := f.watch(x.At, forward, backward, combined, e); done {
 			return changed
 		}
 	}
@@ -94,12 +94,12 @@ func (f *Filter) observe(x *Exchange, t *Tracker, e, joint *Estimate) bool {
 }
 
 // watch returns done when the exchange is not to enter the path's minimum.
-func (f *Filter) watch(at int64, forward, backward float64, joint, own *Estimate) (done, changed bool) {
+func (f *Filter) watch(at int64, forward, backward float64, combined, own *Estimate) (done, changed bool) {
 	rtt := forward + backward
 	base, _ := f.path.base()
 	both := f.path.scale[0] + f.path.scale[1]
 	if f.path.tooFast(rtt) {
-		return f.tooShort(at, forward, backward, joint, own)
+		return f.tooShort(at, forward, backward, combined, own)
 	}
 	if f.routes.shorter > 0 && f.wasClean(at, rtt) {
 		return true, false
@@ -113,7 +113,7 @@ func (f *Filter) watch(at int64, forward, backward float64, joint, own *Estimate
 		f.routes.run.n = 0
 		return false, false
 	}
-	ref := f.reference(at, joint)
+	ref := f.reference(at, combined)
 	if ref == nil {
 		return false, false
 	}
@@ -137,9 +137,9 @@ func (f *Filter) suspected() bool {
 
 // reference returns an offset that the suspected path had no part in: the other
 // sources', or our own state before the run, extrapolated.
-func (f *Filter) reference(at int64, joint *Estimate) *Estimate {
-	if joint != nil {
-		e := joint.Extrapolate(at)
+func (f *Filter) reference(at int64, combined *Estimate) *Estimate {
+	if combined != nil {
+		e := combined.Extrapolate(at)
 		return &e
 	}
 	if !f.good.started {
@@ -150,7 +150,7 @@ func (f *Filter) reference(at int64, joint *Estimate) *Estimate {
 }
 
 // tooShort handles an exchange faster than the base allows.
-func (f *Filter) tooShort(at int64, forward, backward float64, joint, own *Estimate) (done, changed bool) {
+func (f *Filter) tooShort(at int64, forward, backward float64, combined, own *Estimate) (done, changed bool) {
 	rtt := forward + backward
 	f.routes.run.n = 0
 	if f.returnTo(at, rtt) {
@@ -159,8 +159,8 @@ func (f *Filter) tooShort(at int64, forward, backward float64, joint, own *Estim
 		return true, false
 	}
 	ref := own
-	if joint != nil {
-		j := joint.Extrapolate(at)
+	if combined != nil {
+		j := combined.Extrapolate(at)
 		ref = &j
 	}
 	f.routes.gap = 0

@@ -12,7 +12,7 @@ import (
 // kernel's transmit timestamps, not from the length of the call that sends it: over a veth
 // or the loopback interface that call runs the receiver too. For what waits behind others in
 // one call its length counts. Of the last ones the shortest is believed, so that the field is
-// hardly ever later than the departure, and no round trip looks shorter than it was.
+// hardly ever later than the transmission, and no round trip looks shorter than it was.
 type leadEstimate struct {
 	alone   shortest        // a lone reply, until the kernel's timestamp
 	behind  shortest        // what each reply of a call adds for those behind it
@@ -25,10 +25,10 @@ const (
 	// handleCost is about what a handler takes for one datagram; it matters little
 	// beside the send path.
 	handleCost = 300 * time.Nanosecond
-	// departureOneIn is how many lone replies there are for each that is asked about, once
+	// askedOneIn is how many lone replies there are for each that is asked about, once
 	// enough are known.
-	departureOneIn = 16
-	longestLead    = time.Millisecond // what a driver's mistake could do
+	askedOneIn  = 16
+	longestLead = time.Millisecond // what a driver's mistake could do
 	// leadMargin is left out of the lead: the clock that the field is read from and the one
 	// of the kernel's timestamps are known to each other within some microseconds.
 	leadMargin = 4 * time.Microsecond
@@ -43,7 +43,7 @@ func (l *leadEstimate) at(left, place int) time.Duration {
 // ask gives the token for a lone reply that was made now, to be asked about: each of the
 // first is, and some later on. The zero token: not this one.
 func (l *leadEstimate) ask(now func() ntptime.Instant) Token {
-	if l.replies++; l.alone.full() && l.replies < departureOneIn {
+	if l.replies++; l.alone.full() && l.replies < askedOneIn {
 		return Token{}
 	}
 	l.replies = 0
@@ -52,9 +52,9 @@ func (l *leadEstimate) ask(now func() ntptime.Instant) Token {
 	return Token{Owner: l, ID: l.asked}
 }
 
-// departed takes note of when a reply that was asked about left. A NIC's own timestamp
+// transmitted takes note of when a reply that was asked about left. A NIC's own timestamp
 // follows the kernel's, and says nothing of what the kernel takes.
-func (l *leadEstimate) departed(id uint32, at ntptime.Raw, kind model.TimestampKind) {
+func (l *leadEstimate) transmitted(id uint32, at ntptime.Raw, kind model.TimestampKind) {
 	if kind == model.TimestampKernel && l.asked-id < uint32(len(l.handled)) {
 		l.alone.note(at.Sub(l.handled[id%uint32(len(l.handled))]))
 	}

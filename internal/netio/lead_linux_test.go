@@ -16,7 +16,7 @@ type predicting struct {
 	handlerFunc
 	predicted map[uint32]ntptime.Raw
 	count     uint32
-	late      chan time.Duration // prediction less departure
+	late      chan time.Duration // prediction less transmission
 }
 
 func (p *predicting) Handle(rx *model.Received, lead time.Duration, reply []byte) (int, Token) {
@@ -35,10 +35,10 @@ func (p *predicting) Sent(token Token, at ntptime.Instant, kind model.TimestampK
 	}
 }
 
-// The transmit timestamp of a reply is hardly ever later than its departure, although the
+// The transmit timestamp of a reply is hardly ever later than its transmission, although the
 // call that sends it runs the receiver too, as over loopback and veth: who follows us would
 // be off by half of that.
-func TestAReplyIsNotPredictedAfterItsDeparture(t *testing.T) {
+func TestAReplyIsNotPredictedAfterItsTransmission(t *testing.T) {
 	for _, address := range []string{"127.0.0.1", "::1"} {
 		const exchanges = 2000
 		h := &predicting{predicted: map[uint32]ntptime.Raw{}, late: make(chan time.Duration, exchanges)}
@@ -66,9 +66,9 @@ func TestAReplyIsNotPredictedAfterItsDeparture(t *testing.T) {
 			}
 		}
 		median := list[len(list)/2]
-		t.Logf("%s: median %s, after the departure %d of %d, most %s", address, median, after, len(list), list[len(list)-1])
+		t.Logf("%s: median %s, after the transmission %d of %d, most %s", address, median, after, len(list), list[len(list)-1])
 		if median > 0 || after*50 > len(list) {
-			t.Errorf("%s: median %s, %d of %d after the departure; want before, and hardly any after", address, median, after, len(list))
+			t.Errorf("%s: median %s, %d of %d after the transmission; want before, and hardly any after", address, median, after, len(list))
 		}
 	}
 }

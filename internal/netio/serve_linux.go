@@ -342,7 +342,7 @@ func (v *server) deliver(controls, sent []byte) {
 		return
 	}
 	if token.Owner == &v.lead {
-		v.lead.departed(token.ID, at.Raw, kind)
+		v.lead.transmitted(token.ID, at.Raw, kind)
 		return
 	}
 	v.count.timestamped.Add(1)

@@ -132,27 +132,27 @@ func TestTheShortestOfTheLastDurationsIsTheLead(t *testing.T) {
 		t.Errorf("before anything is known: lead %s, want 0", got)
 	}
 	now := ntptime.Instant{}
-	depart := func(took time.Duration) {
+	transmit := func(took time.Duration) {
 		now.Raw = now.Raw.Add(time.Second)
 		token := l.ask(func() ntptime.Instant { return now })
 		if token == (Token{}) {
 			return
 		}
-		l.departed(token.ID, now.Raw.Add(took), model.TimestampKernel)
-		l.departed(token.ID, now.Raw.Add(time.Hour), model.TimestampHardware)
+		l.transmitted(token.ID, now.Raw.Add(took), model.TimestampKernel)
+		l.transmitted(token.ID, now.Raw.Add(time.Hour), model.TimestampHardware)
 	}
-	for i := range 40 * departureOneIn {
-		depart(time.Duration(6000+i%7) * time.Nanosecond)
+	for i := range 40 * askedOneIn {
+		transmit(time.Duration(6000+i%7) * time.Nanosecond)
 	}
 	l.sent(4, 16*time.Microsecond)
 	l.sent(1, time.Second)
 	l.sent(1, -time.Second)
-	depart(time.Second)
+	transmit(time.Second)
 	if got, want := l.at(2, 3), 6*time.Microsecond-leadMargin+handleCost+8*time.Microsecond; got != want {
 		t.Errorf("lead %s, want %s", got, want)
 	}
-	for range 80 * departureOneIn { // the path is a longer one now
-		depart(9 * time.Microsecond)
+	for range 80 * askedOneIn { // the path is a longer one now
+		transmit(9 * time.Microsecond)
 	}
 	if got := l.at(1, 1); got != 9*time.Microsecond-leadMargin {
 		t.Errorf("lead %s, want that of 9µs", got)

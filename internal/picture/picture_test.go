@@ -307,14 +307,14 @@ func TestSVGMakesTextsHarmless(t *testing.T) {
 		t.Run(hostile, func(t *testing.T) {
 			r := drawnResult(10*time.Second, drawnHost(hostile, []float64{1, 2, 3}, Mark{5e9, hostile}))
 			r.Scenario.Description = hostile
-			calm := elements(t, drawn(t, drawnResult(10*time.Second, drawnHost("a", []float64{1, 2, 3}, Mark{5e9, "b"}))))
+			harmless := elements(t, drawn(t, drawnResult(10*time.Second, drawnHost("a", []float64{1, 2, 3}, Mark{5e9, "b"}))))
 			all := elements(t, drawn(t, r))
-			if len(all) != len(calm) {
-				t.Fatalf("got %d elements, want %d as with a harmless name", len(all), len(calm))
+			if len(all) != len(harmless) {
+				t.Fatalf("got %d elements, want %d as with a harmless name", len(all), len(harmless))
 			}
 			for i, e := range all {
-				if e.name != calm[i].name || len(e.with) != len(calm[i].with) {
-					t.Errorf("got %v, want %v as with a harmless name", e, calm[i])
+				if e.name != harmless[i].name || len(e.with) != len(harmless[i].with) {
+					t.Errorf("got %v, want %v as with a harmless name", e, harmless[i])
 				}
 			}
 			plain := strings.ToValidUTF8(strings.NewReplacer("\x00", "�", "\x1b", "�", "\xff", "�", "\xfe", "�", "\n", " ").Replace(hostile), "�")

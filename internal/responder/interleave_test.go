@@ -295,7 +295,7 @@ func TestInterleavedSigned(t *testing.T) {
 	}
 }
 
-func TestLateAndForeignTimestampsAreDropped(t *testing.T) {
+func TestLateAndUnknownTimestampsAreDropped(t *testing.T) {
 	w := newInterleaved(t)
 	c := &xclient{at: clientAt}
 	for range 3 {

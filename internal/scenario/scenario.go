@@ -37,7 +37,7 @@ type LeapSecond struct {
 type Host struct {
 	Name       string
 	Clock      Clock
-	Turnaround time.Duration // from the arrival of a request to the departure of its answer
+	Turnaround time.Duration // from the arrival of a request to the sending of its reply
 	Config     *config.Config
 	Receivers  []Receiver // devices that its reference clocks read
 	Replays    []Replay   // its sources whose exchanges were recorded; they are not in Config

@@ -119,7 +119,7 @@ var tests = [...]test{
 	{"prefer", "", [2]Cause{CauseNotPreferred}, nil,
 		always("sources with `prefer` agree and are used alone; it would be used with `prefer` too, or if none of them agreed")},
 	{"crowd", "sources", [2]Cause{CauseCrowd}, nil,
-		always(fmt.Sprintf("%d nearer sources are used already; it would be used in the place of one of them", MaxJoint))},
+		always(fmt.Sprintf("%d nearer sources are used already; it would be used in the place of one of them", MaxCombined))},
 	{"consistency", "s", [2]Cause{CauseInconsistent}, passedConsistency,
 		always("its offset moves away from the others'; it would be used again once it stays where they are")},
 }

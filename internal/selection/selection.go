@@ -5,7 +5,7 @@
 // Two things differ from RFC 5905. The width of a source's interval comes from
 // its own filter's state and from its distance, not from 15 ppm of age, so that
 // a falseticker stands out at long polls too. And combining is not a weighted
-// mean of offsets: every truechimer's exchanges go into one joint state, where
+// mean of offsets: every truechimer's exchanges go into one combined state, where
 // each counts for what it proves; the cluster algorithm therefore only bounds
 // how many there are.
 package selection
@@ -76,7 +76,7 @@ type Verdict struct {
 	Cause     Cause
 	Value     float64
 	Limit     float64
-	Weight    float64 // share in the joint state, 0 to 1
+	Weight    float64 // share in the combined state, 0 to 1
 	agreeing  int     // selections in a row in which a former falseticker agreed
 	WasLiar   bool    // falseticker before, still on probation
 	Intersect bool    // its interval meets the majority's
@@ -94,7 +94,7 @@ type Policy struct {
 type Summary struct {
 	Selectable   int // sources that passed the tests of their own
 	Truechimers  int
-	Joint        int // combined
+	Combined     int // combined
 	Majority     int // how many would have to agree
 	Low, High    float64
 	Usable       bool
@@ -103,8 +103,8 @@ type Summary struct {
 }
 
 const (
-	// MaxJoint bounds how many sources are combined: the tenth adds 5 % at most.
-	MaxJoint = 10
+	// MaxCombined bounds how many sources are combined: the tenth adds 5 % at most.
+	MaxCombined = 10
 	// probation is how many selections a falseticker must agree before it counts
 	// again; a source at the very edge shall not go in and out.
 	probation = 8
@@ -338,7 +338,7 @@ func (s *Selector) policy(cs []Candidate, p Policy, sum *Summary) {
 	}
 }
 
-// combine chooses who is joint and who is system peer, and the weights
+// combine chooses who is combined and who is system peer, and the weights
 // (RFC 5905 §11.2.2 cluster and §11.2.3 combine).
 func (s *Selector) combine(cs []Candidate, sum *Summary) {
 	if !sum.Usable {
@@ -362,12 +362,12 @@ func (s *Selector) combine(cs []Candidate, sum *Summary) {
 		switch {
 		case preferred && !c.Prefer:
 			v.Cause = CauseNotPreferred
-		case sum.Joint >= MaxJoint:
-			v.Cause, v.Value, v.Limit = CauseCrowd, float64(sum.Joint+1), MaxJoint
+		case sum.Combined >= MaxCombined:
+			v.Cause, v.Value, v.Limit = CauseCrowd, float64(sum.Combined+1), MaxCombined
 		case c.Diverging && sum.Truechimers > 2:
 			v.State, v.Cause = model.StateOutlier, CauseInconsistent
 		default:
-			sum.Joint++
+			sum.Combined++
 			v.State, v.Cause = model.StateCombined, CauseUsed
 			v.Weight = 1 / max(c.Jitter, 1e-9)
 			total += v.Weight
@@ -380,7 +380,7 @@ func (s *Selector) combine(cs []Candidate, sum *Summary) {
 		cs[i].Verdict.Weight /= max(total, 1e-300)
 	}
 	s.peer = sum.SystemPeer
-	sum.Usable = sum.Joint > 0
+	sum.Usable = sum.Combined > 0
 }
 
 // keep leaves the system peer first unless another one, of the same preference, is nearer

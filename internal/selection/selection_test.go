@@ -132,8 +132,8 @@ func TestAtMostTenAreCombined(t *testing.T) {
 		cs = append(cs, good(model.SourceID(i+1), 0, 0.01+float64(i)*0.001))
 	}
 	var s Selector
-	if got := s.Select(cs, policy).Joint; got != MaxJoint {
-		t.Errorf("got %d joint, want %d", got, MaxJoint)
+	if got := s.Select(cs, policy).Combined; got != MaxCombined {
+		t.Errorf("got %d combined, want %d", got, MaxCombined)
 	}
 	if got := cs[13].Verdict; got.State != model.StateSurvivor || got.Cause != CauseCrowd {
 		t.Errorf("the farthest: got %+v, want a survivor that is one too many", got)

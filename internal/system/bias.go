@@ -8,22 +8,22 @@ import (
 )
 
 // Every path is asymmetric, and no NTP client can see by how much; but several
-// sources together show how their asymmetries differ. Without care the joint
+// sources together show how their asymmetries differ. Without care the combined
 // state is torn between windows that contradict each other. So each source has
 // a bias, a small Kalman filter of one state:
 //
 //	prior        N(0, σ²), σ = 2 % of the round trip to the primary reference
-//	measurement  own state − joint state, variance P_own + P_joint, counted once
+//	measurement  own state − combined state, variance P_own + P_combined, counted once
 //	             per memory of the own state (its errors live as long)
 //
-// and its windows are shifted by it before they go into the joint state. Common
+// and its windows are shifted by it before they go into the combined state. Common
 // to all biases there is a part that no difference shows: it is set so that the
 // mean of the biases, weighted by 1/σ², is zero. That makes the clock the mean
 // of the sources, near ones first, instead of a copy of one of them, and it does
 // not jump when a source comes or goes.
 //
 // A source whose difference runs away is none of this: its clock is wrong, or
-// its path changed. It leaves the joint state until it has stood still again.
+// its path changed. It leaves the combined state until it has stood still again.
 type bias struct {
 	applied   float64 // s, taken off its windows
 	variance  float64 // s²; 0: not begun
@@ -45,9 +45,9 @@ const (
 	outsideGain     = 1.0 / 16
 )
 
-// updateBias compares a source's own state with the joint one.
+// updateBias compares a source's own state with the combined one.
 func (s *System) updateBias(src *source) {
-	if src == s.direct || !src.own.Started() || !s.joint.Started() {
+	if src == s.soleSource || !src.estimate.Started() || !s.combined.Started() {
 		return
 	}
 	if s.othersIn(src) == 0 {
@@ -55,7 +55,7 @@ func (s *System) updateBias(src *source) {
 		return
 	}
 	e := src.lastEst
-	j := s.joint.Estimate().Extrapolate(e.At)
+	j := s.combined.Estimate().Extrapolate(e.At)
 	b := &src.bias
 	b.predict(e.At, src.asymmetrySD())
 	if at, p, ok := s.middle(e.At); ok && (b.n >= matureCount || b.diverging) {
@@ -67,7 +67,7 @@ func (s *System) updateBias(src *source) {
 		b.applied += outsideGain * r
 		return
 	}
-	memory := math.Min(1/math.Max(src.own.Gain(), 1e-3), filter.Depth)
+	memory := math.Min(1/math.Max(src.estimate.Gain(), 1e-3), filter.Depth)
 	k := b.variance / (b.variance + noise*memory)
 	b.applied += k * r
 	b.variance -= k * b.variance
@@ -75,14 +75,14 @@ func (s *System) updateBias(src *source) {
 	s.normalizeBiases()
 }
 
-// middle returns the weighted median of the joint sources' own states, biases
+// middle returns the weighted median of the combined sources' own states, biases
 // taken off, and its variance: what one liar, or two of five, can not move. With
 // less than three nobody is in the middle.
 func (s *System) middle(at int64) (offset, variance float64, ok bool) {
-	var xs [selection.MaxJoint]opinion
+	var xs [selection.MaxCombined]opinion
 	n, total := 0, 0.0
 	for _, src := range s.sources {
-		if !src.inJoint || src.own == nil || !src.own.Started() || n == len(xs) {
+		if !src.inCombined || src.estimate == nil || !src.estimate.Started() || n == len(xs) {
 			continue
 		}
 		e := src.lastEst.Extrapolate(at)
@@ -112,7 +112,7 @@ type opinion struct{ offset, variance float64 }
 
 // suspect says whether a source's exchanges are held back until it is clear
 // whether it runs away.
-func (s *System) suspect(src *source) bool { return src.bias.outliers > 0 && s.summary.Joint > 2 }
+func (s *System) suspect(src *source) bool { return src.bias.outliers > 0 && s.summary.Combined > 2 }
 
 // asymmetrySD is what a source's offset may be off by for good, in seconds: the
 // asymmetry of the whole path to the primary reference, what its own servers say of
@@ -152,21 +152,21 @@ func (b *bias) judge(r, sd float64) {
 	}
 }
 
-// resetBiases drops the biases that were learned while somebody spoilt the joint
+// resetBiases drops the biases that were learned while somebody spoilt the combined
 // state, except those that had been learned for long before.
 func (s *System) resetBiases() {
 	for _, src := range s.sources {
-		if !src.bias.diverging && (!src.inJoint || src.bias.n < matureCount) {
+		if !src.bias.diverging && (!src.inCombined || src.bias.n < matureCount) {
 			src.bias = bias{}
 		}
 	}
 }
 
-// normalizeBiases takes the common part off the biases of the joint sources.
+// normalizeBiases takes the common part off the biases of the combined sources.
 func (s *System) normalizeBiases() {
 	sum, weight := 0.0, 0.0
 	for _, src := range s.sources {
-		if !src.inJoint || src.bias.variance == 0 {
+		if !src.inCombined || src.bias.variance == 0 {
 			continue
 		}
 		sd := src.asymmetrySD()
@@ -181,7 +181,7 @@ func (s *System) normalizeBiases() {
 		return
 	}
 	step := normalizeStep
-	if s.joint.Updates() < filter.Depth {
+	if s.combined.Updates() < filter.Depth {
 		step = 1
 	}
 	for _, src := range s.sources {

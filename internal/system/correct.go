@@ -23,7 +23,7 @@ func dur(seconds float64) time.Duration {
 // residual returns what is to be corrected now: reference − disciplined clock,
 // with the state it comes from.
 func (s *System) residual(now ntptime.Instant) (float64, filter.Estimate) {
-	e := s.matured(s.joint.Estimate()).Extrapolate(int64(now.Raw))
+	e := s.matured(s.combined.Estimate()).Extrapolate(int64(now.Raw))
 	return e.Offset - s.correction(now), e
 }
 
@@ -35,8 +35,8 @@ func (s *System) track(now ntptime.Instant, src *source, used bool, r *filter.Re
 		soon = s.stillUnclear(src)
 	}
 	s.gap = s.updateInterval()
-	usable := s.summary.Usable && s.joint.Started()
-	if usable && used && src.inJoint {
+	usable := s.summary.Usable && s.combined.Started()
+	if usable && used && src.inCombined {
 		s.updates++
 		s.lastUpdate = now
 		s.pollUpdate(r, now, src, out)
@@ -65,7 +65,7 @@ func (s *System) correct(now ntptime.Instant, out *Output) {
 func (s *System) residualFor(now ntptime.Instant) (discipline.Residual, filter.Estimate) {
 	offset, e := s.residual(now)
 	return discipline.Residual{
-		Offset: offset, SD: sqrt(e.P00), Frequency: e.Freq, Interval: s.gap, Gain: s.joint.Gain(), Updates: s.joint.Updates(),
+		Offset: offset, SD: sqrt(e.P00), Frequency: e.Freq, Interval: s.gap, Gain: s.combined.Gain(), Updates: s.combined.Updates(),
 	}, e
 }
 
@@ -96,7 +96,7 @@ const kernelUnknown = 16 * time.Second
 // kernelState keeps adjtimex(2) honest.
 func (s *System) kernelState(now ntptime.Instant, left float64, e filter.Estimate) model.KernelState {
 	k := model.KernelState{MaxError: kernelUnknown, EstimatedError: kernelUnknown, TAI: s.leap.tai}
-	if s.joint.Started() {
+	if s.combined.Started() {
 		q := s.quality(left, e)
 		k.MaxError, k.EstimatedError = q.bound, q.estimated
 		k.Synchronized = s.synchronized(now) || s.local.active
@@ -107,7 +107,7 @@ func (s *System) kernelState(now ntptime.Instant, left float64, e filter.Estimat
 
 // endSlew ends a slew that has done its work, or whose end nobody knows any more.
 func (s *System) endSlew(now ntptime.Instant, out *Output) {
-	if !s.joint.Started() {
+	if !s.combined.Started() {
 		s.carryOut(now, s.discipline.Stop(), filter.Estimate{}, out)
 		return
 	}
@@ -118,7 +118,7 @@ func (s *System) endSlew(now ntptime.Instant, out *Output) {
 // AcceptCorrection lets the correction through that the panic gate refuses, and only
 // that: size is what the operator has seen. The error says why not, in words for them.
 func (s *System) AcceptCorrection(now ntptime.Instant, size time.Duration, out *Output) (time.Duration, error) {
-	if !s.joint.Started() {
+	if !s.combined.Started() {
 		return 0, errors.New("no correction is being refused")
 	}
 	r, e := s.residualFor(now)
@@ -159,7 +159,7 @@ func (s *System) OnClockJump(j model.ClockJump, out *Output) {
 	s.leapClockSet(j.At)
 	s.poll.Hurry(s.lowPoll())
 	for _, src := range s.sources {
-		src.volley = 1
+		src.startupDone = 1
 	}
 	s.setState(j.At, out)
 	s.tellKernel(j.At, out) // whoever has set the clock has told it that nobody knows the time
@@ -175,19 +175,19 @@ func jumpText(j model.ClockJump) string {
 
 // forget drops all offsets and keeps the frequency.
 func (s *System) forget() {
-	if s.joint.Started() {
-		e := s.joint.Estimate()
+	if s.combined.Started() {
+		e := s.combined.Estimate()
 		s.cfg.Frequency, s.cfg.FrequencyError = ntptime.Frequency(e.Freq), ntptime.Frequency(1e-7+3*sqrt(e.P11))
 	}
-	s.joint.Reset()
+	s.combined.Reset()
 	s.heard = false
 	for _, src := range s.sources {
 		src.filter.Restart()
 		src.samples = 0
-		src.inJoint = false
+		src.inCombined = false
 		src.bias = bias{}
-		if src.own != nil {
-			src.own.Reset()
+		if src.estimate != nil {
+			src.estimate.Reset()
 		}
 	}
 }
@@ -202,7 +202,7 @@ func (s *System) Deadline() ntptime.Raw {
 }
 
 // waiting says whether first answers are held back for those of others.
-func (s *System) waiting() bool { return s.heard && s.direct == nil && !s.joint.Started() }
+func (s *System) waiting() bool { return s.heard && s.soleSource == nil && !s.combined.Started() }
 
 // OnTimer does what is due.
 func (s *System) OnTimer(now ntptime.Instant, out *Output) {
@@ -231,8 +231,8 @@ func (s *System) OnTimer(now ntptime.Instant, out *Output) {
 // firstSelection goes ahead without the sources that have not answered.
 func (s *System) firstSelection(now ntptime.Instant, out *Output) {
 	s.reselect(now, nil, out)
-	s.replayJoint()
-	if s.summary.Usable && s.joint.Started() {
+	s.replayCombined()
+	if s.summary.Usable && s.combined.Started() {
 		s.updates++
 		s.lastUpdate = now
 		s.poll.Hurry(s.lowPoll())
@@ -247,7 +247,7 @@ func (s *System) firstSelection(now ntptime.Instant, out *Output) {
 // usable source, not so long ago that nothing is known any more, and it is no further
 // off than a source may be (selection.max_distance).
 func (s *System) synchronized(now ntptime.Instant) bool {
-	if s.discipline.Refused() != 0 || s.updates == 0 || !s.joint.Started() {
+	if s.discipline.Refused() != 0 || s.updates == 0 || !s.combined.Started() {
 		return false
 	}
 	if !s.summary.Usable && now.Raw.Sub(s.lastUsable) >= holdoverLimit {
@@ -272,7 +272,7 @@ func (s *System) setState(now ntptime.Instant, out *Output) {
 		s.state = model.DisciplineLocal
 	case s.synced && !s.summary.Usable:
 		s.state = model.DisciplineHoldover
-	case s.synced && s.joint.Updates() < 8:
+	case s.synced && s.combined.Updates() < 8:
 		s.state = model.DisciplineStarting
 	case s.synced:
 		s.state = model.DisciplineSync
@@ -309,14 +309,14 @@ func (s *System) whyUnsynchronized() string {
 func (s *System) tellKernel(now ntptime.Instant, out *Output) {
 	if out.HasCorrection {
 		left := 0.0
-		if s.joint.Started() {
+		if s.combined.Started() {
 			left, _ = s.residual(now)
 			left -= out.Correction.Step.Seconds()
 		}
 		out.Correction.Kernel.Leap = s.kernelLeap(now, left)
 		return
 	}
-	if s.joint.Started() {
+	if s.combined.Started() {
 		left, e := s.residual(now)
 		s.carryOut(now, s.discipline.Restate(left), e, out)
 	} else if s.local.active {

@@ -176,7 +176,7 @@ func (r *trace) compare(name string) {
 func TestTraces(t *testing.T) {
 	t.Run("start", func(t *testing.T) {
 		r := newTrace(t, 10*time.Second, nil)
-		r.say("A clock that is 10 s ahead is stepped once, and its state learned by a quick series.")
+		r.say("A clock that is 10 s ahead is stepped once, and its state learned by a startup burst.")
 		r.add(1, nil)
 		r.from(0, 1)
 		r.polls(10, 2*time.Second, 0, 1)

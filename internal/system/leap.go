@@ -98,7 +98,7 @@ func monthEnd(now ntptime.Wall) ntptime.Wall {
 // read where it is far off, because somebody has set it or it is yet to be corrected.
 // Nobody else is asked while a correction is refused.
 func (s *System) leapClock(now ntptime.Instant) ntptime.Wall {
-	if !s.joint.Started() || s.discipline.Refused() != 0 {
+	if !s.combined.Started() || s.discipline.Refused() != 0 {
 		return now.Wall
 	}
 	left, _ := s.residual(now)
@@ -109,7 +109,7 @@ func (s *System) leapClock(now ntptime.Instant) ntptime.Wall {
 }
 
 // leapVote looks for a leap second at the end of this month: the list says so,
-// or, without a list that reaches as far, the majority of the joint sources on
+// or, without a list that reaches as far, the majority of the combined sources on
 // the last day.
 func (s *System) leapVote(now ntptime.Instant, out *Output) {
 	clock := s.leapClock(now)
@@ -167,7 +167,7 @@ func leapMonth(now ntptime.Wall) bool {
 func (s *System) leapMajority() int {
 	insert, remove, n := 0, 0, 0
 	for _, src := range s.sources {
-		if !src.inJoint {
+		if !src.inCombined {
 			continue
 		}
 		n++
@@ -255,7 +255,7 @@ func (s *System) leapTimer(now ntptime.Instant, out *Output) {
 		return
 	}
 	r, e := discipline.Residual{Offset: -by.Seconds(), Frequency: s.discipline.Frequency()}, filter.Estimate{}
-	if s.joint.Started() {
+	if s.combined.Started() {
 		r, e = s.residualFor(now)
 	}
 	s.carryOut(now, s.discipline.Leap(now, r, by, s.cfg.Leap.Mode == LeapStep), e, out)

@@ -52,7 +52,7 @@ func (s *System) localSnapshot(now ntptime.Instant, n *model.Snapshot) {
 		n.ReferenceID = wire.ReferenceName("LOCL")
 	}
 	n.SystemPeer = 0
-	if !s.joint.Started() { // never set: how wrong it is nobody knows
+	if !s.combined.Started() { // never set: how wrong it is nobody knows
 		n.RootDelay, n.RootDispersion, n.EstimatedError = 0, s.unsetDispersion(), 0
 	}
 	n.ReferenceTime = now.Wall.Add(-time.Second)

@@ -15,12 +15,12 @@ const (
 	extraRecovery = 16  // exchanges without trouble that earn one more
 )
 
-// lowPoll returns the shortest mean interval between exchanges of the joint
+// lowPoll returns the shortest mean interval between exchanges of the combined
 // sources together, in seconds: each at its minimum.
 func (s *System) lowPoll() float64 {
 	rate := 0.0
 	for _, src := range s.sources {
-		if src.inJoint || len(s.sources) == 1 {
+		if src.inCombined || len(s.sources) == 1 {
 			rate += 1 / src.opt.MinPoll.Seconds()
 		}
 	}
@@ -33,16 +33,16 @@ func (s *System) lowPoll() float64 {
 func (s *System) highPoll() float64 {
 	high := 0.0
 	for _, src := range s.sources {
-		if src.inJoint {
+		if src.inCombined {
 			high = math.Max(high, src.opt.MaxPoll.Seconds())
 		}
 	}
 	return high
 }
 
-// pollUpdate runs the poll rule after an update of the joint state.
+// pollUpdate runs the poll rule after an update of the combined state.
 func (s *System) pollUpdate(r *filter.Result, now ntptime.Instant, src *source, out *Output) {
-	e := s.joint.Estimate()
+	e := s.combined.Estimate()
 	low := s.lowPoll()
 	high := math.Max(low, s.highPoll())
 	slant := s.slant()
@@ -56,7 +56,7 @@ func (s *System) pollUpdate(r *filter.Result, now ntptime.Instant, src *source, 
 func (s *System) leastDelay() float64 {
 	d := math.Inf(1)
 	for _, src := range s.sources {
-		if src.inJoint {
+		if src.inCombined {
 			d = math.Min(d, src.filter.MinDelay())
 		}
 	}
@@ -68,20 +68,20 @@ func (s *System) leastDelay() float64 {
 func (s *System) updateInterval() float64 {
 	interval := s.poll.Interval()
 	for _, src := range s.sources {
-		if src.inJoint && src.reference {
+		if src.inCombined && src.reference {
 			interval = math.Min(interval, src.opt.MinPoll.Seconds())
 		}
 	}
 	return interval
 }
 
-// hints tells the associations how to poll. One budget is shared: the joint
+// hints tells the associations how to poll. One budget is shared: the combined
 // interval tau is divided so that a source of little jitter is asked more often.
 // Who is not used is watched at half of its longest interval.
 func (s *System) hints(src *source, extra float64, out *Output) {
 	inverse := 0.0
 	for _, o := range s.sources {
-		if o.inJoint {
+		if o.inCombined {
 			inverse += 1 / math.Max(o.filter.Jitter(), 1e-9)
 		}
 	}
@@ -106,9 +106,9 @@ func (s *System) intervalOf(o *source, inverse float64) float64 {
 	low, high := o.opt.MinPoll.Seconds(), math.Max(o.opt.MinPoll.Seconds(), o.opt.MaxPoll.Seconds())
 	interval := high / 2
 	switch {
-	case o.inJoint:
+	case o.inCombined:
 		interval = s.poll.Interval() * math.Max(o.filter.Jitter(), 1e-9) * inverse
-	case o.samples < 8 || !s.joint.Started():
+	case o.samples < 8 || !s.combined.Started():
 		interval = low
 	}
 	return math.Min(math.Max(interval, low), high)
@@ -120,12 +120,12 @@ func (s *System) intervalOf(o *source, inverse float64) float64 {
 // source, and more packets do not cure it.
 func (o *source) soon(r *filter.Result) float64 {
 	if o.samples == 1 {
-		o.volley, o.budget = 0, extraBudget
+		o.startupDone, o.budget = 0, extraBudget
 	}
-	if r.Jumped && o.inJoint {
+	if r.Jumped && o.inCombined {
 		o.hurry()
 	}
-	if o.bias.outliers > 0 || (o.inJoint && r.Conflict && !r.Jumped) {
+	if o.bias.outliers > 0 || (o.inCombined && r.Conflict && !r.Jumped) {
 		if o.budget >= 1 {
 			o.budget--
 			return conflictSoon
@@ -133,30 +133,30 @@ func (o *source) soon(r *filter.Result) float64 {
 		return 0
 	}
 	o.budget = min(o.budget+1.0/extraRecovery, extraBudget)
-	o.volley++
-	return discipline.Volley(o.volley)
+	o.startupDone++
+	return discipline.StartupInterval(o.startupDone)
 }
 
 const (
-	unclearMost    = 32   // exchanges that a start asks for beyond its quick series
+	unclearMost    = 32   // exchanges that a start asks for beyond its startup burst
 	unclearSlanted = 8.0  // s between them while no clean exchange has shown the base,
 	unclearNoisy   = 16.0 // and while nothing ever comes near the base, so that only averaging helps
 	unclearGoals   = 2.0  // times the goal: below, the usual interval will do
 )
 
-// stillUnclear returns after how many seconds a start whose quick series has ended asks
+// stillUnclear returns after how many seconds a start whose startup burst has ended asks
 // again because the offset is not known well, 0 for no sooner than usual. There are
 // some dozens of such exchanges once, so that a day's mean stays below 60 an hour.
 func (s *System) stillUnclear(src *source) float64 {
-	if !src.inJoint || src.samples > 2*uint64(discipline.VolleyLength)+unclearMost || src.volley <= discipline.VolleyLength ||
-		src.volley > discipline.VolleyLength+unclearMost {
+	if !src.inCombined || src.samples > 2*uint64(discipline.StartupExchanges)+unclearMost || src.startupDone <= discipline.StartupExchanges ||
+		src.startupDone > discipline.StartupExchanges+unclearMost {
 		return 0
 	}
 	goal := unclearGoals * s.goal()
 	switch {
 	case src.filter.Slant() > goal || src.filter.OneSided() > goal:
 		return unclearSlanted
-	case src.filter.BellShaped() && sqrt(s.joint.Estimate().P00) > goal:
+	case src.filter.BellShaped() && sqrt(s.combined.Estimate().P00) > goal:
 		return unclearNoisy
 	}
 	return 0
@@ -178,10 +178,10 @@ func (s *System) pollInterval() ntptime.Raw {
 	return 0
 }
 
-// hurry begins a quick series anew after a jump, at most once in as many
+// hurry begins a startup burst anew after a jump, at most once in as many
 // exchanges as it has.
 func (o *source) hurry() {
-	if o.volley > discipline.VolleyLength+jumpVolley {
-		o.volley = jumpVolley
+	if o.startupDone > discipline.StartupExchanges+jumpStartup {
+		o.startupDone = jumpStartup
 	}
 }

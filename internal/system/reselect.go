@@ -35,7 +35,7 @@ func (s *System) OnStatus(now ntptime.Instant, st *model.SourceStatus, out *Outp
 	if old.Reach == 0 != (st.Reach == 0) || old.Server.Stratum != st.Server.Stratum || old.Server.Leap != st.Server.Leap ||
 		old.Denied != st.Denied || old.Server.ReferenceID != st.Server.ReferenceID {
 		if s.reselect(now, nil, out) {
-			s.replayJoint()
+			s.replayCombined()
 		}
 		s.setState(now, out)
 	}
@@ -52,8 +52,8 @@ func (s *System) reachEvents(now ntptime.Instant, old, st *model.SourceStatus, o
 }
 
 // reselect runs the selection and takes its outcome over. It returns true when
-// the joint state has to be worked out anew. fed is the source whose sample is
-// about to enter the joint state, if any.
+// the combined state has to be worked out anew. fed is the source whose sample is
+// about to enter the combined state, if any.
 func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
 	s.candidates = s.candidates[:0]
 	for _, src := range s.sources {
@@ -120,7 +120,7 @@ func (s *System) repeated(src *source) bool {
 
 // inStartupWait says whether to wait for the other sources' first answers.
 func (s *System) inStartupWait(now ntptime.Raw) bool {
-	if s.joint.Started() && s.direct == nil || s.direct != nil {
+	if s.combined.Started() && s.soleSource == nil || s.soleSource != nil {
 		return false
 	}
 	voters, heard := 0, 0
@@ -180,36 +180,36 @@ func (src *source) serverDistance() float64 {
 	return src.server.RootDelay.Seconds()/2 + src.server.RootDispersion.Seconds() + src.filter.OffMiddle()
 }
 
-// adopt takes the verdicts over and says whether somebody left the joint state
+// adopt takes the verdicts over and says whether somebody left the combined state
 // who had spoilt it. A source that merely fell silent taught the truth; one that
 // comes in later adds to what is known.
 func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 	spoilt, added := false, false
 	for i, src := range s.sources {
 		v := s.candidates[i].Verdict
-		was := src.inJoint
-		src.inJoint = v.State == model.StateSelected || v.State == model.StateCombined
-		if was && !src.inJoint && (v.State == model.StateFalseticker || v.State == model.StateOutlier) && v.Cause != selection.CauseNoMajority {
+		was := src.inCombined
+		src.inCombined = v.State == model.StateSelected || v.State == model.StateCombined
+		if was && !src.inCombined && (v.State == model.StateFalseticker || v.State == model.StateOutlier) && v.Cause != selection.CauseNoMajority {
 			spoilt = true
 		}
-		if src.inJoint && !was && src.wasFalse {
+		if src.inCombined && !was && src.wasFalse {
 			src.trusted, src.wasFalse = now.Raw, false // what it said while it was false is not to come back
 		}
 		src.wasFalse = src.wasFalse || v.State == model.StateFalseticker && v.Cause != selection.CauseNoMajority
-		added = added || (src.inJoint && !was)
+		added = added || (src.inCombined && !was)
 		if v.State != src.verdict.State {
 			s.stateEvent(now, src, v.State, out)
 		}
 		src.verdict, src.distance = v, s.candidates[i].Distance
 	}
 	s.noteSplit()
-	if s.direct != nil || !s.summary.Usable {
+	if s.soleSource != nil || !s.summary.Usable {
 		return false
 	}
 	if spoilt {
 		s.resetBiases()
 	}
-	return spoilt || (added && (!s.joint.Started() || s.joint.Updates() < 64 && s.registersHoldJoint()))
+	return spoilt || (added && (!s.combined.Started() || s.combined.Updates() < 64 && s.registersHoldCombined()))
 }
 
 func (s *System) stateEvent(now ntptime.Instant, src *source, state model.State, out *Output) {

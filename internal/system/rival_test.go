@@ -27,7 +27,7 @@ func TestARivalIsToldOnceAndTeachesNoFrequency(t *testing.T) {
 	if n := b.saw(model.EventRival); n != 1 || !b.snapshot().Rival {
 		t.Errorf("a rival was told %d times (reported now: %v), want once", n, b.snapshot().Rival)
 	}
-	if got := b.sys.joint.Estimate().Freq; math.Abs(got) > 1e-6 {
+	if got := b.sys.combined.Estimate().Freq; math.Abs(got) > 1e-6 {
 		t.Errorf("got a frequency of %.2f ppm, want none: the oscillator has no error", got*1e6)
 	}
 	b.run(60, 16*time.Second, 0, 1)

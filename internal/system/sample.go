@@ -13,7 +13,7 @@ func sqrt(x float64) float64 { return math.Sqrt(math.Max(x, 0)) }
 const (
 	maxSpan      = 3e13 // ns: T1 to T4 of a symmetric exchange, 8 h
 	maxOffset    = 9e9  // s: 285 years; more does not fit, and is no time but a fault
-	jumpVolley   = 6    // where the quick series begins again after a jump
+	jumpStartup  = 6    // where the startup burst begins again after a jump
 	conflictSoon = 2.0
 )
 
@@ -50,7 +50,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	}
 	changed := s.reselect(now, src, out)
 	used := s.take(src, &x, &r, changed)
-	s.noteJoint(m.T1.Raw)
+	s.noteCombined(m.T1.Raw)
 	s.noteConflict(src, &x, &r)
 	s.rebase()
 	s.track(now, src, used, &r, out)
@@ -106,16 +106,16 @@ func (s *System) exchange(src *source, m *model.Sample) (filter.Exchange, bool) 
 }
 
 // feed is the clock filter (RFC 5905 §10): the exchange goes into the source's
-// own state, or into the joint one if there is only this source.
+// own state, or into the combined one if there is only this source.
 func (s *System) feed(src *source, x filter.Exchange) filter.Result {
 	t := s.tracker(src)
 	var others *filter.Estimate
-	if src != s.direct && s.othersIn(src) > 0 && s.joint.Started() {
-		e := s.joint.Estimate()
+	if src != s.soleSource && s.othersIn(src) > 0 && s.combined.Started() {
+		e := s.combined.Estimate()
 		others = &e
 	}
 	start := s.coldStart()
-	if src != s.direct {
+	if src != s.soleSource {
 		start = s.start()
 	}
 	r := src.filter.Feed(x, t, start, others, patience)
@@ -127,53 +127,53 @@ func (s *System) feed(src *source, x filter.Exchange) filter.Result {
 // source; of several, two more than there are, so that a single liar does not do.
 const patience = 2
 
-// othersIn counts the joint sources besides src.
+// othersIn counts the combined sources besides src.
 func (s *System) othersIn(src *source) int {
 	n := 0
 	for _, o := range s.sources {
-		if o.inJoint && o != src {
+		if o.inCombined && o != src {
 			n++
 		}
 	}
 	return n
 }
 
-// take puts the exchange into the joint state (RFC 5905 §11.2.3, combine).
+// take puts the exchange into the combined state (RFC 5905 §11.2.3, combine).
 func (s *System) take(src *source, x *filter.Exchange, r *filter.Result, replay bool) bool {
 	s.updateBias(src)
-	if !src.inJoint {
+	if !src.inCombined {
 		if replay {
-			s.replayJoint()
+			s.replayCombined()
 		}
 		return replay
 	}
-	if src == s.direct {
+	if src == s.soleSource {
 		return r.Used
 	}
-	if replay || (r.Replayed && !r.RouteChange && s.registersHoldJoint()) || !s.joint.Started() {
-		s.replayJoint()
+	if replay || (r.Replayed && !r.RouteChange && s.registersHoldCombined()) || !s.combined.Started() {
+		s.replayCombined()
 		return true
 	}
 	if !r.Used || s.suspect(src) {
 		return false
 	}
-	e := s.joint.Estimate().Extrapolate(x.At)
+	e := s.combined.Estimate().Extrapolate(x.At)
 	w := src.filter.Window(x, src.filter.Count()-1, &e).Shifted(src.bias.applied)
 	w.Edge = math.Hypot(w.Edge, src.filter.Slant())
-	r.Outcome = s.joint.Update(x.At, &w, patience+s.othersIn(src)+1)
+	r.Outcome = s.combined.Update(x.At, &w, patience+s.othersIn(src)+1)
 	return true
 }
 
 // noteConflict remembers how far the clock lies outside of what a source of it says now.
 // The state waits with believing it, as for one outlier it should; the bound does not.
 func (s *System) noteConflict(src *source, x *filter.Exchange, r *filter.Result) {
-	if !src.inJoint || !s.joint.Started() {
+	if !src.inCombined || !s.combined.Started() {
 		return
 	}
-	e := s.joint.Estimate().Extrapolate(x.At)
+	e := s.combined.Estimate().Extrapolate(x.At)
 	w := src.filter.Window(x, src.filter.Count()-1, &e).Shifted(src.bias.applied)
 	miss := 2 * math.Max(w.Lo-e.Offset, e.Offset-w.Hi) // twice: it may go on growing
-	if r.Conflict && s.summary.Joint > 2 && (s.contradicts == 0 || s.contradicts == src.id) {
+	if r.Conflict && s.summary.Combined > 2 && (s.contradicts == 0 || s.contradicts == src.id) {
 		s.contradicts = src.id // one of several: the others do not say so
 		return
 	}
@@ -197,32 +197,32 @@ const (
 	conflictOver = 2    // so many that agree in a row end it
 )
 
-// registersHoldJoint reports whether the registers of the joint sources still hold most of
-// what the joint state was made of: only then working it out anew from them, to better what
+// registersHoldCombined reports whether the registers of the combined sources still hold most of
+// what the combined state was made of: only then working it out anew from them, to better what
 // a young source has said, loses nothing. Sources that were removed have taken theirs along.
-func (s *System) registersHoldJoint() bool {
+func (s *System) registersHoldCombined() bool {
 	held := 0
 	for _, src := range s.sources {
-		if src.inJoint {
+		if src.inCombined {
 			held += src.filter.Len()
 		}
 	}
-	return !s.partial && s.joint.Updates() <= 2*held
+	return !s.partial && s.combined.Updates() <= 2*held
 }
 
-// replayJoint works the joint state out anew from the registers of the joint
+// replayCombined works the combined state out anew from the registers of the combined
 // sources: somebody was in it who should not have been.
-func (s *System) replayJoint() {
+func (s *System) replayCombined() {
 	s.parts = s.parts[:0]
 	for _, src := range s.sources {
-		if src.inJoint {
+		if src.inCombined {
 			s.parts = append(s.parts, filter.Part{Filter: &src.filter, Bias: src.bias.applied, Since: int64(src.trusted)})
 		}
 	}
 	if len(s.parts) == 0 {
 		return
 	}
-	filter.Replay(&s.joint, s.replayStart(), s.parts...)
+	filter.Replay(&s.combined, s.replayStart(), s.parts...)
 }
 
 // replayStart is what is known of the frequency without those who are out: the
@@ -234,10 +234,10 @@ func (s *System) replayStart() filter.Start {
 		best = s.kept
 	}
 	for _, src := range s.sources {
-		if !src.inJoint || src.own == nil || src.filter.Count() <= filter.Depth {
+		if !src.inCombined || src.estimate == nil || src.filter.Count() <= filter.Depth {
 			continue
 		}
-		e := src.own.Estimate()
+		e := src.estimate.Estimate()
 		if sd := 3 * sqrt(e.P11+e.Wander*e.Wander*4096); sd < best.SD {
 			best = filter.Start{Freq: e.Freq, SD: sd}
 		}
@@ -247,10 +247,10 @@ func (s *System) replayStart() filter.Start {
 
 // rebase keeps offsets small.
 func (s *System) rebase() {
-	if !s.joint.Started() {
+	if !s.combined.Started() {
 		return
 	}
-	if d := s.joint.Estimate().Offset; math.Abs(d) > rebaseAt {
+	if d := s.combined.Estimate().Offset; math.Abs(d) > rebaseAt {
 		s.shiftOrigin(math.Round(d))
 	}
 }
@@ -258,10 +258,10 @@ func (s *System) rebase() {
 // shiftOrigin moves the origin by whole seconds: every offset gets smaller by d.
 func (s *System) shiftOrigin(d float64) {
 	s.origin += int64(d) * 1e9
-	s.joint.Shift(d)
+	s.combined.Shift(d)
 	for _, src := range s.sources {
-		if src.own != nil {
-			src.own.Shift(d)
+		if src.estimate != nil {
+			src.estimate.Shift(d)
 		}
 		src.filter.Shift(d)
 		src.spread.shift(d)

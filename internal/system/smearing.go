@@ -21,15 +21,15 @@ func (s *System) smears(src *source, now ntptime.Raw) bool {
 		return true
 	}
 	t := s.tracker(src)
-	if src == s.direct || src.samples == 0 || !t.Started() || !s.joint.Started() {
+	if src == s.soleSource || src.samples == 0 || !t.Started() || !s.combined.Started() {
 		return false
 	}
-	wall := ntptime.Wall(s.origin + int64(now) + int64(s.joint.Estimate().Extrapolate(int64(now)).Offset*1e9))
+	wall := ntptime.Wall(s.origin + int64(now) + int64(s.combined.Estimate().Extrapolate(int64(now)).Offset*1e9))
 	leap, after := s.knownLeap(wall)
 	if leap.Leap == 0 {
 		return false
 	}
-	off := t.Estimate().Extrapolate(int64(now)).Offset - s.joint.Estimate().Extrapolate(int64(now)).Offset
+	off := t.Estimate().Extrapolate(int64(now)).Offset - s.combined.Estimate().Extrapolate(int64(now)).Offset
 	for _, shape := range []smear.Shape{smear.Linear, smear.Cosine} {
 		leap.Shape = shape
 		if want := leap.Offset(wall, after).Seconds(); math.Abs(want) > smearSeen && math.Abs(off-want) < smearMisses*math.Abs(want) {

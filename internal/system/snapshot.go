@@ -57,11 +57,11 @@ type quality struct {
 }
 
 // slant is what one-sided jitter leaves unknown of the offset, as a standard
-// deviation in seconds: of the joint source that has least of it.
+// deviation in seconds: of the combined source that has least of it.
 func (s *System) slant() float64 {
 	least := math.Inf(1)
 	for _, src := range s.sources {
-		if src.inJoint {
+		if src.inCombined {
 			least = math.Min(least, src.filter.Slant())
 		}
 	}
@@ -105,7 +105,7 @@ func (s *System) Snapshot(now ntptime.Instant) *model.Snapshot {
 		Unsteady:       math.Abs(s.discipline.SlewRate()) > float64(s.cfg.MaxFrequency),
 		RootDispersion: 16 * time.Second, ErrorBound: model.UnknownBound,
 	}
-	if s.joint.Started() {
+	if s.combined.Started() {
 		left, e := s.residual(now)
 		q := s.quality(left, e)
 		n.Offset, n.FrequencyError = dur(left), ntptime.Frequency(sqrt(e.P11))

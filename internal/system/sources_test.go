@@ -236,7 +236,7 @@ func TestHintsAskForAQuickStartThenForTheInterval(t *testing.T) {
 }
 
 func TestContradictionsHaveABudgetOfPackets(t *testing.T) {
-	src := source{inJoint: true, samples: 100, budget: extraBudget, volley: discipline.VolleyLength}
+	src := source{inCombined: true, samples: 100, budget: extraBudget, startupDone: discipline.StartupExchanges}
 	conflict, peace := filter.Result{}, filter.Result{}
 	conflict.Conflict = true
 	extra := func(r *filter.Result, n int) (count int) {
@@ -344,7 +344,7 @@ func TestNonsenseSamplesAreIgnored(t *testing.T) {
 	b := newBench(t, 0, nil)
 	b.add(1, nil)
 	b.run(10, 16*time.Second, 0, 1)
-	before := b.sys.joint.Estimate()
+	before := b.sys.combined.Estimate()
 	for _, f := range []func(m *model.Sample){
 		func(m *model.Sample) { m.Source = 42 },
 		func(m *model.Sample) { m.T4.Raw = m.T1.Raw - 1 },
@@ -356,7 +356,7 @@ func TestNonsenseSamplesAreIgnored(t *testing.T) {
 		b.out.Reset()
 		b.sys.OnSample(b.now(), &m, &b.out)
 	}
-	if got := b.sys.joint.Estimate(); got != before {
+	if got := b.sys.combined.Estimate(); got != before {
 		t.Errorf("got %+v, want unchanged %+v", got, before)
 	}
 }

@@ -8,7 +8,7 @@ import (
 )
 
 // noteSplit remembers whether the sources have parted without a majority, until one of
-// them is usable again. What the joint state was made of then is of both sides, and nobody
+// them is usable again. What the combined state was made of then is of both sides, and nobody
 // knows which was right; both go on being asked.
 func (s *System) noteSplit() {
 	if s.summary.Usable {
@@ -23,7 +23,7 @@ func (s *System) noteSplit() {
 }
 
 // splitBound is how wrong the clock is if the source that is furthest from it should be
-// the right one, in seconds, and how quickly that grows; e is the joint state of now.
+// the right one, in seconds, and how quickly that grows; e is the combined state of now.
 func (s *System) splitBound(left float64, e filter.Estimate) (bound, rate float64) {
 	if !s.split {
 		return 0, 0

@@ -14,7 +14,7 @@ import (
 // beyond clock.panic, as any correction is. The result is what the clock is set by,
 // positive forward.
 func (s *System) StepNow(now ntptime.Instant, out *Output) (time.Duration, error) {
-	if !s.summary.Usable || !s.joint.Started() || s.updates == 0 {
+	if !s.summary.Usable || !s.combined.Started() || s.updates == 0 {
 		return 0, errors.New("no usable source tells by how much; `timeball explain` says why")
 	}
 	r, e := s.residualFor(now)

@@ -1,5 +1,5 @@
 // Package system is the system process of RFC 5905 §11: it owns the filters of
-// all sources and the joint state of the clock, runs selection and discipline,
+// all sources and the combined state of the clock, runs selection and discipline,
 // and makes the Snapshot from which everybody else reads.
 //
 // A sample walks through it in RFC 5905's order: clock filter (§10), selection,
@@ -84,14 +84,14 @@ const (
 
 // System is the system process. It is not safe for concurrent use.
 type System struct {
-	cfg        Config
-	origin     int64 // ns
-	sources    []*source
-	joint      filter.Tracker
-	jointSince ntptime.Raw  // Never: there is no joint state
-	partial    bool         // sources have gone that the joint state was made of; then
-	kept       filter.Start // the frequency known when the last one went
-	direct     *source      // the only source: its filter works on the joint state itself
+	cfg           Config
+	origin        int64 // ns
+	sources       []*source
+	combined      filter.Tracker
+	combinedSince ntptime.Raw  // Never: there is no combined state
+	partial       bool         // sources have gone that the combined state was made of; then
+	kept          filter.Start // the frequency known when the last one went
+	soleSource    *source      // the only source: its filter works on the combined state itself
 
 	selector   selection.Selector
 	candidates []selection.Candidate
@@ -106,7 +106,7 @@ type System struct {
 	poll        discipline.Poll
 	split       bool           // the sources have parted without a majority
 	conflict    float64        // s, by which a source's last samples contradict the state, for the bound
-	contradicts model.SourceID // the only one of several joint sources that does
+	contradicts model.SourceID // the only one of several combined sources that does
 	agreed      int            // samples in a row that did not
 	gap         float64        // s, expected until the next update
 	leap        leapState
@@ -128,33 +128,33 @@ type System struct {
 
 // source is one association, seen from the system process.
 type source struct {
-	id         model.SourceID
-	opt        SourceOptions
-	status     model.SourceStatus
-	heard      bool // a status has come
-	answered   bool // a sample has come since the last status: reachable, whatever that said
-	filter     filter.Filter
-	own        *filter.Tracker // its exchanges alone; nil while it is the only source
-	server     model.ServerState
-	verdict    selection.Verdict
-	distance   float64 // root distance that the verdict rests on, s
-	last       ntptime.Instant
-	samples    uint64
-	delay      float64 // round trip of the last sample, s; for reports
-	dispersion float64 // that of its last sample, s: the precision of its clock and of ours
-	spread     spread  // how far its samples contradict each other
-	fall       fall    // of its root dispersion, while it slews
-	inJoint    bool
-	bias       bias
-	hint       float64 // interval last asked for, s
-	volley     int     // exchanges of a quick series done
-	budget     float64 // extra exchanges left for contradictions
-	history    [historyDepth]point
-	lastEst    filter.Estimate
-	discarded  uint64      // samples that no time can be made of
-	wasFalse   bool        // it has been a falseticker since it was last in the joint state
-	trusted    ntptime.Raw // its exchanges from before are not worked into the joint state again
-	reference  bool        // a reference clock: its stratum is 0
+	id          model.SourceID
+	opt         SourceOptions
+	status      model.SourceStatus
+	heard       bool // a status has come
+	answered    bool // a sample has come since the last status: reachable, whatever that said
+	filter      filter.Filter
+	estimate    *filter.Tracker // its exchanges alone; nil while it is the only source
+	server      model.ServerState
+	verdict     selection.Verdict
+	distance    float64 // root distance that the verdict rests on, s
+	last        ntptime.Instant
+	samples     uint64
+	delay       float64 // round trip of the last sample, s; for reports
+	dispersion  float64 // that of its last sample, s: the precision of its clock and of ours
+	spread      spread  // how far its samples contradict each other
+	fall        fall    // of its root dispersion, while it slews
+	inCombined  bool
+	bias        bias
+	hint        float64 // interval last asked for, s
+	startupDone int     // exchanges of a startup burst done
+	budget      float64 // extra exchanges left for contradictions
+	history     [historyDepth]point
+	lastEst     filter.Estimate
+	discarded   uint64      // samples that no time can be made of
+	wasFalse    bool        // it has been a falseticker since it was last in the combined state
+	trusted     ntptime.Raw // its exchanges from before are not worked into the combined state again
+	reference   bool        // a reference clock: its stratum is 0
 }
 
 // point is one of the last samples, for reports.
@@ -167,7 +167,7 @@ type point struct {
 
 // New makes a system process without sources.
 func New(cfg Config, now ntptime.Instant) *System {
-	s := &System{started: now.Raw, next: now.Raw, jointSince: ntptime.Never}
+	s := &System{started: now.Raw, next: now.Raw, combinedSince: ntptime.Never}
 	s.setConfig(cfg)
 	s.origin = int64(now.Wall) - int64(now.Raw)
 	s.discipline = discipline.New(s.limits())
@@ -226,18 +226,18 @@ func (s *System) AddSource(now ntptime.Instant, id model.SourceID, o SourceOptio
 	s.next = now.Raw
 }
 
-// arrange decides whether a lone source may use the joint state as its own.
+// arrange decides whether a lone source may use the combined state as its own.
 func (s *System) arrange() {
-	if s.direct != nil && len(s.sources) != 1 {
-		own := s.joint
-		s.direct.own = &own
-		s.direct = nil
+	if s.soleSource != nil && len(s.sources) != 1 {
+		own := s.combined
+		s.soleSource.estimate = &own
+		s.soleSource = nil
 	}
 	for _, src := range s.sources {
-		if len(s.sources) == 1 && src.own == nil && !src.opt.NoSelect && src.samples == 0 && !s.joint.Started() {
-			s.direct = src
-		} else if src.own == nil && src != s.direct {
-			src.own = new(filter.Tracker)
+		if len(s.sources) == 1 && src.estimate == nil && !src.opt.NoSelect && src.samples == 0 && !s.combined.Started() {
+			s.soleSource = src
+		} else if src.estimate == nil && src != s.soleSource {
+			src.estimate = new(filter.Tracker)
 		}
 	}
 }
@@ -249,10 +249,10 @@ func (s *System) RemoveSource(now ntptime.Instant, id model.SourceID, out *Outpu
 		if src.id != id {
 			continue
 		}
-		if s.direct == src {
-			s.direct = nil
+		if s.soleSource == src {
+			s.soleSource = nil
 		}
-		if src.samples > 0 && s.joint.Started() {
+		if src.samples > 0 && s.combined.Started() {
 			s.partial, s.kept = true, s.start()
 		}
 		s.sources = append(s.sources[:i], s.sources[i+1:]...)
@@ -272,16 +272,16 @@ func (s *System) find(id model.SourceID) *source {
 
 // tracker returns the state that the source's own exchanges go into.
 func (s *System) tracker(src *source) *filter.Tracker {
-	if src == s.direct {
-		return &s.joint
+	if src == s.soleSource {
+		return &s.combined
 	}
-	return src.own
+	return src.estimate
 }
 
 // start returns the frequency known before a state has any of its own.
 func (s *System) start() filter.Start {
-	if s.joint.Started() && s.joint.Updates() > 8 {
-		e := s.joint.Estimate()
+	if s.combined.Started() && s.combined.Updates() > 8 {
+		e := s.combined.Estimate()
 		return filter.Start{Freq: e.Freq, SD: 1e-7 + 3*sqrt(e.P11)}
 	}
 	return s.coldStart()

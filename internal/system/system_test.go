@@ -130,7 +130,7 @@ func TestSleepForgetsOffsetsAndKeepsTheFrequency(t *testing.T) {
 	b.out.Reset()
 	b.sys.OnClockJump(model.ClockJump{At: b.now(), By: time.Hour - 300*time.Millisecond, Slept: time.Hour}, &b.out)
 	b.act()
-	if b.sys.joint.Started() {
+	if b.sys.combined.Started() {
 		t.Error("offsets from before the sleep are still in use")
 	}
 	b.run(3, 2*time.Second, 0, 1)

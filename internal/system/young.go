@@ -23,10 +23,10 @@ const (
 	youngWander  = 8e-9   // s/s per √s: of a virtual machine, or a PC in a draught
 )
 
-// matured returns an estimate of the joint state as the bound may use it.
+// matured returns an estimate of the combined state as the bound may use it.
 func (s *System) matured(e filter.Estimate) filter.Estimate {
-	span := ntptime.Raw(e.At).Sub(s.jointSince).Seconds()
-	if n := s.joint.Updates(); n < youngUpdates {
+	span := ntptime.Raw(e.At).Sub(s.combinedSince).Seconds()
+	if n := s.combined.Updates(); n < youngUpdates {
 		share := 1 - float64(n)/youngUpdates
 		sd := math.Min(youngCap*s.coldStart().SD, share*s.peer.roundTrip/2/math.Max(span, 1))
 		e.P11 = math.Max(e.P11, sd*sd)
@@ -37,11 +37,11 @@ func (s *System) matured(e filter.Estimate) filter.Estimate {
 	return e
 }
 
-// noteJoint remembers since when there is a joint state.
-func (s *System) noteJoint(now ntptime.Raw) {
-	if !s.joint.Started() {
-		s.jointSince = ntptime.Never
-	} else if s.jointSince == ntptime.Never {
-		s.jointSince = now
+// noteCombined remembers since when there is a combined state.
+func (s *System) noteCombined(now ntptime.Raw) {
+	if !s.combined.Started() {
+		s.combinedSince = ntptime.Never
+	} else if s.combinedSince == ntptime.Never {
+		s.combinedSince = now
 	}
 }
