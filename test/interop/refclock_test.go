@@ -15,25 +15,47 @@ func receiverIs(offset time.Duration) func(peers.Source) bool {
 	}
 }
 
-// TestGpsdBySharedMemory follows gpsd through a jump of the receiver, a loss of its fix
-// and an end of gpsd.
+// TestGpsdBySharedMemory follows gpsd by the shared memory of ntpd's driver 28.
 func TestGpsdBySharedMemory(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	h := lab.Host("stratum1")
 	receiver := peers.Receive(t, h, 120*time.Millisecond)
 	gpsd, stop := peers.Gpsd(t, h, receiver, 8*time.Second)
-	d := peers.Timeball(t, h, `
+	d := peers.Timeball(t, h, gpsdConf("driver: shm, unit: 0"), gpsd...)
+	followsGpsd(t, lab, d, receiver, stop)
+}
+
+// TestGpsdBySocket follows gpsd by a socket of chrony's kind: the one before Debian 13's
+// sends no time of the serial line there.
+func TestGpsdBySocket(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	h := lab.Host("stratum1")
+	receiver := peers.Receive(t, h, 120*time.Millisecond)
+	socket, gpsd, stop := peers.Gpsd13(t, h, receiver, 8*time.Second)
+	d := peers.Timeball(t, h, gpsdConf("driver: sock, device: \""+socket+"\""), gpsd...)
+	followsGpsd(t, lab, d, receiver, stop)
+}
+
+func gpsdConf(device string) string {
+	return fmt.Sprintf(`
 clock: {driver: observe}
 server: {}
 sources:
-  - refclock: {driver: shm, unit: 0, refid: GPS, offset: 120ms, delay: 40ms}
+  - refclock: {%s, refid: GPS, offset: 120ms, delay: 40ms}
     min_poll: 1
-`, gpsd...)
+`, device)
+}
+
+// followsGpsd follows gpsd through a loss of the receiver's fix, an end of gpsd and a jump
+// of the receiver.
+func followsGpsd(t *testing.T, lab *peers.Lab, d *peers.Daemon, receiver *peers.Receiver, stop func()) {
+	t.Helper()
 	d.Has(40*time.Second, "the receiver is followed", receiverIs(0))
 	other := lab.Host("client")
 	peers.Eventually(t, 20*time.Second, "a client is served, once the offset is worked off", func() error {
-		reply, err := ask(other, h.IPv4, 4)
+		reply, err := ask(other, d.Host.IPv4, 4)
 		if err != nil || reply.Stratum != 1 || reply.ReferenceID.Text() != "GPS" {
 			return fmt.Errorf("stratum %d, reference id %s, %v", reply.Stratum, reply.ReferenceID.Text(), err)
 		}

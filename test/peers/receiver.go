@@ -105,20 +105,47 @@ while :; do %s -N -n tcp://%s & echo $! >%s; wait $!; sleep %g & wait $!; done`,
 		_, err := os.Stat(pid)
 		return err
 	})
-	stop = func() {
-		text, err := os.ReadFile(pid)
-		if err != nil {
-			t.Fatal(err)
-		}
-		number, err := strconv.Atoi(strings.TrimSpace(string(text)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := syscall.Kill(number, syscall.SIGTERM); err != nil {
-			t.Fatal(err)
-		}
+	return []string{"nsenter", fmt.Sprintf("--ipc=/proc/%d/ns/ipc", holder.Pid())}, func() { endGpsd(t, pid) }
+}
+
+// Gpsd13 starts Debian 13's gpsd on a host, in mount and IPC namespaces of its own, where
+// /run is empty: it looks there for a socket of chrony's kind each time it opens the
+// receiver, which it first does when socket, a path in that /run, is there. by puts a program
+// into the namespaces, as Timeball takes it. When gpsd ends it begins anew after a pause;
+// stop ends it.
+func Gpsd13(t testing.TB, h *Host, r *Receiver, pause time.Duration) (socket string, by []string, stop func()) {
+	t.Helper()
+	argv := UnpackNewer(t, "usr/sbin/gpsd", "gpsd", "libc6", "libusb-1.0-0", "libbluetooth3", "libdbus-1-3", "libudev1", "libcap2", "libsystemd0").
+		Argv("-N", "-n", "tcp://"+r.Address)
+	socket = "/run/chrony.clk." + r.Address + ".sock"
+	pid, inside := filepath.Join(h.Dir, "gpsd.pid"), filepath.Join(h.Dir, "inside")
+	script := fmt.Sprintf(`trap 'kill $!; exit 0' TERM
+mount -t tmpfs none /run && touch %s
+until [ -S %s ]; do sleep 0.1 & wait $!; done
+while :; do %s & echo $! >%s; wait $!; sleep %g & wait $!; done`, inside, socket, strings.Join(argv, " "), pid, pause.Seconds())
+	holder := h.Start("gpsd 3.25", nil, "unshare", "--ipc", "--mount", "sh", "-c", script)
+	Eventually(t, 10*time.Second, "an empty /run", func() error {
+		_, err := os.Stat(inside)
+		return err
+	})
+	of := fmt.Sprintf("/proc/%d/ns/", holder.Pid())
+	return socket, []string{"nsenter", "--ipc=" + of + "ipc", "--mount=" + of + "mnt", "--wd=" + h.Dir}, func() { endGpsd(t, pid) }
+}
+
+// endGpsd ends the gpsd whose process id stands in a file.
+func endGpsd(t testing.TB, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
 	}
-	return []string{"nsenter", fmt.Sprintf("--ipc=/proc/%d/ns/ipc", holder.Pid())}, stop
+	number, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(number, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // SerialLine makes a pseudo terminal: what is written into it is read from the device of
