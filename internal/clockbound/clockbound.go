@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"timeball/internal/bound"
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 )
 
@@ -39,6 +41,24 @@ type Bound struct {
 	Status Status
 	// Disruptions counts the jumps of the clock, so that readers of version 2 see one.
 	Disruptions uint64
+}
+
+// lasts is how long a bound may be extrapolated: a state is published every 16 s, so that
+// only a daemon that has gone lets one expire.
+const lasts = time.Minute
+
+var statuses = map[bound.Status]Status{bound.Synchronized: Synchronized, bound.FreeRunning: FreeRunning, bound.Unknown: Unknown}
+
+// Of is what a state that has just been made tells of the clock that it steers.
+func Of(s *model.Snapshot) Bound {
+	b := Bound{
+		Error: s.ErrorBound + time.Nanosecond, Drift: s.DispersionRate, Valid: lasts,
+		Status: statuses[bound.StatusOf(s)], Disruptions: s.Disruptions,
+	}
+	if b.Status == Unknown && s.Disruptions > 0 && s.Updates > 0 {
+		b.Status = Disrupted
+	}
+	return b
 }
 
 // The files that clients look at by default.
@@ -134,11 +154,12 @@ func (f *File) Write(b Bound) error {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC_COARSE, &ts); err != nil {
 		return fmt.Errorf("monotonic clock: %w", err)
 	}
-	f.write(b, time.Duration(ts.Nano()))
+	f.WriteAt(b, time.Duration(ts.Nano()))
 	return nil
 }
 
-func (f *File) write(b Bound, asOf time.Duration) {
+// WriteAt tells a bound as of a reading of CLOCK_MONOTONIC_COARSE.
+func (f *File) WriteAt(b Bound, asOf time.Duration) {
 	f.setGeneration(f.generation | 1)
 	f.putTime(atAsOf, asOf)
 	f.putTime(atVoidAfter, asOf+b.Valid)

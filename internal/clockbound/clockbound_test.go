@@ -63,14 +63,14 @@ func TestNoReaderSeesHalfOfAChange(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		f.write(Bound{Error: 1, Valid: 1000, Status: Synchronized}, 1)
+		f.WriteAt(Bound{Error: 1, Valid: 1000, Status: Synchronized}, 1)
 		r := openReader(t, path, size)
 		const writes = 1_000_000
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			for i := time.Duration(1); i <= writes; i++ {
-				f.write(Bound{Error: i, Valid: 1000, Status: Synchronized}, i)
+				f.WriteAt(Bound{Error: i, Valid: 1000, Status: Synchronized}, i)
 			}
 		}()
 		reads := 0
@@ -105,7 +105,7 @@ func TestLayout(t *testing.T) {
 		t.Error("a file that was not written yet is not void")
 	}
 	b := Bound{Error: 5000, Drift: 15e-6, Valid: time.Minute, Status: FreeRunning, Disruptions: 7}
-	f.write(b, 3*time.Second+4)
+	f.WriteAt(b, 3*time.Second+4)
 	data, err := os.ReadFile(path)
 	if err != nil || len(data) != 72 {
 		t.Fatalf("%d octets, %v", len(data), err)
@@ -120,7 +120,7 @@ func TestLayout(t *testing.T) {
 	if u32(data[56:]) != 15000 || u32(data[64:]) != 2 {
 		t.Errorf("drift %d, status %d", u32(data[56:]), u32(data[64:]))
 	}
-	f.write(Bound{Status: Disrupted}, 1)
+	f.WriteAt(Bound{Status: Disrupted}, 1)
 	if data, _ = os.ReadFile(path); u32(data[64:]) != 0 {
 		t.Errorf("version 1 shows status %d, which it does not have", u32(data[64:]))
 	}
@@ -129,7 +129,7 @@ func TestLayout(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.write(b, 3*time.Second)
+	g.WriteAt(b, 3*time.Second)
 	data, _ = os.ReadFile(second)
 	if len(data) != 80 || u64(data[56:]) != 7 || u32(data[64:]) != 15000 || u32(data[68:]) != 2 || data[72] != 1 {
 		t.Errorf("version 2: % x", data[56:])
@@ -143,7 +143,7 @@ func TestANewWriterKeepsTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first.write(Bound{Error: 9, Status: Synchronized}, 1)
+	first.WriteAt(Bound{Error: 9, Status: Synchronized}, 1)
 	r := openReader(t, path, 80)
 	second, err := Open(path, 2)
 	if err != nil {
@@ -152,7 +152,7 @@ func TestANewWriterKeepsTheFile(t *testing.T) {
 	if version, generation := r.head(); version != 0 || generation != 0 {
 		t.Errorf("version %d, generation %d while the new writer has not written", version, generation)
 	}
-	second.write(Bound{Error: 11, Status: Synchronized}, 2)
+	second.WriteAt(Bound{Error: 11, Status: Synchronized}, 2)
 	if s, _ := r.read(); s.bound != 11 {
 		t.Errorf("the old mapping shows %+v", s)
 	}
@@ -167,7 +167,7 @@ func TestGenerationsSkipZero(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.generation = 0xfffe
-	f.write(Bound{}, 1)
+	f.WriteAt(Bound{}, 1)
 	if f.generation != 2 {
 		t.Errorf("generation %d after the last one, want 2", f.generation)
 	}

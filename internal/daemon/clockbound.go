@@ -6,15 +6,10 @@ import (
 
 	"go.uber.org/zap"
 
-	"timeball/internal/bound"
 	"timeball/internal/clockbound"
 	"timeball/internal/config"
 	"timeball/internal/model"
 )
-
-// boundLasts is how long a bound that was written may be used: the state is published
-// every 16 s, so that only a daemon that has gone lets one expire.
-const boundLasts = time.Minute
 
 // boundFiles tells programs of this machine how wrong its clock is, by ClockBound's
 // shared memory. The system process's goroutine writes it.
@@ -46,22 +41,12 @@ func openBoundFiles(cfg *config.Config, machine func() (time.Duration, bool), lo
 	return b, nil
 }
 
-var boundStatuses = map[bound.Status]clockbound.Status{
-	bound.Synchronized: clockbound.Synchronized, bound.FreeRunning: clockbound.FreeRunning, bound.Unknown: clockbound.Unknown,
-}
-
 // publish writes the bound of a state that has just been made.
 func (b *boundFiles) publish(s *model.Snapshot) {
 	if b == nil {
 		return
 	}
-	told := clockbound.Bound{
-		Error: s.ErrorBound + time.Nanosecond, Drift: s.DispersionRate, Valid: boundLasts,
-		Status: boundStatuses[bound.StatusOf(s)], Disruptions: s.Disruptions,
-	}
-	if told.Status == clockbound.Unknown && s.Disruptions > 0 && s.Updates > 0 {
-		told.Status = clockbound.Disrupted
-	}
+	told := clockbound.Of(s)
 	if off, observed := b.machine(); observed {
 		told.Error += off.Abs()
 	}
