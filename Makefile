@@ -10,7 +10,7 @@ LDFLAGS     := -s -w -X timeball/internal/cli.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # Tests against other programs and whole scenarios have targets of their own.
-LONG        := timeball/test/(peers|monitor|interop|modes|scenarios|bench|soak)
+LONG        := timeball/test/(peers|monitor|interop|modes|scenarios|bench|soak|vm)
 PACKAGES     = $$($(GO) list ./... | grep -Ev '^$(LONG)(/|$$)')
 
 RACE        := $(if $(shell command -v $(or $(CC),cc) gcc 2>/dev/null),-race)
@@ -97,6 +97,15 @@ REAL         = $(GO) test -count=1 -p 1 -timeout 15m -v -parallel 8
 .PHONY: e2e
 e2e: ## every mode, and chrony, ntpsec, openntpd, timesyncd, in network namespaces (root; skips with a reason)
 	$(REAL) ./test/peers ./test/monitor ./test/interop ./test/soak ./test/modes | $(BRIEF)
+
+VM           = $(GO) test -count=1 -v -timeout
+.PHONY: vm
+vm: build ## a machine in QEMU with a clock of its own and systemd (root; debootstrap, qemu-system-x86)
+	TIMEBALL_VM=1 $(VM) 30m ./test/vm | $(BRIEF)
+
+.PHONY: vm-long
+vm-long: build ## as vm, with a pause of 20 minutes
+	TIMEBALL_VM=long $(VM) 150m ./test/vm | $(BRIEF)
 
 .PHONY: bench
 bench: ## the benchmarks

@@ -1,0 +1,160 @@
+package vm
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The clock at the start of the daemon, whatever it reads: systemd alone does not let
+// it start before its own day of birth.
+func TestStartFarOff(t *testing.T) {
+	g := guest(t)
+	for _, start := range []string{"1970-01-02 00:00:00", "2035-06-01 12:00:00"} {
+		t.Run(start, func(t *testing.T) {
+			g.ready(t)
+			g.does(t, "systemctl stop timeball; date -s '"+start+"'; systemctl start timeball")
+			g.right(t, 5*time.Millisecond, 2*time.Minute)
+		})
+	}
+}
+
+// Somebody sets the clock by hand.
+func TestSetByAnother(t *testing.T) {
+	g := guest(t)
+	for _, by := range []time.Duration{5 * time.Second, -5 * time.Second, time.Hour, -time.Hour} {
+		t.Run(by.String(), func(t *testing.T) {
+			g.ready(t)
+			g.Set(t, by)
+			// An hour is more than clock.panic; but a correction of what another has set is none of our doubt.
+			g.right(t, 20*time.Millisecond, 3*time.Minute)
+		})
+	}
+}
+
+// Set sets the guest's clock ahead of the truth, as another program would.
+func (g *Guest) Set(t *testing.T, ahead time.Duration) {
+	t.Helper()
+	at := g.Truth().Add(ahead)
+	g.does(t, fmt.Sprintf("date -s @%d.%09d", at.Unix(), at.Nanosecond()))
+	comes(t, "the clock is set", 10*time.Second, func() bool {
+		return (g.Clock.Last().Error-ahead).Abs() < 4*time.Second || g.Clock.Last().Error.Abs() < time.Second
+	})
+}
+
+// Whoever is killed in the middle of a slew leaves a clock that does not run on at the
+// slew's rate (up to 8 %), and that is not called synchronized.
+func TestKilledInSlew(t *testing.T) {
+	g := guest(t)
+	g.does(t, "mkdir -p /run/systemd/system/timeball.service.d; printf '[Service]\\nRestartSec=20s\\n' > /run/systemd/system/timeball.service.d/late.conf; systemctl daemon-reload")
+	defer func() {
+		g.does(t, "rm -r /run/systemd/system/timeball.service.d; systemctl daemon-reload")
+		g.ready(t)
+	}()
+	g.ready(t)
+	// Less than clock.step.threshold, and past its updates: it is slewed.
+	time.Sleep(15 * time.Second)
+	g.Set(t, 800*time.Millisecond)
+	comes(t, "a slew", time.Minute, func() bool { return slewing(g.Clock.Last()) })
+	g.does(t, "systemctl kill -s KILL --kill-whom=main timeball")
+	comes(t, "the rate is put back, and unsynchronized", 15*time.Second, func() bool {
+		r := g.Clock.Last()
+		return !slewing(r) && r.Unsynchronized()
+	})
+	g.right(t, 5*time.Millisecond, 3*time.Minute)
+}
+
+func slewing(r Reading) bool {
+	const limit = 400 << 16 // 400 ppm: no oscillator's
+	return r.Page.Tick != 10000 || r.Page.Freq > limit || r.Page.Freq < -limit
+}
+
+// A machine that was paused is behind by that, and no clock of its own shows it.
+func TestPause(t *testing.T) {
+	pause := time.Minute
+	if long() {
+		pause = 20 * time.Minute
+	}
+	g := guest(t)
+	g.ready(t)
+	mark := g.journalMark(t)
+	if err := g.Pause(); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(pause)
+	if err := g.Resume(); err != nil {
+		t.Fatal(err)
+	}
+	comes(t, "the clock is behind", 20*time.Second, func() bool { return g.Clock.Last().Error < -pause/2 })
+	g.right(t, 20*time.Millisecond, 2*time.Minute)
+	g.told(t, mark, "step", "behind")
+}
+
+func TestNetworkCut(t *testing.T) {
+	g := guest(t)
+	g.ready(t)
+	g.Net.Cut(true)
+	comes(t, "holdover is told", 4*time.Minute, func() bool { return strings.Contains(first(g.Run("timeball status")), "holdover") })
+	if r := g.Clock.Last(); r.Error.Abs() > 20*time.Millisecond {
+		t.Errorf("without the network: %v", r)
+	}
+	g.Net.Cut(false)
+	comes(t, "synchronized again", 3*time.Minute, func() bool {
+		return strings.HasPrefix(strings.TrimSpace(first(g.Run("timeball status"))), "synchronized to")
+	})
+	g.right(t, 5*time.Millisecond, time.Minute)
+}
+
+// Another daemon sets the clock again and again: it is named, and once it is gone the
+// clock is right.
+func TestRival(t *testing.T) {
+	g := guest(t)
+	g.ready(t)
+	mark := g.journalMark(t)
+	before := g.Clock.Last()
+	const unit = "chrony.service"
+	// The name is one of those known; the conflict of the units is taken away as an administrator may.
+	g.does(t, `mkdir -p /run/systemd/system; printf '[Service]\nExecStart=/bin/sh -c "while sleep 4; do date -s +3seconds; done"\nCapabilityBoundingSet=CAP_SYS_TIME\n' > /run/systemd/system/`+unit+`
+mkdir -p /run/systemd/system/timeball.service.d; systemctl cat timeball | grep -v -e ^Conflicts -e '^#' > /run/timeball.unit; cp /run/timeball.unit /etc/systemd/system/timeball.service
+systemctl daemon-reload; systemctl start `+unit)
+	defer g.does(t, "rm -f /etc/systemd/system/timeball.service; systemctl daemon-reload")
+	comes(t, "the rival is named", 2*time.Minute, func() bool {
+		return strings.Contains(first(g.Run("journalctl -u timeball -p err -o cat --after-cursor='"+mark+"'")), unit)
+	})
+	if status := first(g.Run("timeball status")); !strings.Contains(status, "sets the clock") && !strings.Contains(status, "setting the clock") {
+		t.Errorf("status does not say that somebody sets the clock:\n%s", status)
+	}
+	g.does(t, "systemctl stop "+unit)
+	g.right(t, 20*time.Millisecond, 3*time.Minute)
+	time.Sleep(10 * time.Second)
+	after := g.Clock.Last()
+	if change := float64(after.Page.Freq-before.Page.Freq) / 65536; change > 50 || change < -50 {
+		t.Errorf("frequency is spoiled by %.1f ppm", change)
+	}
+}
+
+// journalMark is a place in the journal, for told.
+func (g *Guest) journalMark(t *testing.T) string {
+	t.Helper()
+	out := g.does(t, "journalctl -n 0 --show-cursor")
+	_, cursor, _ := strings.Cut(out, "cursor: ")
+	return strings.TrimSpace(cursor)
+}
+
+// told checks that a warning since then has all these words.
+func (g *Guest) told(t *testing.T, mark string, words ...string) {
+	t.Helper()
+	out := g.does(t, "journalctl -u timeball -p warning -o cat --after-cursor='"+mark+"'")
+lines:
+	for line := range strings.Lines(out) {
+		for _, word := range words {
+			if !strings.Contains(line, word) {
+				continue lines
+			}
+		}
+		t.Logf("told: %s", strings.TrimSpace(line))
+		return
+	}
+	t.Errorf("no warning with %q: %s", words, out)
+}
