@@ -160,14 +160,14 @@ func (n *Network) answerNTP(frame []byte, arrived time.Time) []byte {
 	packet[11] = 2 // root dispersion 30 µs
 	copy(packet[12:], "TEST")
 	copy(packet[24:32], frame[ntp+40:ntp+48])
-	stamp(packet[16:], arrived.Add(b.Offset).Truncate(time.Second))
-	stamp(packet[32:], arrived.Add(b.Offset))
-	stamp(packet[40:], n.now().Add(b.Offset))
+	writeTimestamp(packet[16:], arrived.Add(b.Offset).Truncate(time.Second))
+	writeTimestamp(packet[32:], arrived.Add(b.Offset))
+	writeTimestamp(packet[40:], n.now().Add(b.Offset))
 	return out
 }
 
-// stamp writes an NTP timestamp (RFC 5905, section 6).
-func stamp(to []byte, at time.Time) {
+// writeTimestamp writes an NTP timestamp (RFC 5905, section 6).
+func writeTimestamp(to []byte, at time.Time) {
 	const from1900 = 2208988800
 	binary.BigEndian.PutUint32(to, uint32(at.Unix()+from1900))
 	binary.BigEndian.PutUint32(to[4:], uint32(uint64(at.Nanosecond())<<32/1e9))
