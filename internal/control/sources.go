@@ -111,7 +111,7 @@ func sourceOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Sou
 		Offset:        r.Offset.Seconds(), Delay: r.Delay.Seconds(), MinDelay: r.MinDelay.Seconds(),
 		Jitter: r.Jitter.Seconds(), Error: r.Error.Seconds(), Weight: finite(r.Weight),
 		Frequency: finite(float64(r.Frequency)), Samples: r.Samples,
-		Leap: r.Server.Leap.String(), ReferenceID: reference(r.Server.ReferenceID, r.Server.Stratum),
+		Leap: r.Server.Leap.String(), ReferenceID: referenceOf(&r.SourceStatus),
 		RootDelay: r.Server.RootDelay.Seconds(), RootDispersion: r.Server.RootDispersion.Seconds(),
 		Key: r.KeyID, NTS: r.NTS, Security: securityOf(r), Dynamic: r.Dynamic, Offline: r.Offline, Idle: r.Idle,
 	}
@@ -294,6 +294,15 @@ func reference(id wire.ReferenceID, stratum uint8) string {
 		return ""
 	}
 	return id.Format(stratum)
+}
+
+// referenceOf is the reference id of a source. That of a reference clock is text, whatever
+// stratum the clock is given.
+func referenceOf(r *model.SourceStatus) string {
+	if r.Reference {
+		return reference(r.Server.ReferenceID, 0)
+	}
+	return reference(r.Server.ReferenceID, r.Server.Stratum)
 }
 
 // age is how long ago something was; nil for never.

@@ -42,7 +42,7 @@ func TestErrorsOfAcceptEndNothing(t *testing.T) {
 			l.left.Store(4)
 			ctx, cancel := context.WithCancel(context.Background())
 			g := newGroup(ctx)
-			m := &metricsService{l, metrics.NewServer(http.NotFoundHandler()), func(name string, err error) { t.Errorf("%s: %v", name, err) }}
+			m := &metricsService{listener: l, server: metrics.NewServer(http.NotFoundHandler()), failed: func(name string, err error) { t.Errorf("%s: %v", name, err) }}
 			m.start(g)
 			reply, err := http.Get("http://" + inner.Addr().String() + "/")
 			if err != nil || reply.StatusCode != http.StatusNotFound {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -23,6 +25,7 @@ import (
 type metricsService struct {
 	listener net.Listener
 	server   *http.Server
+	pages    atomic.Pointer[http.Handler] // changed by a reload that leaves the address
 	failed   func(name string, err error)
 }
 
@@ -35,7 +38,16 @@ func openMetrics(d *Daemon, cfg *config.Config) (*metricsService, error) {
 	if err != nil {
 		return nil, fmt.Errorf("metrics.listen: %w", err)
 	}
-	return &metricsService{listener, metrics.NewServer(metrics.New(metricsSource{d}, cfg.Metrics.Hosts)), d.besideFailed}, nil
+	m := &metricsService{listener: listener, failed: d.besideFailed}
+	m.show(d, cfg)
+	m.server = metrics.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*m.pages.Load()).ServeHTTP(w, r) }))
+	return m, nil
+}
+
+// show makes the pages what a configuration says.
+func (m *metricsService) show(d *Daemon, cfg *config.Config) {
+	pages := metrics.New(metricsSource{d}, cfg.Metrics.Hosts)
+	m.pages.Store(&pages)
 }
 
 func (m *metricsService) start(g *group) {
@@ -79,21 +91,32 @@ func (m *metricsService) close() {
 	}
 }
 
-// metricsChange is a listener to be swapped at a reload.
+// metricsChange is what a reload does to the listener: nothing, other pages at the same
+// address, or another listener.
 type metricsChange struct {
-	d    *Daemon
-	swap bool
-	next *metricsService
+	d     *Daemon
+	pages *config.Config // of the pages at the address that stays; nil: no change
+	swap  bool
+	next  *metricsService
 }
 
-// prepareMetrics opens the new listener, if it is to change.
-func (d *Daemon) prepareMetrics(plan *config.Plan, next *config.Config) (*metricsChange, error) {
-	change := &metricsChange{d: d, swap: plan.Has("metrics")}
-	if !change.swap {
+// prepareMetrics opens the new listener, if its address is to change. One that is awaited
+// is opened, once it is there, with the configuration then in force.
+func (d *Daemon) prepareMetrics(plan *config.Plan, old, next *config.Config) (*metricsChange, error) {
+	change := &metricsChange{d: d}
+	if !plan.Has("metrics") {
+		return change, nil
+	}
+	if old.Metrics != nil && next.Metrics != nil && old.Metrics.Listen == next.Metrics.Listen {
+		change.pages = next
 		return change, nil
 	}
 	var err error
+	change.swap = true
 	change.next, err = openMetrics(d, next)
+	if errors.Is(err, syscall.EADDRINUSE) && old.Metrics != nil && old.Metrics.Listen.Port == next.Metrics.Listen.Port {
+		err = fmt.Errorf("metrics.listen: %s overlaps the address listened at now, or another program has it; the first takes a restart", next.Metrics.Listen)
+	}
 	return change, err
 }
 
@@ -101,6 +124,9 @@ func (d *Daemon) prepareMetrics(plan *config.Plan, next *config.Config) (*metric
 func (c *metricsChange) discard() { c.next.close() }
 
 func (c *metricsChange) commit(g *group) {
+	if m := c.d.metrics.Load(); c.pages != nil && m != nil {
+		m.show(c.d, c.pages)
+	}
 	if !c.swap {
 		return
 	}

@@ -101,6 +101,7 @@ func (r *receiver) run(ctx context.Context) error {
 	r.ctx = ctx
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	r.process.Begin()
 	for {
 		timer.Reset(r.clock.Until(r.process.Deadline()))
 		select {

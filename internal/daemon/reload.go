@@ -107,7 +107,7 @@ func (d *Daemon) prepare(plan *config.Plan, old, next *config.Config) (swap func
 	if err != nil {
 		return nil, fmt.Errorf("server.listen: %w", err)
 	}
-	metrics, err := d.prepareMetrics(plan, next)
+	metrics, err := d.prepareMetrics(plan, old, next)
 	if err != nil {
 		ports.Discard()
 		return nil, err

@@ -147,7 +147,7 @@ func (d *Daemon) associations(ctx context.Context, snapshot *model.Snapshot) (an
 
 // serverStats reports what has been done with requests.
 func (d *Daemon) serverStats() control.ServerStats {
-	stats := control.ServerStats{AssociationDrops: d.ports.Dropped(), NotListening: d.notListening()}
+	stats := control.ServerStats{AssociationDrops: d.ports.Dropped(), NotListening: d.notListening(), Listeners: []control.Listener{}, Packets: []control.PacketCount{}}
 	stats.FastPath = d.fastPath.report()
 	counted := d.ports.Counters()
 	for _, l := range d.ports.Listeners() {

@@ -91,6 +91,12 @@ func (p *ReferenceProcess) Late() (time.Duration, bool) { return p.clock.Late() 
 // OnBurst takes what pulses have shown the clock to stand off by.
 func (p *ReferenceProcess) OnBurst(late time.Duration) { p.clock.OnBurst(late) }
 
+// Begin makes the clock's state visible before its first poll has ended.
+func (p *ReferenceProcess) Begin() {
+	status := *p.clock.Status()
+	p.driver.Status(&status)
+}
+
 // OnTimer ends a poll that is due; snapshot is the present system state, nil: none yet.
 func (p *ReferenceProcess) OnTimer(now ntptime.Instant, snapshot *model.Snapshot) {
 	p.begin(snapshot)

@@ -23,7 +23,7 @@ type Target struct {
 func (s *Associations) Targets(name string) (list []Target) {
 	for _, g := range s.groups {
 		bursts := g.source.Kind != config.Peer && !g.offline
-		if name == "" || name == g.source.Name() || name == g.source.Host {
+		if name == "" || name == g.source.Name() || name == g.source.Host || name == strconv.Itoa(int(g.id)) {
 			list = append(list, Target{g.source.Name(), true, slices.Clone(g.members), bursts, g})
 			continue
 		}
