@@ -31,6 +31,7 @@ type builder struct {
 	head      []string
 	keys      keyTable
 	needsKeys bool
+	untrusted map[uint32]bool // keys of the file that are not to be used
 	// holding keeps comments back until the line that they are about is written.
 	holding bool
 	held    []string

@@ -149,7 +149,10 @@ func (b *builder) key(l line, text string) (string, bool) {
 		b.note(l, NoteRefused, "%q is no number of a key", shorten(text, 20))
 		return "", false
 	}
-	if _, there := b.keys[uint32(id)]; !there {
+	if _, there := b.keys[uint32(id)]; !there && b.untrusted[uint32(id)] {
+		b.note(l, NoteRefused, "key %d is in no trustedkey, so ntpd does not use it; name it there, or take key away", id)
+		return "", false
+	} else if !there {
 		b.note(l, NoteRefused, "key %d could not be read, and without it this would be unauthenticated", id)
 		return "", false
 	}

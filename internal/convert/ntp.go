@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -18,14 +19,20 @@ type ntpConf struct {
 	lineCount int
 	access    accessTable
 	limited   bool // somewhere restrict limited
+	all       bool // restrict default was given
 	average   int  // discard average, log2 s
 	names     map[string]bool
 	fudges    map[string]map[string]string // by driver and unit
-	signed    []string                     // trustedkey
+	clocks    map[string]bool              // 127.127.T.U that a server line names
+	signed    []uint32                     // trustedkey
+	trusts    bool                         // there is such a line
 	noAuth    bool                         // disable auth
 	statsOff  bool
 	ignore    []string // interfaces
-	listen    []string // addresses
+	nic       nicRules
+	noFile    map[string]bool // filegen that are disabled
+	kinds     []string        // of statistics
+	ca        string          // of every source with NTS
 	orphan    mapping
 	nts       mapping
 	ntsOn     bool
@@ -35,7 +42,7 @@ type ntpConf struct {
 // words, # begins a comment anywhere, quotes.
 func convertNTP(b *builder, path string, data []byte) {
 	n := &ntpConf{builder: b, sec: b.o.Format == NTPsec, access: accessTable{}, names: map[string]bool{}, average: 3,
-		fudges: map[string]map[string]string{}}
+		fudges: map[string]map[string]string{}, clocks: map[string]bool{}, noFile: map[string]bool{}}
 	all := n.lines(path, data)
 	if n.sec { // drop-ins are read after the file (ntp.conf(5), FILES)
 		for _, file := range b.o.Files.Glob(filepath.Join(filepath.Dir(path), "ntp.d", "*.conf")) {
@@ -47,6 +54,7 @@ func convertNTP(b *builder, path string, data []byte) {
 	for _, l := range all {
 		n.prepare(l)
 	}
+	n.trust()
 	for _, l := range all {
 		n.behind(func() { n.directive(l) })
 	}
@@ -71,19 +79,29 @@ func (n *ntpConf) lines(path string, data []byte) (all []line) {
 		if len(words) != 2 || words[0] != "includefile" || n.depth >= maxDepth {
 			continue
 		}
-		file := words[1]
-		if !filepath.IsAbs(file) {
-			file = filepath.Join(filepath.Dir(path), file)
+		for _, file := range n.included(path, words[1]) {
+			more, err := n.o.Files.Read(file)
+			if err != nil || file == path {
+				continue
+			}
+			n.depth++
+			all = append(all, n.lines(file, more)...)
+			n.depth--
 		}
-		more, err := n.o.Files.Read(file)
-		if err != nil || file == path {
-			continue
-		}
-		n.depth++
-		all = append(all, n.lines(file, more)...)
-		n.depth--
 	}
 	return all
+}
+
+// included are the files that an includefile line names: a file, or those of a folder that
+// end in .conf; a relative name starts at the folder of the file that names it (ntp.conf(5)).
+func (n *ntpConf) included(from, name string) []string {
+	if !filepath.IsAbs(name) {
+		name = filepath.Join(filepath.Dir(from), name)
+	}
+	if _, err := n.o.Files.Read(name); err == nil {
+		return []string{name}
+	}
+	return n.o.Files.Glob(filepath.Join(name, "*.conf"))
 }
 
 // ntpFields cuts a line into words; quotes keep blanks together.
@@ -115,16 +133,38 @@ func (n *ntpConf) prepare(l line) {
 			n.readNTPKeys(l, words[1])
 		}
 	case "trustedkey":
-		n.signed = append(n.signed, words[1:]...)
+		n.trusts = true
+		n.signed = append(n.signed, keyRange(words[1:])...)
+	case "server":
+		if len(words) > 1 {
+			n.clocks[words[1]] = true
+		}
+	case "restrict":
+		n.limited = n.limited || slices.Contains(words[1:], "limited")
+		n.all = n.all || slices.Contains(words[1:], "default")
+	case "filegen":
+		if len(words) > 2 && slices.Contains(words[2:], "disable") {
+			n.noFile[words[1]] = true
+		}
 	case "disable":
 		n.noAuth = n.noAuth || slices.Contains(words[1:], "auth")
 		n.statsOff = n.statsOff || slices.Contains(words[1:], "stats")
 	case "fudge":
 		if len(words) > 2 {
-			n.fudges[words[1]] = pairs(words[2:])
+			if n.fudges[words[1]] == nil {
+				n.fudges[words[1]] = map[string]string{}
+			}
+			maps.Copy(n.fudges[words[1]], pairs(words[2:]))
 		}
 	case "nts":
-		n.ntsOn = n.ntsOn || slices.Contains(words[1:], "enable") || slices.Contains(words[1:], "cert")
+		for i, word := range words {
+			switch {
+			case word == "enable", word == "disable":
+				n.ntsOn = word == "enable"
+			case word == "ca" && i+1 < len(words):
+				n.ca = words[i+1]
+			}
+		}
 	}
 }
 
@@ -142,14 +182,13 @@ var (
 	ntpNothing = map[string]string{
 		"driftfile": "timeball keeps its own, /var/lib/timeball/drift", "pidfile": "systemd knows its process",
 		"logfile": "timeball logs to stderr, which systemd keeps", "logconfig": "every change of state is logged",
-		"fudge": "taken over with its clock", "trustedkey": "a key is trusted for the sources that name it",
-		"rlimit": "the program is small", "filegen": "files are kept for a day each; see statistics", "broadcastdelay": "the delay is measured",
-		"statsdir": "see statistics", "dscp": "packets are not marked", "leapsmearinterval": "", "clockvar": "of a clock's driver",
+		"rlimit": "the program is small", "broadcastdelay": "the delay is measured",
+		"statsdir": "statistics go to " + statisticsFolder + ", where timeball's user must be able to write", "dscp": "packets are not marked", "leapsmearinterval": "", "clockvar": "of a clock's driver",
 	}
 	ntpNoEqual = map[string]string{
 		"crypto": "autokey was broken long ago; use NTS", "manycastclient": "no manycast", "manycastserver": "no manycast",
 		"requestkey": "nothing is changed from afar", "controlkey": "nothing is changed from afar", "trap": "no traps", "setvar": "no variables of one's own",
-		"ttl": "give ttl to each of server.multicast", "phone": "no modems", "saveconfigdir": "nothing is changed from afar",
+		"ttl": "give ttl to each of server.multicast", "phone": "no modems", "unrestrict": "rights are given by lists, not taken from a default: look at server.access", "saveconfigdir": "nothing is changed from afar",
 		"ntpsigndsocket": "no signing for Windows domains", "simulate": "see timeball simulate", "unpeer": "leave the source out", "unconfig": "leave the source out",
 		"reset": "counters begin with the process", "device": "see refclock", "extra": "no second port: list it in server.listen",
 		"calldelay": "no modems", "automax": "autokey", "identity": "autokey", "revoke": "autokey", "pollskewlist": learned, "end": "",
@@ -184,24 +223,23 @@ func (n *ntpConf) directive(l line) {
 
 // finish writes what all lines together say.
 func (n *ntpConf) finish() {
-	if len(n.access) > 0 {
-		access := n.access.access()
-		if access == "" {
-			access = nobody
-		}
-		n.fill("server", "access", access)
-	} else {
-		n.fill("server", "access", "{peer: [\"0.0.0.0/0\", \"::/0\"]}")
-		n.remark("ntpd without restrict lets everybody in; think about it")
-	}
+	n.openAccess()
 	if n.limited {
 		n.fill("server", "rate_limit", "{interval: "+seconds(float64(int(1)<<min(max(n.average, 0), 12)))+"}")
 	}
-	if len(n.listen) > 0 {
-		n.fill("server", "listen", list(n.listen))
+	if at := n.nic.listen(); len(at) > 0 {
+		n.fill("server", "listen", list(at))
 	}
 	if len(n.ignore) > 0 {
 		n.fill("server", "interfaces", "{ignore: "+list(n.ignore)+"}")
+	}
+	if len(n.kinds) > 0 {
+		n.fill("statistics", "directory", statisticsFolder)
+		n.fill("statistics", "format", "ntpd")
+		n.fill("statistics", "kinds", list(n.kinds))
+	}
+	if len(n.nts) > 0 && !n.ntsOn {
+		n.remark("ntpd without `nts enable` makes no key exchange with clients, so server.nts " + n.nts.String() + " is left out")
 	}
 	if n.ntsOn && len(n.nts) > 0 {
 		if err := try("server", "{nts: "+n.nts.String()+"}"); err == nil {

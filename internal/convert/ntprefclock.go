@@ -1,71 +1,42 @@
 package convert
 
-import "strings"
+import (
+	"strconv"
+	"strings"
+)
 
-// localClock converts server 127.127.TYPE.UNIT with its fudge line.
-func (n *ntpConf) localClock(l line, unit string, options map[string]string) {
-	kind, number, _ := strings.Cut(unit, ".")
-	fudge := n.fudges["127.127."+unit]
-	driver := map[string]string{"28": "shm", "22": "pps", "20": "nmea", "46": "gpsd"}[kind]
-	if kind == "1" {
-		stratum := fudge["stratum"]
-		if stratum == "" {
-			stratum = "5"
-		}
-		n.value(l, "local", "{stratum: "+quoteNumber(stratum)+"}")
-		return
-	}
-	n.refclock(l, driver, number, fudge, options)
+// ntpClock is a reference clock of ntpd with its settings, from fudge or its own line.
+type ntpClock struct {
+	driver, unit string
+	get          map[string]string
 }
 
-// refclock writes a reference clock; fudge and options may both hold its settings.
-func (n *ntpConf) refclock(l line, driver, unit string, fudge, options map[string]string) {
-	get := func(name string) string {
-		if v, given := options[name]; given {
-			return v
-		}
-		return fudge[name]
+// ntpDrivers are timeball's drivers by ntpd's numbers and ntpsec's names.
+var ntpDrivers = map[string]string{"28": "shm", "shm": "shm", "22": "pps", "pps": "pps", "20": "nmea", "nmea": "nmea", "1": "local", "local": "local"}
+
+// localClock converts server 127.127.TYPE.UNIT with its fudge lines.
+func (n *ntpConf) localClock(l line, unit string, options map[string]string) {
+	kind, number, _ := strings.Cut(unit, ".")
+	get := map[string]string{}
+	for name, value := range n.fudges["127.127."+unit] {
+		get[name] = value
 	}
-	clock := ntpDriver(driver, unit, get)
-	if clock == nil {
-		n.note(l, NoteNoEqual, "there is no such driver; gpsd's clocks are driver shm or sock")
-		return
+	for name, value := range options { // of the line itself
+		get[name] = value
 	}
-	if id := get("refid"); id != "" {
-		clock.add("refid", quote(id))
+	n.refclock(l, ntpClock{ntpDrivers[kind], number, get})
+}
+
+// ntpFudge says where a fudge line went.
+func ntpFudge(n *ntpConf, l line, args []string) {
+	switch {
+	case len(args) < 3 || len(args)%2 == 0:
+		n.note(l, NoteRefused, "a clock and pairs of setting and value are needed")
+	case !n.clocks[args[0]]:
+		n.note(l, NoteRefused, "no server line names this clock, so ntpd does nothing with it")
+	default:
+		n.note(l, NoteNothing, "taken over with its clock")
 	}
-	for _, time := range []string{"time1", "time2"} {
-		text := get(time)
-		if text == "" {
-			continue
-		}
-		v, ok := n.builder.number(l, text, -3600, 3600)
-		if !ok {
-			return
-		}
-		if driver == "nmea" && time == "time1" {
-			n.note(line{l.file, l.nr, time + " " + text}, NoteNoEqual, "the pulse is a clock of its own (driver pps), with its own offset")
-			continue
-		}
-		if driver != "nmea" && time == "time2" {
-			continue
-		}
-		clock.add("offset", seconds(v))
-	}
-	if s := get("stratum"); s != "" {
-		clock.add("stratum", quoteNumber(s))
-	}
-	var source mapping
-	if !n.polls(l, options, &source) {
-		return
-	}
-	if _, given := options["prefer"]; given {
-		source.add("prefer", "true")
-	}
-	if _, given := options["noselect"]; given {
-		source.add("no_select", "true")
-	}
-	n.addRefclock(l, clock, source, "")
 }
 
 // ntpRefclock converts ntpsec's refclock NAME [unit N] [OPTION VALUE]...
@@ -74,47 +45,210 @@ func ntpRefclock(n *ntpConf, l line, args []string) {
 		n.note(l, NoteRefused, "a driver is needed")
 		return
 	}
-	options, unit := map[string]string{}, "0"
+	get, unit := map[string]string{}, "0"
 	for i := 1; i < len(args); i++ {
 		if ntpFlags[args[i]] {
-			options[args[i]] = ""
+			get[args[i]] = ""
 			continue
 		}
 		if i+1 >= len(args) {
 			n.note(l, NoteRefused, "%s lacks its value", shorten(args[i], 20))
 			return
 		}
-		options[args[i]] = args[i+1]
+		get[args[i]] = args[i+1]
 		i++
 	}
-	if u, given := options["unit"]; given {
+	if u, given := get["unit"]; given {
 		unit = u
 	}
-	n.refclock(l, map[string]string{"shm": "shm", "pps": "pps", "nmea": "nmea"}[args[0]], unit, nil, options)
+	n.refclock(l, ntpClock{ntpDrivers[args[0]], unit, get})
 }
 
-// ntpDriver begins a reference clock with what its driver needs; nil: there is no such one.
-func ntpDriver(driver, unit string, get func(string) string) mapping {
-	clock := mapping{"driver: " + driver}
-	device := get("path")
-	switch driver {
+// refclock writes a reference clock.
+func (n *ntpConf) refclock(l line, c ntpClock) {
+	unit, ok := n.integer(l, "unit", c.unit, 0, 255)
+	if !ok {
+		return
+	}
+	if c.driver == "local" {
+		n.localReference(l, c)
+		return
+	}
+	clock, ok := n.ntpDriver(l, c, strconv.Itoa(unit))
+	if !ok {
+		return
+	}
+	if id := c.get["refid"]; id != "" {
+		clock.add("refid", quote(id))
+	} else if c.pulsed() {
+		clock.add("refid", "GPS") // its pulses are numbered by this name
+	}
+	if !n.clockOffset(l, c, map[string]string{"nmea": "time2"}[c.driver], &clock) {
+		return
+	}
+	if s := c.get["stratum"]; s != "" {
+		v, fine := n.integer(l, "stratum", s, 0, 15)
+		if !fine {
+			return
+		}
+		clock.add("stratum", strconv.Itoa(v))
+	}
+	var source mapping
+	if !n.polls(l, c.get, &source) {
+		return
+	}
+	for _, flag := range ntpFlagKeys {
+		if c.has(flag.option) && flag.option != "xleave" && (flag.option == "noselect" || !c.has("noselect")) {
+			source.put(flag.key, flag.value)
+		}
+	}
+	if c.pulsed() { // ntpd's one clock has the time of its pulses
+		n.addRefclock(l, clock, mapping{"no_select: true"}, "")
+		n.clockPulse(l, c, strconv.Itoa(unit), source)
+	} else {
+		n.addRefclock(l, clock, source, "")
+	}
+	n.clockFlags(l, c)
+}
+
+func (c *ntpClock) has(name string) bool { _, given := c.get[name]; return given }
+
+// pulsed reports whether a receiver on a serial line gives pulses too (flag1 of driver 20).
+func (c *ntpClock) pulsed() bool { return c.driver == "nmea" && c.get["flag1"] == "1" }
+
+// clockOffset adds time1, or what a driver has in its place.
+func (n *ntpConf) clockOffset(l line, c ntpClock, name string, clock *mapping) bool {
+	if name == "" {
+		name = "time1"
+	}
+	text := c.get[name]
+	if text == "" {
+		return true
+	}
+	v, ok := n.builder.number(l, text, -3600, 3600)
+	if ok {
+		clock.add("offset", seconds(v))
+	}
+	return ok
+}
+
+// localReference converts the undisciplined local clock.
+func (n *ntpConf) localReference(l line, c ntpClock) {
+	if c.has("noselect") {
+		n.note(l, NoteNothing, "a local clock that is never selected does nothing")
+		return
+	}
+	stratum := 5
+	if text := c.get["stratum"]; text != "" {
+		var ok bool
+		if stratum, ok = n.integer(l, "stratum", text, 0, 15); !ok {
+			return
+		}
+	}
+	n.value(l, "local", "{stratum: "+strconv.Itoa(max(stratum, 1))+"}")
+	for _, name := range sortedKeys(c.get) {
+		if name != "stratum" && name != "unit" {
+			n.note(line{l.file, l.nr, strings.TrimSpace(name + " " + c.get[name])}, NoteNothing, "the local clock is served while no source is usable, whatever else is said of it")
+		}
+	}
+}
+
+// ntpDriver begins a reference clock with what its driver needs.
+func (n *ntpConf) ntpDriver(l line, c ntpClock, unit string) (clock mapping, ok bool) {
+	clock.add("driver", c.driver)
+	device := c.get["path"]
+	switch c.driver {
 	case "shm":
-		clock.add("unit", quoteNumber(unit))
-		return clock
+		clock.add("unit", unit)
+		return clock, true
 	case "pps":
 		if device == "" {
 			device = "/dev/pps" + unit
+		}
+		if c.get["flag2"] == "1" {
+			clock.add("edge", "clear")
 		}
 	case "nmea":
 		if device == "" {
 			device = "/dev/gps" + unit
 		}
-		if baud := get("baud"); baud != "" {
-			clock.add("baud", quoteNumber(baud))
+		baud, fine := n.nmeaBaud(l, c)
+		if !fine {
+			return nil, false
 		}
+		clock.add("baud", baud)
+		clock.add("delay", serialDelay)
 	default:
-		return nil
+		n.note(l, NoteNoEqual, "there is no such driver; shm, pps, nmea and the local clock are there, and gpsd writes to driver shm or sock")
+		return nil, false
 	}
 	clock.add("device", quote(device))
-	return clock
+	return clock, true
+}
+
+// serialDelay is what sentences of a serial line may be late by beyond what their offset says.
+const serialDelay = "100ms"
+
+// nmeaBaud is the speed of a serial receiver: baud, or bits 4 to 6 of mode (driver 20).
+func (n *ntpConf) nmeaBaud(l line, c ntpClock) (baud string, ok bool) {
+	if text := c.get["baud"]; text != "" {
+		v, fine := n.integer(l, "baud", text, 300, 460800)
+		return strconv.Itoa(v), fine
+	}
+	mode := 0
+	if text := c.get["mode"]; text != "" {
+		var fine bool
+		if mode, fine = n.integer(l, "mode", text, 0, 1<<20); !fine {
+			return "", false
+		}
+	}
+	return []string{"4800", "9600", "19200", "38400", "57600", "115200", "4800", "4800"}[mode>>4&7], true
+}
+
+// clockPulse gives the pulses of a serial receiver a clock of their own, as timeball has them.
+func (n *ntpConf) clockPulse(l line, c ntpClock, unit string, source mapping) {
+	device, id := c.get["ppspath"], c.get["refid"]
+	if device == "" {
+		device = "/dev/gpspps" + unit
+	}
+	if id == "" {
+		id = "GPS"
+	}
+	pulse := mapping{"driver: pps", "device: " + quote(device), "lock: " + quote(id)}
+	if c.get["flag2"] == "1" {
+		pulse.add("edge", "clear")
+	}
+	if !n.clockOffset(l, c, "time1", &pulse) {
+		return
+	}
+	n.addRefclock(l, pulse, source, id)
+	n.note(line{l.file, l.nr, "flag1 1"}, NoteChanged, "the pulses are a clock of their own, and the sentences only number them")
+}
+
+// clockFlags notes the settings of a clock that are not taken over.
+func (n *ntpConf) clockFlags(l line, c ntpClock) {
+	used := wordSet("unit refid path baud stratum minpoll maxpoll prefer noselect true time1")
+	if c.driver == "nmea" {
+		used["time2"], used["mode"], used["flag1"] = true, true, true
+		used["time1"] = c.pulsed()
+		used["ppspath"] = c.pulsed()
+	}
+	if c.driver == "pps" || c.pulsed() {
+		used["flag2"] = true
+	}
+	for _, name := range sortedKeys(c.get) {
+		if used[name] {
+			continue
+		}
+		reason, kind := "the driver has no such setting here", NoteNoEqual
+		switch name {
+		case "flag3":
+			reason, kind = "pulses are timestamped by the kernel, and the clock is disciplined by timeball alone", NoteNothing
+		case "flag4":
+			reason, kind = "readings of clocks are among the measurements of statistics", NoteNothing
+		case "iburst", "burst":
+			reason, kind = "not needed here", NoteNothing
+		}
+		n.note(line{l.file, l.nr, strings.TrimSpace(name + " " + c.get[name])}, kind, "%s", reason)
+	}
 }

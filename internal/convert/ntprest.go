@@ -1,137 +1,10 @@
 package convert
 
 import (
-	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 )
-
-// ntpRestrict converts restrict [-4|-6] ADDRESS [mask MASK] [FLAG]... to a right.
-func ntpRestrict(n *ntpConf, l line, args []string) {
-	families := 3
-	if len(args) > 0 && (args[0] == "-4" || args[0] == "-6") {
-		families = map[string]int{"-4": 1, "-6": 2}[args[0]]
-		args = args[1:]
-	}
-	if len(args) == 0 {
-		n.note(l, NoteRefused, "it names no address")
-		return
-	}
-	if args[0] == "source" {
-		n.note(l, NoteNothing, "rights do not bear on the servers that are asked")
-		return
-	}
-	flags := args[1:]
-	var networks []netip.Prefix
-	switch mask := ""; {
-	case args[0] == "default":
-		networks = everybody
-	default:
-		if len(flags) > 1 && flags[0] == "mask" {
-			mask, flags = flags[1], flags[2:]
-		}
-		p, ok := ntpNetwork(args[0], mask)
-		if !ok {
-			n.note(l, NoteRefused, "%s %s is no network; names are not looked up for rights", shorten(args[0], 40), shorten(mask, 40))
-			return
-		}
-		networks = []netip.Prefix{p}
-	}
-	r, ok := n.rights(l, flags)
-	if !ok {
-		return
-	}
-	for _, p := range networks {
-		if p.Addr().Is4() && families&1 != 0 || p.Addr().Is6() && families&2 != 0 {
-			n.access[p] = r
-		}
-	}
-	n.place("server", "access")
-	n.out.Converted++
-}
-
-// rights are what flags leave of all rights.
-func (n *ntpConf) rights(l line, flags []string) (r rule, ok bool) {
-	noquery, nopeer, noserve, none := false, false, false, false
-	for _, flag := range flags {
-		switch flag {
-		case "ignore":
-			return rule{}, true
-		case "noserve":
-			noserve = true
-		case "noquery":
-			noquery = true
-		case "nopeer", "noepeer":
-			nopeer = true
-		case "notrust":
-			if r.key = len(n.keys) > 0; !r.key {
-				n.note(line{l.file, l.nr, flag}, NoteChanged, "there are no keys to show, so nobody there is answered")
-				none = true
-			}
-		case "limited":
-			n.limited = true
-		case "kod", "nomodify", "notrap", "lowpriotrap", "nomrulist", "epeer", "flake", "ntpport", "serverresponse":
-		case "version", "mssntp", "fuzz":
-			n.note(line{l.file, l.nr, flag}, NoteNoEqual, "there is no such rule here")
-		default:
-			n.note(l, NoteRefused, "%q is no flag of restrict", shorten(flag, 30))
-			return rule{}, false
-		}
-	}
-	switch {
-	case none, noserve && noquery:
-		r.right = rightNone
-	case noserve:
-		r.right = rightQuery
-	case noquery:
-		r.right = rightTime
-	case nopeer:
-		r.right = rightServer
-	default:
-		r.right = rightPeer
-	}
-	return r, true
-}
-
-// ntpNetwork reads an address with a mask, or with the bits of its prefix.
-func ntpNetwork(address, mask string) (netip.Prefix, bool) {
-	if p, err := netip.ParsePrefix(address); err == nil && mask == "" {
-		return p.Masked(), !p.Addr().Is4In6()
-	}
-	a, err := netip.ParseAddr(address)
-	if err != nil || a.Zone() != "" || a.Is4In6() {
-		return netip.Prefix{}, false
-	}
-	bits := a.BitLen()
-	if mask != "" {
-		m, err := netip.ParseAddr(mask)
-		if err != nil || m.BitLen() != bits {
-			return netip.Prefix{}, false
-		}
-		if bits = leadingOnes(m); bits < 0 {
-			return netip.Prefix{}, false
-		}
-	}
-	return netip.PrefixFrom(a, bits).Masked(), true
-}
-
-// leadingOnes counts the ones of a mask; -1: it has a hole.
-func leadingOnes(m netip.Addr) int {
-	count, ended := 0, false
-	for _, octet := range m.AsSlice() {
-		for bit := 7; bit >= 0; bit-- {
-			switch one := octet>>bit&1 == 1; {
-			case one && ended:
-				return -1
-			case one:
-				count++
-			default:
-				ended = true
-			}
-		}
-	}
-	return count
-}
 
 // ntpTinker converts the settings of the discipline that have an equal.
 func ntpTinker(n *ntpConf, l line, args []string) {
@@ -150,11 +23,17 @@ func ntpTinker(n *ntpConf, l line, args []string) {
 			n.set(one, "clock", "step", "{updates: 0}")
 		case args[i] == "step":
 			n.set(one, "clock", "step", "{threshold: "+seconds(max(v, 1e-6))+", updates: -1}")
-		default:
+		case tinkerLearned[args[i]]:
 			n.note(one, NoteNothing, learned)
+		default:
+			n.note(one, NoteRefused, "ntpd has no such setting of tinker")
 		}
 	}
 }
+
+// tinkerLearned are the settings of the discipline that are learned, or bounded by
+// clock.step alone.
+var tinkerLearned = wordSet("allan dispersion freq huffpuff stepout stepback stepfwd tick")
 
 // ntpTos converts the settings of selection and orphan mode.
 func ntpTos(n *ntpConf, l line, args []string) {
@@ -171,19 +50,23 @@ func ntpTos(n *ntpConf, l line, args []string) {
 			n.set(one, "selection", "min_sources", strconv.Itoa(int(min(max(v, 1), 100))))
 		case args[i] == "maxdist":
 			n.set(one, "selection", "max_distance", seconds(v))
-		case args[i] == "orphan" && v >= 1 && v < 16:
+		case args[i] == "orphan" && v >= 16:
+			n.note(one, NoteNothing, "there is no orphan mode at this stratum")
+		case args[i] == "orphan" && v >= 1:
 			n.orphan.put("stratum", strconv.Itoa(int(v)))
 			n.orphan.put("orphan", "true")
 			n.out.Converted++
 		case args[i] == "orphanwait":
 			n.orphan.put("activate", seconds(min(max(v, 0), 3e7)))
-			n.out.Converted++
+			n.note(one, NoteNothing, "it is local.activate, where there is an orphan stratum")
 		case args[i] == "maxclock":
 			n.note(one, NoteNothing, "each pool has its own number of servers in use: count, 4 unless given")
 		case args[i] == "minclock", args[i] == "mindist", args[i] == "mindisp":
 			n.note(one, NoteNothing, learned)
+		case args[i] == "ceiling", args[i] == "floor", args[i] == "cohort", args[i] == "basedate", args[i] == "beacon", args[i] == "bcpollbstep":
+			n.note(one, NoteNoEqual, "sources are not chosen by stratum, nor found by manycast, here")
 		default:
-			n.note(one, NoteNoEqual, "sources are not chosen by stratum here")
+			n.note(one, NoteRefused, "ntpd has no such setting of tos")
 		}
 	}
 }
@@ -194,6 +77,9 @@ func ntpLeapfile(n *ntpConf, l line, args []string) {
 		return
 	}
 	n.leap(l, "file", quote(args[0]))
+	if len(args) > 1 {
+		n.note(line{l.file, l.nr, strings.Join(args[1:], " ")}, NoteNothing, "the list's hash is checked where it has one")
+	}
 }
 
 func ntpSmear(n *ntpConf, l line, args []string) {
@@ -202,21 +88,25 @@ func ntpSmear(n *ntpConf, l line, args []string) {
 		return
 	}
 	v, ok := n.builder.number(l, args[0], 0, 1e6)
-	if !ok || v == 0 {
+	switch {
+	case !ok:
+		return
+	case v == 0:
+		n.note(l, NoteNothing, "nothing is smeared")
 		return
 	}
+	n.note(l, NoteChanged, "ntpd's smear ends with the leap second, and this one is centred on it, as the public clouds have it; do not mix them")
 	n.leap(l, "mode", "smear")
-	if hasKey("clock.leap.smear.window") {
-		n.leap(l, "smear", "{window: "+seconds(v)+"}")
-	} else if v != 86400 {
-		n.note(l, NoteChanged, "the window is 24 h")
-	}
+	n.leap(l, "smear", "{window: "+seconds(v)+"}")
 }
 
 // ntpStatistics converts the kinds of statistics, in ntpd's own format.
 func ntpStatistics(n *ntpConf, l line, args []string) {
-	var kinds []string
 	for _, word := range args {
+		if n.noFile[word] {
+			n.note(line{l.file, l.nr, "statistics " + word}, NoteNothing, "filegen disables it")
+			continue
+		}
 		kind := ""
 		switch word {
 		case "loopstats":
@@ -227,22 +117,33 @@ func ntpStatistics(n *ntpConf, l line, args []string) {
 			n.note(line{l.file, l.nr, "statistics " + word}, NoteNoEqual, "loopstats, peerstats and rawstats are written")
 			continue
 		}
-		if !slices.Contains(kinds, kind) {
-			kinds = append(kinds, kind)
+		if n.statsOff {
+			continue
+		}
+		n.place("statistics", "directory")
+		if !slices.Contains(n.kinds, kind) {
+			n.kinds = append(n.kinds, kind)
 		}
 	}
-	switch {
-	case n.statsOff || len(kinds) == 0:
-		n.note(l, NoteNothing, "no statistics are written")
-	case !hasKey("statistics.directory"):
-		n.note(l, NoteNoEqual, "this version writes no statistics")
-	default:
-		n.set(l, "statistics", "directory", statisticsFolder)
-		n.set(l, "statistics", "format", "ntpd")
-		n.set(l, "statistics", "kinds", list(kinds))
+	if n.statsOff {
+		n.note(l, NoteNothing, "disable stats: none are written")
+		return
 	}
+	n.out.Converted++
 }
 
+// ntpFilegen says what becomes of a file set.
+func ntpFilegen(n *ntpConf, l line, args []string) {
+	options := pairs(args[min(1, len(args)):])
+	switch kind := options["type"]; {
+	case len(args) > 0 && n.noFile[args[0]]:
+		n.note(l, NoteNothing, "it is disabled, so it is not among statistics.kinds")
+	case kind == "" || kind == "day":
+		n.note(l, NoteNothing, "there is a file a day, with the names of ntpd's")
+	default:
+		n.note(l, NoteChanged, "there is a file a day (statistics.keep), not one a %s", shorten(kind, 20))
+	}
+}
 func ntpDisable(n *ntpConf, l line, args []string) {
 	for _, word := range args {
 		one := line{l.file, l.nr, "disable " + word}
@@ -291,42 +192,16 @@ func ntpDiscard(n *ntpConf, l line, args []string) {
 	}
 }
 
-// ntpInterface converts interface listen|ignore|drop WHAT.
-func ntpInterface(n *ntpConf, l line, args []string) {
-	if len(args) != 2 {
-		n.note(l, NoteRefused, "listen, ignore or drop and an interface or address are needed")
-		return
-	}
-	address, err := netip.ParseAddr(args[1])
-	switch {
-	case args[0] == "listen" && err == nil && address.Is6():
-		n.listen = append(n.listen, "["+address.String()+"]:123")
-	case args[0] == "listen" && err == nil:
-		n.listen = append(n.listen, address.String()+":123")
-	case args[0] == "listen" && (args[1] == "all" || args[1] == "wildcard"):
-		n.note(l, NoteNothing, "every address is listened at unless server.listen says otherwise")
-		return
-	case args[0] == "listen":
-		n.note(l, NoteChanged, "give the addresses of the interface: server.listen")
-		return
-	case err != nil && !slices.Contains([]string{"all", "wildcard", "ipv4", "ipv6"}, args[1]) && try("server", "{interfaces: {ignore: "+list(args[1:])+"}}") == nil:
-		n.ignore = append(n.ignore, args[1])
-	default:
-		n.note(l, NoteChanged, "server.listen names the addresses that are listened at; all others are not")
-		return
-	}
-	slices.Sort(n.listen)
-	n.listen, n.ignore = slices.Compact(n.listen), slices.Compact(n.ignore)
-	n.place("server", "listen")
-	n.out.Converted++
-}
-
 func ntpInclude(n *ntpConf, l line, args []string) {
 	if len(args) != 1 {
 		n.note(l, NoteRefused, "one file is needed")
 		return
 	}
-	n.note(l, NoteNothing, "its lines stand here, converted, if it could be read")
+	if count := len(n.included(l.file, args[0])); count > 0 {
+		n.note(l, NoteNothing, "its %d files stand here, converted", count)
+		return
+	}
+	n.note(l, NoteRefused, "it cannot be read, so what it says is missing here")
 }
 
 // ntpNTS collects the settings of server.nts.
@@ -347,7 +222,7 @@ func ntpNTS(n *ntpConf, l line, args []string) {
 				n.note(l, NoteRefused, "%s lacks its value", shorten(word, 20))
 				return
 			}
-			n.note(line{l.file, l.nr, "nts " + word + " " + args[i]}, NoteNoEqual, "NTS has no such setting here; ca stands at each source")
+			n.ntsSetting(line{l.file, l.nr, "nts " + word + " " + args[i]}, word)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"net"
 	"net/netip"
 	"strconv"
 	"strings"
@@ -16,8 +17,8 @@ func init() { // the table refers to functions that refer to it
 		"server": ntpServer(config.ServerSource), "pool": ntpServer(config.Pool), "peer": ntpServer(config.Peer),
 		"broadcast": ntpBroadcast, "broadcastclient": ntpBroadcastClient, "multicastclient": ntpMulticastClient,
 		"refclock": ntpRefclock, "restrict": ntpRestrict, "tinker": ntpTinker, "tos": ntpTos, "leapfile": ntpLeapfile,
-		"keys": func(n *ntpConf, l line, _ []string) { n.useKeys(l) }, "statistics": ntpStatistics, "disable": ntpDisable, "enable": ntpEnable,
-		"discard": ntpDiscard, "limit": ntpDiscard, "interface": ntpInterface, "nic": ntpInterface, "includefile": ntpInclude,
+		"keys": ntpKeys, "statistics": ntpStatistics, "disable": ntpDisable, "enable": ntpEnable,
+		"filegen": ntpFilegen, "fudge": ntpFudge, "trustedkey": ntpTrustedKey, "discard": ntpDiscard, "limit": ntpDiscard, "interface": ntpInterface, "nic": ntpInterface, "includefile": ntpInclude,
 		"leapsmearinterval": ntpSmear, "nts": ntpNTS, "mru": ntpMRU, "monitor": ntpMRU,
 	}
 }
@@ -51,7 +52,7 @@ func (n *ntpConf) options(l line, args []string) (map[string]string, bool) {
 func ntpServer(kind config.SourceKind) func(*ntpConf, line, []string) {
 	return func(n *ntpConf, l line, args []string) {
 		if len(args) > 0 && (args[0] == "-4" || args[0] == "-6") {
-			n.note(line{l.file, l.nr, args[0]}, NoteNothing, "both families of addresses are used")
+			n.note(line{l.file, l.nr, args[0]}, NoteNoEqual, "both families of addresses are used")
 			args = args[1:]
 		}
 		if len(args) == 0 {
@@ -86,7 +87,7 @@ var ntpFlagKeys = []struct{ option, key, value string }{
 // sourceOptions converts the options of a source; false: the line has been refused.
 func (n *ntpConf) sourceOptions(l line, kind config.SourceKind, host string, options map[string]string) (m mapping, at string, ok bool) {
 	has := func(name string) bool { _, there := options[name]; return there }
-	if kind == config.ServerSource && !has("iburst") {
+	if kind != config.Peer && !has("iburst") {
 		m.add("iburst", "false")
 	}
 	if has("burst") && kind != config.Peer {
@@ -96,10 +97,11 @@ func (n *ntpConf) sourceOptions(l line, kind config.SourceKind, host string, opt
 		return nil, "", false
 	}
 	if text, given := options["version"]; given {
-		if _, fine := n.integer(l, "version", text, 1, 4); !fine {
+		v, fine := n.integer(l, "version", text, 1, 4)
+		if !fine {
 			return nil, "", false
 		}
-		m.add("version", quoteNumber(text))
+		m.add("version", strconv.Itoa(v))
 	}
 	switch {
 	case has("autokey"):
@@ -135,10 +137,20 @@ func (n *ntpConf) sourceOptions(l line, kind config.SourceKind, host string, opt
 		}
 		m.add("offset", seconds(v))
 	}
-	if has("preempt") || has("ttl") || has("mode") {
-		n.note(line{l.file, l.nr, "preempt, ttl, mode"}, NoteNothing, "not needed here")
+	n.leftOver(l, options, "preempt", "ttl", "mode", "dynamic", "subtype")
+	if !has("nts") && !has("ca") && !has("ask") {
+		n.leftOver(l, options, "require", "cert", "aead", "expire")
 	}
 	return m, host, true
+}
+
+// leftOver notes the options that nothing has used.
+func (n *ntpConf) leftOver(l line, options map[string]string, names ...string) {
+	for _, name := range names {
+		if value, given := options[name]; given {
+			n.note(line{l.file, l.nr, strings.TrimSpace(name + " " + value)}, NoteNothing, "not needed here")
+		}
+	}
 }
 
 // polls converts minpoll and maxpoll. ntpd polls at the smaller one where they contradict.
@@ -187,12 +199,14 @@ func (n *ntpConf) ntsOptions(l line, host string, options map[string]string, m *
 		return "", false
 	}
 	var nts mapping
-	if name, port, found := strings.Cut(host, ":"); found && !strings.Contains(port, ":") {
+	if name, port, err := net.SplitHostPort(host); err == nil {
 		host = name
 		nts.add("port", quoteNumber(port))
 	}
 	if ca, given := options["ca"]; given {
 		nts.add("ca", quote(ca))
+	} else if n.ca != "" {
+		nts.add("ca", quote(n.ca))
 	}
 	for _, option := range []string{"ask", "require", "cert", "aead", "expire"} {
 		if value, given := options[option]; given {
@@ -227,7 +241,11 @@ func ntpBroadcast(n *ntpConf, l line, args []string) {
 		key = "multicast"
 		m.add("group", quote(args[0]))
 		if ttl, given := options["ttl"]; given {
-			m.add("ttl", quoteNumber(ttl))
+			v, fine := n.integer(l, "ttl", ttl, 1, 255)
+			if !fine {
+				return
+			}
+			m.add("ttl", strconv.Itoa(v))
 		}
 	} else {
 		m.add("address", quote(args[0]))
@@ -248,7 +266,18 @@ func ntpBroadcast(n *ntpConf, l line, args []string) {
 	} else {
 		m.add("unauthenticated", "true")
 	}
+	if text, given := options["version"]; given {
+		v, fine := n.integer(l, "version", text, 1, 4)
+		if !fine {
+			return
+		}
+		m.add("version", strconv.Itoa(v))
+	}
 	n.listItem(l, "server", key, m.String())
+	n.leftOver(l, options, "iburst", "burst", "maxpoll", "prefer", "noselect", "true", "mode", "preempt")
+	if _, given := options["xleave"]; given {
+		n.note(line{l.file, l.nr, "xleave"}, NoteNoEqual, "broadcasts are not interleaved")
+	}
 }
 
 // signature says how mode 5 is believed: by the one trusted key, or by none.
@@ -257,7 +286,7 @@ func (n *ntpConf) signature(l line) (string, bool) {
 	case n.noAuth:
 		return "unauthenticated: true", true
 	case len(n.signed) == 1:
-		id, ok := n.key(l, n.signed[0])
+		id, ok := n.key(l, strconv.FormatUint(uint64(n.signed[0]), 10))
 		return "key: " + id, ok
 	}
 	n.note(l, NoteRefused, "it needs a key, and %d are trusted; add the source with its key", len(n.signed))

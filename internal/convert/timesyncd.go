@@ -3,7 +3,6 @@ package convert
 import (
 	"bytes"
 	"math"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -33,7 +32,11 @@ type server struct {
 func convertTimesyncd(b *builder, path string, data []byte) {
 	t := &timesyncd{builder: b, names: map[string]bool{}}
 	t.file(path, data)
-	for _, file := range b.o.Files.Glob(filepath.Join(path+".d", "*.conf")) {
+	folders := []string{path + ".d"}
+	if folder, found := strings.CutPrefix(path, "/etc/systemd/"); found { // a file's name counts once, in this order (timesyncd.conf(5))
+		folders = append(folders, "/run/systemd/"+folder+".d", "/usr/local/lib/systemd/"+folder+".d", "/usr/lib/systemd/"+folder+".d", "/lib/systemd/"+folder+".d")
+	}
+	for _, file := range byBaseName(b.o.Files, folders, "*.conf") {
 		if more, err := b.o.Files.Read(file); err == nil {
 			t.file(file, more)
 		}
@@ -52,9 +55,18 @@ func convertTimesyncd(b *builder, path string, data []byte) {
 // file reads one file.
 func (t *timesyncd) file(path string, data []byte) {
 	section, nr := "", 0
+	begun := "" // of a line that goes on in the next, after a backslash (systemd.syntax(7))
 	for row := range bytes.Lines(data) {
 		nr++
 		text := strings.TrimSpace(string(row))
+		if begun != "" && strings.HasPrefix(text, "#") || begun != "" && strings.HasPrefix(text, ";") {
+			continue
+		}
+		text, begun = begun+text, ""
+		if more, found := strings.CutSuffix(text, `\`); found && !strings.HasPrefix(text, "#") {
+			begun = more + " "
+			continue
+		}
 		if preset, found := strings.CutPrefix(text, "#FallbackNTP="); found {
 			t.preset = words(preset, line{path, nr, text})
 		}
@@ -111,9 +123,7 @@ func (t *timesyncd) setting(l line, key, value string) {
 		if !ok {
 			return
 		}
-		poll := min(max(int(math.Round(math.Log2(max(d.Seconds(), 1)))), 4), int(config.MaxPoll))
-		t.polls.add(map[string]string{"PollIntervalMinSec": "min_poll", "PollIntervalMaxSec": "max_poll"}[key], strconv.Itoa(poll))
-		t.out.Converted++
+		t.poll(l, key, d)
 	case "ConnectionRetrySec":
 		t.note(l, NoteNothing, "a network that comes up is used within seconds")
 	case "SaveIntervalSec":
@@ -121,6 +131,21 @@ func (t *timesyncd) setting(l line, key, value string) {
 	default:
 		t.note(l, NoteRefused, "timesyncd has no %q, so it ignores the line", shorten(key, 30))
 	}
+}
+
+// poll takes a bound of the polls, as the nearest power of two; below 16 s timesyncd keeps
+// its own.
+func (t *timesyncd) poll(l line, key string, d time.Duration) {
+	if key == "PollIntervalMinSec" && d < 16*time.Second {
+		t.note(l, NoteRefused, "below 16 s timesyncd keeps its default of 32 s")
+		return
+	}
+	exponent := min(max(int(math.Round(math.Log2(max(d.Seconds(), 1)))), 4), int(config.MaxPoll))
+	if within := time.Duration(1<<exponent) * time.Second; within != d {
+		t.note(l, NoteChanged, "polls are powers of two: it is %s", within)
+	}
+	t.polls.put(map[string]string{"PollIntervalMinSec": "min_poll", "PollIntervalMaxSec": "max_poll"}[key], strconv.Itoa(exponent))
+	t.out.Converted++
 }
 
 // add writes a server.
