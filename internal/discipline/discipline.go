@@ -107,17 +107,14 @@ func (d *Discipline) Record() Record { return d.record }
 
 // Update decides between panic, step and slew after an update of the estimate.
 func (d *Discipline) Update(now ntptime.Instant, r Residual) Decision {
-	step := d.mayStep() && math.Abs(r.Offset) > d.cfg.StepThreshold.Seconds()
+	mayStep := d.cfg.StepThreshold > 0 && (d.cfg.StepUpdates < 0 || d.taken < d.cfg.StepUpdates)
+	step := mayStep && math.Abs(r.Offset) > d.cfg.StepThreshold.Seconds()
 	d.settle(now, r.Offset)
 	result := d.decide(now, r, step)
 	if result.Kind != Refuse {
 		d.taken++
 	}
 	return result
-}
-
-func (d *Discipline) mayStep() bool {
-	return d.cfg.StepThreshold > 0 && (d.cfg.StepUpdates < 0 || d.taken < d.cfg.StepUpdates)
 }
 
 const (

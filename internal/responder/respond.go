@@ -50,8 +50,16 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 		}
 		return 0, Verdict{Result: Ignored, Reason: why}
 	}
-	if why := s.decode(rx); why != ReasonNone {
-		return 0, Verdict{Result: Ignored, Reason: why}
+	switch s.packet.Decode(rx.Data) {
+	case wire.DefectNone:
+	case wire.DefectVersion:
+		return 0, Verdict{Result: Ignored, Reason: ReasonVersion}
+	default:
+		return 0, Verdict{Result: Ignored, Reason: ReasonMalformed}
+	}
+	// Only a manycast server answers what was sent to more than it (RFC 5905 §3.1).
+	if rx.Local.IsMulticast() || rx.Local == broadcastIPv4 {
+		return 0, Verdict{Result: Ignored, Reason: ReasonGroup}
 	}
 	grant := env.Policy.Grant(rx.Remote.Addr())
 	if !grant.Right.Time() {
@@ -72,8 +80,8 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 	case len(dst) < wire.HeaderSize+len(rx.Data)-len(s.packet.Signed): // header, and a trailer as long as the request's
 		return 0, Verdict{Result: Ignored, Reason: ReasonSpace}
 	}
-	s.smeared = env.smearing()
-	s.prepare(mode, rx, env.Snapshot)
+	smearing := env.smearing()
+	s.prepare(mode, rx, env.Snapshot, smearing)
 	if v.NTS() {
 		s.nts.server.Prepare(env.Ring, s.nts.nonces)
 	}
@@ -81,7 +89,7 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 		s.kiss(env.Policy.Limit)
 		v.Result, v.Reason = RateKoD, ReasonRate
 	}
-	return s.finish(dst, rx, env, key, at, v)
+	return s.finish(dst, rx, env, smearing, key, at, v)
 }
 
 // possibleSource reports whether anybody can have asked from there: not from port 0,
@@ -118,22 +126,6 @@ func replyMode(rx *model.Received, policy *Policy) (wire.Mode, Reason) {
 	return 0, ReasonMode
 }
 
-// decode reads the request, and refuses what was sent to more than us: only a manycast
-// server answers that (RFC 5905 §3.1).
-func (s *Shard) decode(rx *model.Received) Reason {
-	switch s.packet.Decode(rx.Data) {
-	case wire.DefectNone:
-	case wire.DefectVersion:
-		return ReasonVersion
-	default:
-		return ReasonMalformed
-	}
-	if rx.Local.IsMulticast() || rx.Local == broadcastIPv4 {
-		return ReasonGroup
-	}
-	return ReasonNone
-}
-
 // authenticate checks what the request shows of its sender. The verdict is Answered
 // with the key to sign the reply by, if there is one; Refused for an answer by NTSN; else
 // silence: a crypto-NAK (RFC 5905
@@ -146,7 +138,10 @@ func (s *Shard) authenticate(env *Env, mode wire.Mode, require Require, length, 
 		return nil, s.judgeNTS(env, mode, length, room)
 	}
 	if !p.HasMAC {
-		return nil, unsigned(require)
+		if require != RequireNone {
+			return nil, Verdict{Result: Denied, Reason: ReasonUnsigned}
+		}
+		return nil, Verdict{Result: Answered}
 	}
 	if p.CryptoNAK() {
 		return nil, Verdict{Result: Ignored, Reason: ReasonNAK}
@@ -166,19 +161,11 @@ func (s *Shard) authenticate(env *Env, mode wire.Mode, require Require, length, 
 	}
 }
 
-// unsigned judges a request with neither NTS nor a MAC.
-func unsigned(require Require) Verdict {
-	if require != RequireNone {
-		return Verdict{Result: Denied, Reason: ReasonUnsigned}
-	}
-	return Verdict{Result: Answered}
-}
-
 // prepare fills the header of a reply but for the transmit timestamp (RFC 5905
 // Figure 31). Root dispersion has grown since the snapshot (§12: PHI).
-func (s *Shard) prepare(mode wire.Mode, rx *model.Received, snapshot *model.Snapshot) {
+func (s *Shard) prepare(mode wire.Mode, rx *model.Received, snapshot, smearing *model.Snapshot) {
 	request := &s.packet.Header
-	wall, _ := smeared(rx.At, s.smeared)
+	wall, _ := smeared(rx.At, smearing)
 	receive := s.uniqueReceive(wall.Timestamp())
 	age := max(rx.At.Raw.Sub(snapshot.At.Raw), 0)
 	s.header = wire.Header{
@@ -193,8 +180,8 @@ func (s *Shard) prepare(mode wire.Mode, rx *model.Received, snapshot *model.Snap
 	if snapshot.Synchronized && !snapshot.Unsteady && snapshot.Stratum < wire.MaxStratum {
 		s.header.Leap, s.header.Stratum, s.header.ReferenceID = snapshot.Leap, snapshot.Stratum, snapshot.ReferenceID
 	}
-	if s.smeared != nil {
-		s.prepareSmeared(rx.At, s.smeared)
+	if smearing != nil {
+		s.prepareSmeared(rx.At, smearing)
 	}
 }
 
@@ -232,11 +219,15 @@ func (s *Shard) kiss(limit *RateLimit) {
 
 // finish writes the reply: the transmit timestamp is the last thing read, and only
 // the MAC comes after it.
-func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, at place, v Verdict) (int, Verdict) {
+func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, smearing *model.Snapshot, key *mac.Key, at place, v Verdict) (int, Verdict) {
 	h, request := &s.header, &s.packet.Header
 	var kept slot
 	var earlier ntptime.Timestamp
-	if v.Result == Answered && h.Mode == wire.ModeServer && s.timestamps != nil && env.Policy.Interleaved && asksInterleaved(request) {
+	// A request may be one of interleaved mode when it has our last receive timestamp for its
+	// origin, and receive and transmit timestamps that differ (RFC 9769 §2). One of basic mode
+	// mostly has origin 0.
+	if v.Result == Answered && h.Mode == wire.ModeServer && s.timestamps != nil && env.Policy.Interleaved &&
+		request.Origin != 0 && request.Receive != request.Transmit {
 		var interleaved bool
 		earlier, kept, interleaved = s.timestamps.exchange(rx.Remote.Addr(), request.Origin, h.Receive, rx.At.Raw)
 		if interleaved {
@@ -245,17 +236,25 @@ func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, a
 		}
 	}
 	h.Put(dst)
-	h.Transmit = s.transmitTime(dst, rx, env)
+	h.Transmit = s.transmitTime(dst, rx, env, smearing)
 	if v.Result == Interleaved {
 		wire.PutTransmit(dst, earlier)
 		v.TimestampID = s.await(kept)
+		s.smeared = smearing
 	} else {
 		wire.PutTransmit(dst, h.Transmit)
 	}
 	if kept.index != 0 {
 		s.timestamps.sent(kept, h.Transmit)
 	}
-	s.clients.mark(at, flagsOf(v))
+	var flags clientFlags
+	if v.Signed() {
+		flags |= clientSigned
+	}
+	if v.Result == Interleaved {
+		flags |= clientInterleaved
+	}
+	s.clients.mark(at, flags)
 	reply := dst[:wire.HeaderSize]
 	switch {
 	case v.NTS():
@@ -266,20 +265,13 @@ func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, key *mac.Key, a
 	return len(reply), v
 }
 
-// asksInterleaved reports whether a request may be one of interleaved mode: it then
-// has our last receive timestamp for its origin, and receive and transmit timestamps
-// that differ (RFC 9769 §2). A request of basic mode mostly has origin 0.
-func asksInterleaved(request *wire.Header) bool {
-	return request.Origin != 0 && request.Receive != request.Transmit
-}
-
 // transmitTime reads the clock for the transmit timestamp. Should the clock have been
 // stepped back since the request came, the receive timestamp is moved to its new
 // scale, by way of the oscillator, which nobody steps.
-func (s *Shard) transmitTime(dst []byte, rx *model.Received, env *Env) ntptime.Timestamp {
+func (s *Shard) transmitTime(dst []byte, rx *model.Received, env *Env, smearing *model.Snapshot) ntptime.Timestamp {
 	now := env.Now()
-	received, _ := smeared(rx.At, s.smeared)
-	now.Wall, _ = smeared(now, s.smeared)
+	received, _ := smeared(rx.At, smearing)
+	now.Wall, _ = smeared(now, smearing)
 	if now.Wall < received {
 		spent := max(now.Raw.Sub(rx.At.Raw), 0)
 		receive := now.Wall.Add(-spent)
@@ -294,17 +286,6 @@ func (s *Shard) transmitTime(dst []byte, rx *model.Received, env *Env) ntptime.T
 		transmit = s.header.Receive + 1
 	}
 	return transmit
-}
-
-func flagsOf(v Verdict) clientFlags {
-	var flags clientFlags
-	if v.Signed() {
-		flags |= clientSigned
-	}
-	if v.Result == Interleaved {
-		flags |= clientInterleaved
-	}
-	return flags
 }
 
 // Queries reports whether rx is a control query (mode 6, RFC 9327) from an address

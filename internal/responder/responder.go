@@ -83,7 +83,7 @@ type Shard struct {
 	latest      ntptime.Timestamp // receive timestamp last given out
 	pending     [pendingTimestamps]slot
 	timestampID uint32
-	smeared     *model.Snapshot // by which the last reply was smeared, nil: it was not
+	smeared     *model.Snapshot // by which the last reply whose timestamp is awaited was smeared, nil: it was not
 	nts         *network        // nil: NTS is not offered
 	fetched     uint64          // means nothing: what Expect read ends here
 }
