@@ -219,7 +219,13 @@ func (a *Association) OnPacket(rx *model.Received, p *wire.Packet, out *Output) 
 		return
 	}
 	a.announce(rx.At, out)
-	switch a.dispatch(p.Mode) {
+	// An active association that makes its first exchanges, and a broadcast client in its
+	// volley, are clients too (RFC 5905 §9.2 on NEWBC).
+	kind := a.cfg.Kind
+	if p.Mode == wire.ModeServer && a.pending.state != idle {
+		kind = KindClient
+	}
+	switch Dispatch(kind, p.Mode) {
 	case ActionProcess:
 	case ActionError:
 		a.onError(rx, p, out)
@@ -233,16 +239,6 @@ func (a *Association) OnPacket(rx *model.Received, p *wire.Packet, out *Output) 
 		return
 	}
 	a.role.onPacket(a, rx, p, out)
-}
-
-// dispatch looks the mode up in the row that this association is in at present: an
-// active one that makes its first exchanges, and a broadcast client in its volley,
-// are clients too (RFC 5905 §9.2 on NEWBC).
-func (a *Association) dispatch(mode wire.Mode) Action {
-	if mode == wire.ModeServer && a.pending.state != idle {
-		return Dispatch(KindClient, mode)
-	}
-	return Dispatch(a.cfg.Kind, mode)
 }
 
 // OnMalformed counts bytes from the other end that did not decode.

@@ -34,15 +34,15 @@ func (s *System) track(now ntptime.Instant, src *source, used bool, r *filter.Re
 	if soon == 0 {
 		soon = s.stillUnclear(src)
 	}
-	s.gap = s.updateInterval()
+	s.interval = s.updateInterval()
 	usable := s.summary.Usable && s.combined.Started()
 	if usable && used && src.inCombined {
 		s.updates++
 		s.lastUpdate = now
 		s.pollUpdate(r, now, src, out)
-		s.gap = s.updateInterval()
+		s.interval = s.updateInterval()
 		if soon > 0 {
-			s.gap = math.Min(s.gap, soon)
+			s.interval = math.Min(s.interval, soon)
 		}
 		s.correct(now, out)
 	}
@@ -65,7 +65,7 @@ func (s *System) correct(now ntptime.Instant, out *Output) {
 func (s *System) residualFor(now ntptime.Instant) (discipline.Residual, filter.Estimate) {
 	offset, e := s.residual(now)
 	return discipline.Residual{
-		Offset: offset, SD: sqrt(e.P00), Frequency: e.Freq, Interval: s.gap, Gain: s.combined.Gain(), Updates: s.combined.Updates(),
+		Offset: offset, SD: sqrt(e.P00), Frequency: e.Freq, Interval: s.interval, Gain: s.combined.Gain(), Updates: s.combined.Updates(),
 	}, e
 }
 

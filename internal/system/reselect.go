@@ -162,16 +162,12 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		least := math.Max(base, src.filter.MinDelay())
 		c.Distance = src.serverDistance() + least/2 + uncertainty(src.ownDispersion(), sqrt(e.P00))
 		if c.Samples < fewSamples { // no exchange errs by more than half of its round trip
-			c.Distance = math.Min(c.Distance, src.serverDistance()+src.ownDispersion()+0.75*least+src.unknownDrift(now))
+			// The oscillator may have gained so much since the last sample while its frequency is not known.
+			drift := filter.UnknownFrequency.SD * boundSigmas * math.Max(now.Sub(src.last.Raw).Seconds(), 0)
+			c.Distance = math.Min(c.Distance, src.serverDistance()+src.ownDispersion()+0.75*least+drift)
 		}
 	}
 	return c
-}
-
-// unknownDrift is what the oscillator may have gained since the last sample
-// while its frequency is not known, in seconds.
-func (src *source) unknownDrift(now ntptime.Raw) float64 {
-	return filter.UnknownFrequency.SD * boundSigmas * math.Max(now.Sub(src.last.Raw).Seconds(), 0)
 }
 
 // serverDistance is the source's own root distance in seconds, and how far one-sided
@@ -197,8 +193,12 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 		}
 		src.wasFalse = src.wasFalse || v.State == model.StateFalseticker && v.Cause != selection.CauseNoMajority
 		added = added || (src.inCombined && !was)
-		if v.State != src.verdict.State {
-			s.stateEvent(now, src, v.State, out)
+		switch was := src.verdict.State; {
+		case v.State == was:
+		case v.State == model.StateFalseticker:
+			s.event(out, now, model.EventFalseticker, src.id, 0, "")
+		case was == model.StateFalseticker:
+			s.event(out, now, model.EventTruechimer, src.id, 0, "")
 		}
 		src.verdict, src.distance = v, s.candidates[i].Distance
 	}
@@ -210,13 +210,4 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 		s.resetBiases()
 	}
 	return spoilt || (added && (!s.combined.Started() || s.combined.Updates() < 64 && s.registersHoldCombined()))
-}
-
-func (s *System) stateEvent(now ntptime.Instant, src *source, state model.State, out *Output) {
-	switch {
-	case state == model.StateFalseticker:
-		s.event(out, now, model.EventFalseticker, src.id, 0, "")
-	case src.verdict.State == model.StateFalseticker:
-		s.event(out, now, model.EventTruechimer, src.id, 0, "")
-	}
 }

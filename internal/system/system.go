@@ -108,7 +108,7 @@ type System struct {
 	conflict    float64        // s, by which a source's last samples contradict the state, for the bound
 	contradicts model.SourceID // the only one of several combined sources that does
 	agreed      int            // samples in a row that did not
-	gap         float64        // s, expected until the next update
+	interval    float64        // s, expected until the next update
 	leap        leapState
 	local       localState
 	state       model.DisciplineState
