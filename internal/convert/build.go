@@ -168,6 +168,34 @@ func (b *builder) place(name, key string) {
 	s.items = append(s.items, item{key: key})
 }
 
+// fillListen fills server.listen without the addresses that others hold, as 192.0.2.1:123 is
+// among those of :123: the kernel would refuse the second, and so does timeball.
+func (b *builder) fillListen(addresses []string) {
+	wide := func(at string) int {
+		switch {
+		case strings.HasPrefix(at, ":"):
+			return 0
+		case strings.HasPrefix(at, "[::]:"), strings.HasPrefix(at, "0.0.0.0:"):
+			return 1
+		}
+		return 2
+	}
+	ordered := slices.Clone(addresses)
+	slices.SortStableFunc(ordered, func(a, b string) int { return wide(a) - wide(b) })
+	var kept, dropped []string
+	for _, at := range ordered {
+		if try("server", "{listen: "+list(append(slices.Clone(kept), at))+"}") == nil {
+			kept = append(kept, at)
+		} else {
+			dropped = append(dropped, at)
+		}
+	}
+	b.fill("server", "listen", list(kept))
+	if len(dropped) > 0 {
+		b.remark("server.listen: the others hold " + strings.Join(dropped, ", "))
+	}
+}
+
 // fill gives a key its value, in the place that was kept for it.
 func (b *builder) fill(name, key, value string) {
 	b.place(name, key)

@@ -241,7 +241,7 @@ func (c *chrony) finish() {
 			}
 			at = append(at, address+":"+port)
 		}
-		c.fill("server", "listen", list(at))
+		c.fillListen(at)
 	case port != "123":
 		c.fill("server", "listen", list([]string{":" + port}))
 	}

@@ -228,7 +228,7 @@ func (n *ntpConf) finish() {
 		n.fill("server", "rate_limit", "{interval: "+seconds(float64(int(1)<<min(max(n.average, 0), 12)))+"}")
 	}
 	if at := n.nic.listen(); len(at) > 0 {
-		n.fill("server", "listen", list(at))
+		n.fillListen(at)
 	}
 	if len(n.ignore) > 0 {
 		n.fill("server", "interfaces", "{ignore: "+list(n.ignore)+"}")

@@ -1,30 +1,30 @@
 package convert
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/pelletier/go-toml/v2"
-	"github.com/pelletier/go-toml/v2/unstable"
 )
 
 // ntpdRS is the state of a conversion of ntp.toml.
 type ntpdRS struct {
 	*builder
-	path   string
-	text   []byte
-	polls  mapping // of source-defaults
-	names  map[string]bool
-	listen []string
-	access accessTable
-	nts    mapping
+	path            string
+	text            []byte
+	polls           mapping // of source-defaults
+	names           map[string]bool
+	listen          []string
+	access          accessTable
+	nts             mapping
+	allowed, denied []netip.Prefix
+	allows          bool  // there is an allowlist
+	require         *line // require-nts
+	lists           int   // of allowed and denied networks
 }
 
 // table is one table of the file, with its lines.
@@ -48,6 +48,7 @@ func convertNTPDRS(b *builder, path string, data []byte) {
 	if !ok {
 		return
 	}
+	tables = regroup(tables)
 	for _, t := range tables {
 		if t.name == "source-defaults" {
 			r.defaults(t)
@@ -63,92 +64,11 @@ func convertNTPDRS(b *builder, path string, data []byte) {
 	r.finish()
 }
 
-// tables reads the file, in the order of its lines. A file that is not TOML is refused as
-// a whole, as ntpd-rs does.
-func (r *ntpdRS) tables() ([]table, bool) {
-	var whole map[string]any
-	if err := toml.Unmarshal(r.text, &whole); err != nil {
-		nr := 1
-		if where := (*toml.DecodeError)(nil); errors.As(err, &where) {
-			nr, _ = where.Position()
-		}
-		r.note(line{r.path, nr, "(this file)"}, NoteRefused, "it is not TOML: %v", err)
-		return nil, false
-	}
-	list := []table{{name: "", at: line{r.path, 1, ""}}}
-	p := unstable.Parser{}
-	p.Reset(r.text)
-	for p.NextExpression() {
-		e := p.Expression()
-		switch e.Kind {
-		case unstable.Table, unstable.ArrayTable:
-			name, at := r.keyOf(&p, e)
-			list = append(list, table{name: name, at: at})
-		case unstable.KeyValue:
-			name, at := r.keyOf(&p, e)
-			t := &list[len(list)-1]
-			t.rows = append(t.rows, tomlRow{name, at, r.valueAt(at)})
-		}
-	}
-	if err := p.Error(); err != nil {
-		r.note(line{r.path, 1, "(this file)"}, NoteRefused, "it is not TOML: %v", err)
-		return nil, false
-	}
-	return list, true
-}
-
-// keyOf is the dotted key of an expression and the line that it stands in.
-func (r *ntpdRS) keyOf(p *unstable.Parser, e *unstable.Node) (string, line) {
-	var parts []string
-	nr := 1
-	for it := e.Key(); it.Next(); {
-		if len(parts) == 0 {
-			nr = p.Shape(it.Node().Raw).Start.Line
-		}
-		parts = append(parts, string(it.Node().Data))
-	}
-	rows := bytes.Split(r.text, []byte("\n"))
-	text := ""
-	if nr >= 1 && nr <= len(rows) {
-		text = strings.TrimSpace(string(rows[nr-1]))
-	}
-	return strings.Join(parts, "."), line{r.path, nr, text}
-}
-
-// valueAt reads the value that begins in a line, which may go on in the next ones.
-func (r *ntpdRS) valueAt(at line) any {
-	rows := bytes.Split(r.text, []byte("\n"))
-	for end := at.nr; end <= min(len(rows), at.nr+maxValueLines); end++ {
-		var one map[string]any
-		if toml.Unmarshal(bytes.Join(rows[at.nr-1:end], []byte("\n")), &one) != nil {
-			continue
-		}
-		for _, v := range one {
-			for nested, ok := v.(map[string]any); ok && len(nested) == 1 && strings.Contains(strings.SplitN(at.text, "=", 2)[0], "."); nested, ok = v.(map[string]any) {
-				for _, inner := range nested {
-					v = inner
-				}
-			}
-			return v
-		}
-	}
-	return nil
-}
-
-// maxValueLines bounds how long a value may be.
-const maxValueLines = 200
-
 // table converts one table.
 func (r *ntpdRS) table(t table) {
 	switch {
 	case t.name == "":
 		r.inline(t)
-	case t.name == "server.allowlist" || t.name == "server.denylist":
-		both := map[string]any{}
-		for _, w := range t.rows {
-			both[w.key] = w.value
-		}
-		r.filter(tomlRow{key: strings.TrimPrefix(t.name, "server."), at: t.at, value: both})
 	case t.name == "source":
 		r.source(t)
 	case t.name == "server":
@@ -159,10 +79,14 @@ func (r *ntpdRS) table(t table) {
 			"certificate-chain-path": func(w tomlRow) { r.ntsKey(w, "certificate", quote(text(w.value))) },
 			"private-key-path":       func(w tomlRow) { r.ntsKey(w, "key", quote(text(w.value))) },
 			"ntp-server":             func(w tomlRow) { r.ntsKey(w, "ntp_server", quote(text(w.value))) },
+			"concurrent-connections": func(w tomlRow) { r.ntsKey(w, "max_connections", quoteNumber(text(w.value))) },
 			"ntp-port":               func(w tomlRow) { r.ntsKey(w, "ntp_port", quoteNumber(text(w.value))) },
 		})
 	case t.name == "keyset":
 		r.each(t, map[string]func(tomlRow){
+			"key-storage-path": func(w tomlRow) {
+				r.note(w.at, NoteNothing, "the keys of cookies are in server.nts.keys, in a format of their own; clients make one new exchange")
+			},
 			"stale-key-count": func(w tomlRow) { r.ntsKey(w, "keep", quoteNumber(text(w.value))) },
 			"key-rotation-interval": func(w tomlRow) {
 				if v, ok := r.number(w.at, text(w.value), 60, 1e9); ok {
@@ -175,10 +99,6 @@ func (r *ntpdRS) table(t table) {
 	case t.name == "observability":
 		r.observability(t)
 	case t.name == "source-defaults": // read before
-	case t.name == "synchronization.algorithm" || strings.HasPrefix(t.name, "synchronization.algorithm."):
-		for _, w := range t.rows {
-			r.note(w.at, NoteNothing, learned)
-		}
 	default:
 		for _, w := range t.rows {
 			r.note(w.at, NoteRefused, "ntpd-rs has no such table, and does not start with it")
@@ -278,7 +198,7 @@ func (r *ntpdRS) source(t table) {
 		at = w.at
 	}
 	m := slices.Clone(r.polls)
-	var nts mapping
+	var nts, clock mapping
 	for _, w := range t.rows {
 		switch w.key {
 		case "mode", "address":
@@ -293,25 +213,57 @@ func (r *ntpdRS) source(t table) {
 		case "certificate-authority":
 			nts.add("ca", quote(text(w.value)))
 		case "ntp-version":
-			r.note(w.at, NoteNothing, "version 4 is asked")
-		case "path", "precision", "accuracy", "measurement_noise_estimate", "measurement-noise-estimate", "period":
+			if v := text(w.value); v == "3" || v == "4" {
+				m.add("version", v)
+			} else {
+				r.note(w.at, NoteChanged, "version 4 is asked: NTPv5 is a draft")
+			}
+		case "path":
+		case "initial-poll-interval":
+			r.note(w.at, NoteNothing, "the first polls are 2 s apart (iburst)")
+		case "precision", "accuracy", "measurement_noise_estimate", "measurement-noise-estimate", "period":
+			if !r.clockSetting(w, mode, &clock) {
+				return
+			}
 		default:
 			r.note(w.at, NoteNoEqual, "there is no such setting here")
 		}
 	}
-	r.addNTPDRSSource(t, at, mode, address, m, nts, text(values["path"].value))
+	if mode == "sock" || mode == "pps" {
+		clock = append(mapping{"driver: " + mode, "device: " + quote(text(values["path"].value))}, clock...)
+		r.addRefclock(t.at, clock, m, "")
+		return
+	}
+	r.addNTPDRSSource(t, at, mode, address, m, nts)
+}
+
+// clockSetting converts a setting of a reference clock: the scatter of its readings, how
+// far all of them may be off together, and the time between pulses.
+func (r *ntpdRS) clockSetting(w tomlRow, mode string, clock *mapping) bool {
+	if mode != "sock" && mode != "pps" {
+		r.note(w.at, NoteNoEqual, "it is a setting of clocks")
+		return true
+	}
+	v, ok := r.number(w.at, text(w.value), 0, 1e6)
+	switch {
+	case !ok || v == 0:
+	case w.key == "accuracy":
+		clock.put("delay", seconds(min(2*v, 2))) // half of it goes into the error bound
+	case w.key == "period" && math.Round(1/v)*v == 1:
+		clock.put("rate", strconv.Itoa(int(math.Round(1/v))))
+	case w.key == "period":
+		r.note(w.at, NoteNoEqual, "pulses come a whole number of times a second")
+	default:
+		clock.put("precision", seconds(min(v, 1)))
+	}
+	return ok
 }
 
 // addNTPDRSSource writes a source by its mode.
-func (r *ntpdRS) addNTPDRSSource(t table, at line, mode, address string, m, nts mapping, path string) {
+func (r *ntpdRS) addNTPDRSSource(t table, at line, mode, address string, m, nts mapping) {
 	kind := map[string]string{"server": "server", "pool": "pool", "nts": "server", "nts-pool": "pool", "simple": "server"}[mode]
-	switch {
-	case mode == "sock" || mode == "pps":
-		clock := mapping{"driver: " + mode, "device: " + quote(path)}
-		r.addRefclock(t.at, clock, m, "")
-		return
-	case kind == "":
-		r.note(t.at, NoteNoEqual, "there is no mode %q here", shorten(mode, 20))
+	if kind == "" {
+		r.note(t.at, NoteNoEqual, "there is no mode %q here, and the source is left out", shorten(mode, 20))
 		return
 	}
 	if strings.HasPrefix(mode, "nts") {
@@ -359,12 +311,21 @@ func (r *ntpdRS) server(t table) {
 				r.set(w.at, "server", "rate_limit", "{interval: "+seconds(v/1000)+"}")
 			}
 		case "rate-limiting-cache-size":
-			if v, ok := r.number(w.at, text(w.value), 0, 1<<24); ok && v > 0 {
-				r.set(w.at, "server", "client_log", "{size: "+strconv.Itoa(int(max(v, 65536)))+"}")
+			v, ok := r.number(w.at, text(w.value), 0, 1<<24)
+			switch {
+			case !ok:
+			case v > 65536:
+				r.set(w.at, "server", "client_log", "{size: "+strconv.Itoa(int(v))+"}")
+			default:
+				r.note(w.at, NoteNothing, "65536 clients are remembered")
 			}
 		case "require-nts":
 			if text(w.value) == "true" || text(w.value) == "deny" || text(w.value) == "ignore" {
-				r.set(w.at, "server", "require", "nts")
+				r.place("server", "require")
+				r.require = &w.at
+				r.out.Converted++
+			} else {
+				r.note(w.at, NoteNothing, "plain requests are answered too")
 			}
 		case "accept-ntp-versions":
 			r.note(w.at, NoteNothing, "versions 1 to 4 are answered")
@@ -398,14 +359,9 @@ func (r *ntpdRS) listenAt(w tomlRow) {
 func (r *ntpdRS) filter(w tomlRow) {
 	both, _ := w.value.(map[string]any)
 	networks, _ := both["filter"].([]any)
-	give := rightTime
-	if w.key == "denylist" {
-		give = rightNone
-		for _, p := range everybody {
-			if _, given := r.access[p]; !given {
-				r.access[p] = rule{right: rightTime}
-			}
-		}
+	into := &r.denied
+	if w.key == "allowlist" {
+		into, r.allows = &r.allowed, true
 	}
 	r.place("server", "access")
 	for _, n := range networks {
@@ -414,10 +370,20 @@ func (r *ntpdRS) filter(w tomlRow) {
 			r.note(w.at, NoteRefused, "%q is no network", shorten(text(n), 40))
 			continue
 		}
-		r.access[p.Masked()] = rule{right: give}
+		*into = append(*into, p.Masked())
 	}
 	r.out.Converted++
-	r.note(line{w.at.file, w.at.nr, "action"}, NoteNothing, "all others hear nothing")
+	if action, given := both["action"]; given {
+		r.note(line{w.at.file, w.at.nr, w.key + " action " + text(action)}, NoteNothing, "who may not hears nothing")
+	}
+	for key := range both {
+		if key != "filter" && key != "action" {
+			r.note(line{w.at.file, w.at.nr, w.key + " " + key}, NoteRefused, "ntpd-rs has no such setting, and does not start with it")
+		}
+	}
+	if r.lists++; r.lists > 1 {
+		r.note(line{w.at.file, w.at.nr, w.key}, NoteChanged, "rights do not depend on where we listen: the lists hold together, and where there is an allowlist, who is on none gets nothing")
+	}
 }
 
 // ntsKey takes a setting of server.nts.

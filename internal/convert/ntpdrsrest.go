@@ -16,6 +16,8 @@ func (r *ntpdRS) synchronization(t table) {
 		case "local-stratum":
 			if s := text(w.value); s != "16" {
 				r.value(w.at, "local", "{stratum: "+quoteNumber(s)+"}")
+			} else {
+				r.note(w.at, NoteNothing, "no local clock is served")
 			}
 		case "startup-step-panic-threshold":
 			r.note(w.at, NoteChanged, "the first correction may be of any size")
@@ -48,8 +50,8 @@ func (r *ntpdRS) panicLimit(w tomlRow) {
 		r.set(w.at, "clock", "panic", "0s")
 		return
 	}
-	if v, ok := r.number(w.at, text(w.value), 0, 1e9); ok {
-		r.set(w.at, "clock", "panic", seconds(v))
+	if v, ok := r.number(w.at, text(w.value), 0, 1e9); ok { // 0 would be none for timeball
+		r.set(w.at, "clock", "panic", seconds(max(v, 1e-6)))
 	}
 }
 
@@ -60,6 +62,7 @@ func (r *ntpdRS) observability(t table) {
 		case "log-level":
 			level := text(w.value)
 			if level == "trace" {
+				r.note(w.at, NoteChanged, "debug is all that there is")
 				level = "debug"
 			}
 			r.set(w.at, "log", "level", quote(level))
@@ -77,10 +80,11 @@ func (r *ntpdRS) observability(t table) {
 
 // finish writes what several tables say.
 func (r *ntpdRS) finish() {
-	if len(r.listen) > 0 && len(r.access) == 0 {
+	if len(r.listen) > 0 && r.lists == 0 {
 		r.fill("server", "access", timeForAll)
 	}
-	if len(r.access) > 0 {
+	if r.lists > 0 {
+		r.rights()
 		access := r.access.access()
 		if access == "" {
 			access = nobody
@@ -88,14 +92,37 @@ func (r *ntpdRS) finish() {
 		r.fill("server", "access", access)
 	}
 	if len(r.listen) > 0 {
-		r.fill("server", "listen", list(r.listen))
+		r.fillListen(r.listen)
 	}
-	if len(r.nts) == 0 || r.sections["server"] == nil {
-		return
+	if len(r.nts) > 0 && r.sections["server"] != nil {
+		if err := try("server", "{nts: "+r.nts.String()+"}"); err != nil {
+			r.remark("server.nts " + r.nts.String() + " is not complete: " + err.Error())
+			r.nts = nil
+		} else {
+			r.fill("server", "nts", r.nts.String())
+		}
 	}
-	if err := try("server", "{nts: "+r.nts.String()+"}"); err != nil {
-		r.remark("server.nts " + r.nts.String() + " is not complete: " + err.Error())
-		return
+	switch {
+	case r.require == nil:
+	case len(r.nts) > 0:
+		r.fill("server", "require", "nts")
+	default: // nobody, rather than everybody
+		r.fill("server", "access", nobody)
+		r.note(*r.require, NoteRefused, "server.require: nts needs server.nts, which is not complete; nobody is told the time until it is")
 	}
-	r.fill("server", "nts", r.nts.String())
+}
+
+// rights makes a table of the lists. ntpd-rs looks into denylist first, and who is on no
+// allowlist gets nothing where there is one.
+func (r *ntpdRS) rights() {
+	if len(r.allowed) == 0 && !r.allows {
+		r.allowed = everybody
+	}
+	for _, p := range r.allowed {
+		r.access[p] = rule{right: rightTime}
+	}
+	for _, p := range r.denied {
+		r.access.within(p)
+		r.access[p] = rule{}
+	}
 }

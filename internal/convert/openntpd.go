@@ -13,16 +13,22 @@ type openNTPD struct {
 	listen []string
 	from   []netip.Addr // query from, of the lines below it
 	names  map[string]bool
+	pools  bool // it has been told what a pool is
 }
 
 // convertOpenNTPD converts ntpd.conf as OpenNTPD 6.2 reads it: # begins a comment anywhere,
 // the last line ends with a newline, and no line with a carriage return.
 func convertOpenNTPD(b *builder, path string, data []byte) {
 	o := &openNTPD{builder: b, names: map[string]bool{}}
-	nr := 0
+	nr, begun := 0, ""
 	for row := range bytes.Lines(data) {
 		nr++
-		whole := string(row)
+		whole := begun + string(row)
+		begun = ""
+		if more, found := strings.CutSuffix(whole, "\\\n"); found && !strings.Contains(whole, "#") { // it goes on in the next line
+			begun = more + " "
+			continue
+		}
 		text, _, _ := strings.Cut(whole, "#")
 		fields := strings.Fields(text)
 		if len(fields) == 0 {
@@ -39,7 +45,7 @@ func convertOpenNTPD(b *builder, path string, data []byte) {
 		}
 	}
 	if len(o.listen) > 0 {
-		o.fill("server", "listen", list(o.listen))
+		o.fillListen(o.listen)
 		o.fill("server", "access", timeForAll)
 	}
 }
@@ -146,5 +152,9 @@ func (o *openNTPD) source(l line, word string, args []string) {
 	}
 	if o.entry(l, "sources", append(mapping{kind + ": " + quote(host)}, m...).String()) {
 		o.names[name] = true
+	}
+	if word == "servers" && !o.pools {
+		o.pools = true
+		o.note(line{l.file, l.nr, "servers"}, NoteChanged, "OpenNTPD asks all addresses of the name, here `count` of them are in use, 4 unless given")
 	}
 }
