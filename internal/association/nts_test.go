@@ -29,10 +29,9 @@ func newNTSServer() *ntsServer {
 }
 
 func (s *ntsServer) keys() *Keys {
-	var w nts.Worker
 	k := &Keys{Secrets: s.secrets}
 	for range nts.MaxCookies {
-		k.Cookies = append(k.Cookies, s.ring.AppendCookie(nil, &w, &s.secrets, &s.random))
+		k.Cookies = append(k.Cookies, s.ring.AppendCookie(nil, &s.secrets, &s.random))
 	}
 	return k
 }

@@ -58,14 +58,7 @@ func (f *Fields) Present() bool {
 func (f *Fields) Read(p *wire.Packet) bool {
 	*f = Fields{}
 	first := p.Cursor()
-	for c := first; c.Next(); {
-		if c.Field.Type == wire.FieldCookie && f.Cookie == nil {
-			f.Cookie = c.Field.Body
-		}
-		if c.Field.Type == wire.FieldAuthenticator {
-			break
-		}
-	}
+	early := false // a placeholder came before the cookie that it is measured by
 	for c := first; c.Next() && !f.Authenticated; {
 		switch c.Field.Type {
 		case wire.FieldUniqueIdentifier:
@@ -74,8 +67,12 @@ func (f *Fields) Read(p *wire.Packet) bool {
 			}
 			f.UniqueID = c.Field.Body
 		case wire.FieldCookie:
+			if f.Cookie == nil {
+				f.Cookie = c.Field.Body
+			}
 			f.Cookies++
 		case wire.FieldCookiePlaceholder:
+			early = early || f.Cookie == nil
 			if len(c.Field.Body) >= len(f.Cookie) {
 				f.Placeholders++
 			}
@@ -86,7 +83,20 @@ func (f *Fields) Read(p *wire.Packet) bool {
 			}
 		}
 	}
+	if early {
+		f.countPlaceholders(first)
+	}
 	return true
+}
+
+// countPlaceholders counts them anew, now that the cookie is known.
+func (f *Fields) countPlaceholders(c wire.FieldCursor) {
+	f.Placeholders = 0
+	for c.Next() && c.Field.Type != wire.FieldAuthenticator {
+		if c.Field.Type == wire.FieldCookiePlaceholder && len(c.Field.Body) >= len(f.Cookie) {
+			f.Placeholders++
+		}
+	}
 }
 
 // readAuthenticator reads lengths, nonce and ciphertext, each padded to four octets;

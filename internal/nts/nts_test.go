@@ -39,10 +39,9 @@ var algorithms = []siv.Algorithm{siv.AESSIVCMAC256, siv.AESSIVCMAC384, siv.AESSI
 func pair(t testing.TB, a siv.Algorithm, cookies int) (*Client, *Server, *Ring, Random) {
 	t.Helper()
 	ring, random, secrets := testRing(), new(counter), secretsOf(a, 7)
-	var w Worker
 	var all [][]byte
 	for range cookies {
-		all = append(all, ring.AppendCookie(nil, &w, &secrets, random))
+		all = append(all, ring.AppendCookie(nil, &secrets, random))
 	}
 	c := new(Client)
 	if err := c.Install(secrets, all); err != nil {
@@ -266,7 +265,7 @@ func signed(t *testing.T, ring *Ring, random Random, placeholders, octets int) [
 	}
 	w := new(Worker)
 	b := wire.AppendField(testHeader(wire.ModeClient), wire.FieldUniqueIdentifier, bytes.Repeat([]byte{5}, 32), 0)
-	b = wire.AppendField(b, wire.FieldCookie, ring.AppendCookie(nil, w, &secrets, random), 0)
+	b = wire.AppendField(b, wire.FieldCookie, ring.AppendCookie(nil, &secrets, random), 0)
 	for range placeholders {
 		b = wire.AppendField(b, wire.FieldCookiePlaceholder, make([]byte, octets), wire.MinField)
 	}
@@ -300,7 +299,7 @@ func TestClientTakesASlackReplyAndNoForgedOne(t *testing.T) {
 		b := wire.AppendField(testHeader(wire.ModeServer), wire.FieldUniqueIdentifier, id, 0)
 		return w.appendAuthenticator(b, text, s2c, random)
 	}
-	cookie := wire.AppendField(nil, wire.FieldCookie, ring.AppendCookie(nil, w, &secrets, random), 0)
+	cookie := wire.AppendField(nil, wire.FieldCookie, ring.AppendCookie(nil, &secrets, random), 0)
 	other := append(bytes.Clone(c.id[:]), 0)
 	if got := c.Check(decode(t, reply(other[1:], cookie))); got != AnswerForged {
 		t.Errorf("another identifier: got %v, want forged", got)

@@ -2,6 +2,8 @@ package nts
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
@@ -11,7 +13,6 @@ import (
 	"time"
 
 	"timeball/internal/ntptime"
-	"timeball/internal/siv"
 )
 
 // RingKeySize is the length in octets of the keys that cookies are sealed under.
@@ -28,7 +29,7 @@ type ringKey struct {
 	id     uint32
 	secret [RingKeySize]byte
 	since  ntptime.Wall // when it became the newest
-	key    *siv.Key
+	key    cipher.AEAD
 }
 
 // NewRing makes a ring of one key, which is as secret as secret.
@@ -39,11 +40,13 @@ func NewRing(secret [RingKeySize]byte, now ntptime.Wall) *Ring {
 func newRingKey(secret [RingKeySize]byte, since ntptime.Wall) ringKey {
 	k := ringKey{secret: secret, since: since}
 	k.id = binary.BigEndian.Uint32(expand(secret, "timeball cookie key id", 4))
-	key, err := siv.NewKey(siv.AESSIVCMAC256, expand(secret, "timeball cookie key", RingKeySize))
+	block, err := aes.NewCipher(expand(secret, "timeball cookie key, AES-256-GCM", RingKeySize))
 	if err != nil {
 		panic("nts: " + err.Error()) // our own: the length is right
 	}
-	k.key = key
+	if k.key, err = cipher.NewGCMWithNonceSize(block, cookieNonce); err != nil {
+		panic("nts: " + err.Error()) // our own: the size is right
+	}
 	return k
 }
 
@@ -90,7 +93,7 @@ func (r *Ring) Due(every time.Duration) ntptime.Wall { return r.keys[0].since.Ad
 func (r *Ring) Len() int { return len(r.keys) }
 
 // find returns the key of that id, or nil.
-func (r *Ring) find(id uint32) *siv.Key {
+func (r *Ring) find(id uint32) cipher.AEAD {
 	for i := range r.keys {
 		if r.keys[i].id == id {
 			return r.keys[i].key

@@ -18,7 +18,7 @@ var start = ntptime.WallOf(time.Date(2026, 11, 28, 0, 0, 0, 0, time.UTC))
 func TestRFC8915_6_OldKeysAreTakenForAWhile(t *testing.T) {
 	secrets, w, random := secretsOf(siv.AESSIVCMAC256, 3), new(Worker), new(counter)
 	ring := NewRing([RingKeySize]byte{5}, start)
-	cookie := ring.AppendCookie(nil, w, &secrets, random)
+	cookie := ring.AppendCookie(nil, &secrets, random)
 	for rotations := 1; rotations <= 5; rotations++ {
 		ring = ring.Advance(start.Add(time.Duration(rotations)*day), day, 3)
 		var got Secrets
@@ -46,7 +46,7 @@ func TestRingsOfOneOriginStayInStep(t *testing.T) {
 	}
 	b = b.Advance(start.Add(63*time.Hour), day, 2)
 	var got Secrets
-	if !b.OpenCookie(w, a.AppendCookie(nil, w, &secrets, random), &got) || got != secrets {
+	if !b.OpenCookie(w, a.AppendCookie(nil, &secrets, random), &got) || got != secrets {
 		t.Error("one does not take the other's newest cookie")
 	}
 	one, _ := a.AppendText(nil)
@@ -117,7 +117,7 @@ func FuzzParseRing(f *testing.F) {
 
 func TestOpenCookieRefuses(t *testing.T) {
 	secrets, w, ring := secretsOf(siv.AESSIVCMAC384, 3), new(Worker), testRing()
-	cookie := ring.AppendCookie(nil, w, &secrets, new(counter))
+	cookie := ring.AppendCookie(nil, &secrets, new(counter))
 	for bit := range len(cookie) * 8 {
 		cookie[bit/8] ^= 1 << (bit % 8)
 		if got := secretsOf(siv.AESSIVCMAC512, 1); ring.OpenCookie(w, cookie, &got) || got != (Secrets{}) {

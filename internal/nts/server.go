@@ -76,7 +76,7 @@ func (s *Server) Prepare(ring *Ring, random Random) {
 	for len(b) < len(s.text) {
 		var start int
 		b, start = wire.BeginField(b, wire.FieldCookie)
-		b = ring.AppendCookie(b, &s.worker, &s.secrets, random)
+		b = ring.AppendCookie(b, &s.secrets, random)
 		b = wire.EndField(b, start, 0)
 	}
 }

@@ -326,9 +326,9 @@ func (c *settings) reply(conn *tls.Conn, r *request) ([]byte, Outcome) {
 	if err != nil {
 		return nil, OutcomeInternal
 	}
-	ring, worker := c.Ring(), new(nts.Worker)
+	ring := c.Ring()
 	for range nts.MaxCookies {
-		message = appendRecord(message, false, recordCookie, ring.AppendCookie(nil, worker, &secrets, random))
+		message = appendRecord(message, false, recordCookie, ring.AppendCookie(nil, &secrets, random))
 	}
 	return end(message), OutcomeGood
 }

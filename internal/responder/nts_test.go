@@ -44,10 +44,9 @@ func (w *ntsWorld) exchangeKeys(t testing.TB, algorithm siv.Algorithm) {
 	for i := range algorithm.KeySize() {
 		secrets.C2S[i], secrets.S2C[i] = byte(i), byte(i+100)
 	}
-	var worker nts.Worker
 	var cookies [][]byte
 	for range nts.MaxCookies {
-		cookies = append(cookies, w.env.Ring.AppendCookie(nil, &worker, &secrets, &w.random))
+		cookies = append(cookies, w.env.Ring.AppendCookie(nil, &secrets, &w.random))
 	}
 	if err := w.client.Install(secrets, cookies); err != nil {
 		t.Fatal(err)

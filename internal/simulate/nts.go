@@ -59,9 +59,8 @@ func (c *core) keysOf(a *member, now ntptime.Instant) (keys *association.Keys, k
 	for i := range siv.AESSIVCMAC256.KeySize() {
 		keys.Secrets.C2S[i], keys.Secrets.S2C[i] = byte(random.Uint64()), byte(random.Uint64())
 	}
-	var worker nts.Worker
 	for range nts.MaxCookies {
-		keys.Cookies = append(keys.Cookies, other.server.env.Ring.AppendCookie(nil, &worker, &keys.Secrets, random))
+		keys.Cookies = append(keys.Cookies, other.server.env.Ring.AppendCookie(nil, &keys.Secrets, random))
 	}
 	return keys, "", ""
 }
