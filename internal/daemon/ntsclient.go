@@ -14,6 +14,7 @@ import (
 
 	"timeball/internal/association"
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/ntptime"
 	"timeball/internal/ntske"
 	"timeball/internal/resolve"
@@ -31,6 +32,8 @@ type keySeeker struct {
 	// anyDate says whether the dates of certificates cannot be checked now, since the clock
 	// is not set (nts.cold_start).
 	anyDate func() bool
+	// ours says whether whoever asks there asks this daemon itself; nil: nobody knows.
+	ours func(netip.AddrPort) bool
 }
 
 // keyOutcome is what a key exchange has come to: keys, or an error.
@@ -142,6 +145,10 @@ func (k *keySeeker) outcome(ctx context.Context, r *ntske.Result, exchangedWith 
 	if r.Port != 0 {
 		keys.Remote = netip.AddrPortFrom(keys.Remote.Addr(), r.Port)
 	}
+	if k.ours != nil && k.ours(keys.Remote) {
+		return keyOutcome{chain: r.Chain, err: &ntske.Failure{Kind: ntske.KindProtocol,
+			Err: fmt.Errorf("the key exchange names %s, this daemon's own address: nobody sets a clock by itself", keys.Remote)}}
+	}
 	if len(r.Chain) > 0 {
 		sum := sha256.Sum256(append(exchangedWith.AsSlice(), r.Chain[0].Raw...))
 		keys.Identity, keys.Expires = binary.BigEndian.Uint64(sum[:]), ntptime.WallOf(r.Chain[0].NotAfter)
@@ -170,6 +177,10 @@ func (d *parts) newKeySeeker(source *config.Source, cfg *association.Config) *ke
 		anyDate: func() bool {
 			s := d.snapshot.Load()
 			return d.config.Load().NTS.ColdStart && (s == nil || s.Updates == 0)
+		},
+		ours: func(remote netip.AddrPort) bool {
+			host := engine.Host{Addresses: ownAddresses(d.opts.Port), Listening: listenSettings(d.config.Load(), d.opts.Port).Listen}
+			return host.IsOurs(remote)
 		},
 	}
 }

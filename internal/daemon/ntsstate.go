@@ -93,46 +93,70 @@ func parseKept(text, name string) (*association.Keys, error) {
 	if lines[0] != keptHead {
 		return nil, errors.New("it does not begin with " + keptHead)
 	}
-	keys, named := &association.Keys{}, ""
+	keys, named, seen := &association.Keys{}, "", map[string]bool{}
 	for i, line := range lines[1:] {
 		word, value, _ := strings.Cut(line, " ")
 		var err error
-		switch word {
-		case "name":
+		switch {
+		case word == "cookie":
+			err = addCookie(keys, value)
+		case seen[word]:
+			err = errors.New("twice")
+		case word == "name":
 			named = value
-		case "remote":
-			keys.Remote, err = netip.ParseAddrPort(value)
-		case "aead":
-			var number uint64
-			number, err = strconv.ParseUint(value, 10, 16)
-			keys.Secrets.Algorithm = siv.Algorithm(number)
-		case "c2s":
-			err = readKey(keys.Secrets.C2S[:], value, keys.Secrets.Algorithm)
-		case "s2c":
-			err = readKey(keys.Secrets.S2C[:], value, keys.Secrets.Algorithm)
-		case "identity":
-			keys.Identity, err = strconv.ParseUint(value, 10, 64)
-		case "expires":
-			var at time.Time
-			if at, err = time.Parse(time.RFC3339, value); err == nil {
-				keys.Expires = ntptime.WallOf(at)
-			}
-		case "cookie":
-			var cookie []byte
-			if cookie, err = hex.DecodeString(value); err == nil && len(keys.Cookies) < nts.MaxCookies {
-				keys.Cookies = append(keys.Cookies, cookie)
-			}
 		default:
-			err = errors.New("not known")
+			err = keptField(keys, word, value)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("line %d (%.10s) is malformed", i+2, word)
 		}
+		seen[word] = true
 	}
-	if named != name || len(keys.Cookies) == 0 || !keys.Remote.IsValid() || keys.Secrets.C2S == [siv.MaxKeySize]byte{} {
+	if named != name || !seen["cookie"] || !seen["remote"] || !seen["c2s"] || !seen["s2c"] {
 		return nil, errors.New("something is missing, or it is another source's")
 	}
 	return keys, nil
+}
+
+// keptField takes the value of a word that stands once.
+func keptField(keys *association.Keys, word, value string) (err error) {
+	switch word {
+	case "remote":
+		if keys.Remote, err = netip.ParseAddrPort(value); err == nil && keys.Remote.Port() == 0 {
+			err = errors.New("port 0")
+		}
+	case "aead":
+		var number uint64
+		number, err = strconv.ParseUint(value, 10, 16)
+		keys.Secrets.Algorithm = siv.Algorithm(number)
+	case "c2s":
+		err = readKey(keys.Secrets.C2S[:], value, keys.Secrets.Algorithm)
+	case "s2c":
+		err = readKey(keys.Secrets.S2C[:], value, keys.Secrets.Algorithm)
+	case "identity":
+		keys.Identity, err = strconv.ParseUint(value, 10, 64)
+	case "expires":
+		var at time.Time
+		if at, err = time.Parse(time.RFC3339, value); err == nil && (at.Year() < 1970 || at.Year() > 2200) {
+			err = errors.New("year")
+		}
+		keys.Expires = ntptime.WallOf(at.Truncate(time.Second))
+	default:
+		err = errors.New("not known")
+	}
+	return err
+}
+
+// addCookie takes a cookie, of which no more than eight are of use.
+func addCookie(keys *association.Keys, text string) error {
+	cookie, err := hex.DecodeString(text)
+	if err != nil || len(cookie) == 0 || len(cookie) > nts.MaxCookie {
+		return errors.New("length or digits")
+	}
+	if len(keys.Cookies) < nts.MaxCookies {
+		keys.Cookies = append(keys.Cookies, cookie)
+	}
+	return nil
 }
 
 func readKey(dst []byte, text string, a siv.Algorithm) error {

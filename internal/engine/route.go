@@ -163,16 +163,19 @@ func (s *Associations) isOwnAddress(addr netip.Addr) bool {
 	return slices.Contains(s.host.Addresses, addr.Unmap().WithZone(""))
 }
 
-// isOurs reports whether whoever asks there asks us: an own address, at a port that we
-// listen at. Another server on this machine, at another port, may be a source.
-func (s *Associations) isOurs(remote netip.AddrPort) bool {
+// isOurs reports whether whoever asks there asks us.
+func (s *Associations) isOurs(remote netip.AddrPort) bool { return s.host.IsOurs(remote) }
+
+// IsOurs reports whether whoever asks there asks this host's daemon: an own address, at a
+// port that it listens at. Another server on the machine, at another port, may be a source.
+func (h *Host) IsOurs(remote netip.AddrPort) bool {
 	addr := remote.Addr().Unmap().WithZone("")
-	return slices.ContainsFunc(s.host.Listening, func(l netip.AddrPort) bool {
+	return slices.ContainsFunc(h.Listening, func(l netip.AddrPort) bool {
 		switch at := l.Addr().Unmap().WithZone(""); {
 		case l.Port() != remote.Port():
 			return false
 		case !at.IsValid() || at.IsUnspecified():
-			return addr.IsLoopback() || addr.IsUnspecified() || s.isOwnAddress(addr)
+			return addr.IsLoopback() || addr.IsUnspecified() || slices.Contains(h.Addresses, addr)
 		default:
 			return at == addr
 		}

@@ -182,15 +182,27 @@ func (s *Server) start(conn net.Conn, from net.Listener) {
 	s.sessions[c] = struct{}{}
 	s.mu.Unlock()
 	s.running.Go(func() {
-		result := s.serve(c)
-		if c.evicted.Load() && result != OutcomeGood {
-			result = OutcomeEvicted
+		conn := tls.Server(c, c.tls)
+		if failure, ok := shakeHands(conn); !ok {
+			s.end(c, conn, failure)
+			return
 		}
-		s.outcomes[result].Add(1)
-		s.mu.Lock()
-		delete(s.sessions, c)
-		s.mu.Unlock()
+		// The handshake has grown the stack to 32 kB. Who then says nothing is waited for on
+		// a new one.
+		s.running.Go(func() { s.end(c, conn, c.answer(conn)) })
 	})
+}
+
+// end closes a session, right after its reply if there is one: chrony's client waits for it.
+func (s *Server) end(c *session, conn *tls.Conn, result Outcome) {
+	_ = conn.Close()
+	if c.evicted.Load() && result != OutcomeGood {
+		result = OutcomeEvicted
+	}
+	s.outcomes[result].Add(1)
+	s.mu.Lock()
+	delete(s.sessions, c)
+	s.mu.Unlock()
 }
 
 // evict closes the session that was heard of the longest ago.
@@ -221,16 +233,17 @@ func (s *Server) closeAll(listener net.Listener) {
 	}
 }
 
-// serve leads one session to its end.
-func (s *Server) serve(c *session) Outcome {
-	conn := tls.Server(c, c.tls)
-	defer func() { _ = conn.Close() }() // right after the reply: chrony's client waits for it
+// shakeHands makes the TLS session; where none came about, failure says why.
+func shakeHands(conn *tls.Conn) (failure Outcome, ok bool) {
 	if err := conn.Handshake(); err != nil {
-		return failureOf(err, OutcomeTLS)
+		return failureOf(err, OutcomeTLS), false
 	}
-	if conn.ConnectionState().NegotiatedProtocol != protocolName {
-		return OutcomeTLS // the client did not name the protocol (RFC 8915 §4)
-	}
+	// Without the name the client did not ask for this protocol (RFC 8915 §4).
+	return OutcomeTLS, conn.ConnectionState().NegotiatedProtocol == protocolName
+}
+
+// answer reads the request and writes the reply.
+func (c *settings) answer(conn *tls.Conn) Outcome {
 	r, err := readRequest(conn)
 	if err != nil {
 		refused := new(requestError)
