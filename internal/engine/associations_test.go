@@ -283,3 +283,26 @@ func TestAReloadKeepsWhatIsTheSame(t *testing.T) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }
+
+// A row that waits for a broadcast says what it heard and refused.
+func TestRefusedBroadcastsAreToldInTheRow(t *testing.T) {
+	w := begin(t, keyed+"sources: [{broadcast_client: {interface: eth0}, key: 10}]")
+	hear := func(key uint32) {
+		w.set.Route(w.packet(wire.ModeBroadcast, "192.0.2.1:123", "192.0.2.255", key), w.now, &w.changes)
+	}
+	name := w.set.Idle(w.now).Rows[0].Name
+	if got := w.idle(name); !strings.Contains(got, "no broadcast yet") {
+		t.Errorf("before any: got %q", got)
+	}
+	hear(0)
+	hear(0)
+	for _, want := range []string{"heard and refused", "192.0.2.1", "not authenticated", "key 10"} {
+		if got := w.idle(name); !strings.Contains(got, want) {
+			t.Errorf("after two without a MAC: got %q, want %q in it", got, want)
+		}
+	}
+	hear(10)
+	if rows := w.set.Idle(w.now).Rows; len(rows) != 0 {
+		t.Errorf("with the key: got %v, want the server followed", rows)
+	}
+}

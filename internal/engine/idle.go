@@ -25,7 +25,7 @@ func (s *Associations) Idle(now ntptime.Raw) Idle {
 	}
 	for _, l := range s.listening {
 		if len(l.active) == 0 {
-			row := idleRow(l.id, &l.source, model.StateWaiting, "no broadcast yet from a server that may be followed")
+			row := idleRow(l.id, &l.source, model.StateWaiting, l.waiting())
 			row.Broadcast = true
 			rows = append(rows, row)
 		}

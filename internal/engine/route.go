@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -129,6 +130,7 @@ func (s *Associations) onUnknownBroadcast(rx *model.Received, now ntptime.Raw, o
 		if may {
 			return Decision{Action: Deliver, Association: s.follow(l, rx.Remote, key, now, out)}
 		}
+		l.refusedFrom, l.refusedWhy = rx.Remote.Addr(), why
 	}
 	return Decision{Why: why}
 }
@@ -139,6 +141,7 @@ func (s *Associations) follow(l *listeningSource, remote netip.AddrPort, key *ma
 	cfg.LastTransmit, cfg.MustAnswer = l.newest[remote], l.answered(s.status)
 	a := s.mobilize(cfg, SourceOptions(&l.source), now, out)
 	l.active[remote] = a
+	l.refusedFrom = netip.Addr{}
 	return a
 }
 
@@ -195,6 +198,21 @@ type listeningSource struct {
 	// silent are the servers that answered no volley while another one did: until when
 	// they are not listened to again.
 	silent map[netip.AddrPort]ntptime.Raw
+	// refusedFrom sent the last broadcast that was refused; none since somebody was followed.
+	refusedFrom netip.Addr
+	refusedWhy  string
+}
+
+// waiting is why nobody is followed.
+func (l *listeningSource) waiting() string {
+	if !l.refusedFrom.IsValid() {
+		return "no broadcast yet from a server that may be followed"
+	}
+	why := fmt.Sprintf("broadcasts are heard and refused, the last from %s: %s", l.refusedFrom, l.refusedWhy)
+	if l.source.Key != 0 {
+		why += fmt.Sprintf("; do both sides have key %d, of the same type and secret?", l.source.Key)
+	}
+	return why
 }
 
 func newListeningSource(id model.SourceID, source config.Source) *listeningSource {
