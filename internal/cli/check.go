@@ -54,11 +54,38 @@ func checkConfig(ctx context.Context, stdout, stderr io.Writer, path string, pro
 	for _, text := range stateWarnings(cfg) {
 		fmt.Fprintln(stderr, "warning:", text)
 	}
+	daemon.LookAtClocks(cfg, func(_ string, _ error, risk string) {
+		if risk != "" {
+			fmt.Fprintln(stderr, "warning:", risk)
+		}
+	})
 	fmt.Fprintf(stdout, "%s: good\n", path)
 	if !probe {
 		return nil
 	}
 	return probeSources(ctx, stdout, stderr, cfg)
+}
+
+// lookAtClocks says whether the devices of the reference clocks are there: their readings
+// are the daemon's, who may be at them. alone: there is nothing else to be probed.
+func lookAtClocks(stdout, stderr io.Writer, cfg *config.Config) (alone bool, err error) {
+	there := 0
+	alone = len(cfg.Sources) > 0
+	for i := range cfg.Sources {
+		alone = alone && cfg.Sources[i].Kind == config.RefclockSource
+	}
+	daemon.LookAtClocks(cfg, func(name string, fault error, _ string) {
+		if fault != nil {
+			fmt.Fprintf(stderr, "warning: %s: %v\n", name, fault)
+			return
+		}
+		there++
+		fmt.Fprintf(stdout, "  %s: a reference clock, not asked here; its device can be read\n", name)
+	})
+	if alone && there == 0 {
+		err = errors.New("no source would be selected: no reference clock's device can be read")
+	}
+	return alone, err
 }
 
 // stateWarnings are what is wrong with the folders that outlast the daemon: without them it
@@ -85,6 +112,9 @@ func stateWarnings(cfg *config.Config) (list []string) {
 
 // probeSources asks every source once and prints what selection makes of it.
 func probeSources(ctx context.Context, stdout, stderr io.Writer, cfg *config.Config) error {
+	if alone, err := lookAtClocks(stdout, stderr, cfg); alone {
+		return err
+	}
 	snapshot, faults, err := daemon.ProbeSources(ctx, cfg, lookUp)
 	for _, fault := range faults {
 		fmt.Fprintln(stderr, "warning:", fault)

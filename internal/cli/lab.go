@@ -35,7 +35,7 @@ func newLab() *cobra.Command {
 		Long: "Run a scenario in real time. Every host is a real daemon with a virtual clock, at an\n" +
 			"address of its own in 127.0.0.0/8, and they talk over real UDP. It needs neither root nor\n" +
 			"network and touches no clock. Of a scenario's events it plays stop, start and offset_step;\n" +
-			"the others, and the links, are for `simulate`. Exit 1 if a host is not synchronized at the end.",
+			"the others, the links and reference clocks are for `simulate`. Exit 1 if a host is not synchronized at the end.",
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runLab(cmd.Context(), cmd.OutOrStdout(), cmd.ErrOrStderr(), args[0], &o)

@@ -149,8 +149,17 @@ func (d *draft) checkRefclock(path string, r *Refclock) {
 	if r.Device != "" && d.given(path+".unit") && slices.Contains(refclockDrivers["unit"], r.Driver) {
 		d.report(path+".unit", "names the device a second time; keep unit or device")
 	}
+	if r.Driver == RefclockSOCK && len(r.Device) > maxSocketName {
+		d.report(path+".device", "%v", errSocketName)
+	}
+	if r.Driver == RefclockNMEA && !slices.Contains(bauds, r.Baud) {
+		d.report(path+".baud", "%d is no speed of a serial line; write one of 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800", r.Baud)
+	}
 	d.checkLock(path, r)
 }
+
+// bauds are the speeds of serial lines; 0: as the line is set.
+var bauds = []int{0, 4800, 9600, 19200, 38400, 57600, 115200, 230400, 460800}
 
 // checkLock finds the reference clock that numbers another one's pulses.
 func (d *draft) checkLock(path string, r *Refclock) {

@@ -112,10 +112,14 @@ func parseFile(text string) (string, error) {
 	return text, nil
 }
 
-// parseSocket bounds the name by sun_path of Linux, 108 bytes with the final NUL.
+// maxSocketName is what sun_path of Linux has room for beside its final NUL.
+const maxSocketName = 107
+
+var errSocketName = errors.New("is too long for a Unix socket; up to 107 bytes are possible")
+
 func parseSocket(text string) (string, error) {
-	if len(text) > 107 {
-		return "", errors.New("is too long for a Unix socket; up to 107 bytes are possible")
+	if len(text) > maxSocketName {
+		return "", errSocketName
 	}
 	return text, nil
 }

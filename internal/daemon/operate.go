@@ -63,8 +63,11 @@ func (d *Daemon) obey(ctx context.Context, r control.Request) (answer any, err e
 // names those to which it was done.
 func (d *Daemon) changeSources(ctx context.Context, r control.Request, change func(*registry, engine.Target) bool) (any, error) {
 	done := control.Changed{Command: r.Command, Sources: []string{}}
-	found := 0
+	found, reference := 0, false
 	err := d.registry.ask(ctx, func(g *registry) {
+		for _, clock := range g.receivers {
+			reference = reference || r.Source == "" || clock.name == r.Source
+		}
 		for _, t := range g.set.Targets(r.Source) {
 			found++
 			if change(g, t) {
@@ -75,6 +78,10 @@ func (d *Daemon) changeSources(ctx context.Context, r control.Request, change fu
 	switch {
 	case err != nil:
 		return nil, err
+	case found == 0 && reference && r.Source != "":
+		return nil, fmt.Errorf("%s is a reference clock, which is read and not asked: take its line out of sources and reload, or give it no_select: true", r.Source)
+	case found == 0 && reference:
+		return nil, errors.New("there are reference clocks only, which are read and not asked; no source is asked for the time")
 	case found == 0 && r.Source == "":
 		return nil, errors.New("there is no source that is asked for the time")
 	case found == 0:

@@ -48,16 +48,31 @@ type receiver struct {
 	cancel   context.CancelFunc
 }
 
+// deviceOf is what a configuration says of a device.
+func deviceOf(d *config.Refclock) refclock.Config {
+	return refclock.Config{
+		Driver: string(d.Driver), Unit: d.Unit, Device: d.Device, Clear: d.Edge == config.EdgeClear,
+		TAI: d.TAI, Baud: d.Baud, Mode: d.Mode, Counters: new(refclock.Counters),
+	}
+}
+
+// LookAtClocks says of each reference clock of a configuration, by its name, what is wrong
+// with its device on this machine now (nil: it could be read), and what is risky in it.
+func LookAtClocks(cfg *config.Config, tell func(name string, fault error, risk string)) {
+	for i := range cfg.Sources {
+		if s := &cfg.Sources[i]; s.Kind == config.RefclockSource {
+			device := deviceOf(s.Refclock)
+			tell(s.Name(), refclock.Look(device), refclock.Warning(device))
+		}
+	}
+}
+
 // newReceiver makes a reference clock with its channels. It does not run yet.
 func (g *registry) newReceiver(c *engine.ReferenceClock) *receiver {
-	d := c.Device
+	device := deviceOf(c.Device)
+	device.Every, device.NotBefore = c.Config.Period, g.state.floor
 	r := &receiver{
-		id: c.ID(), name: c.Config.Name,
-		device: refclock.Config{
-			Driver: string(d.Driver), Unit: d.Unit, Device: d.Device, Clear: d.Edge == config.EdgeClear,
-			Every: c.Config.Period, TAI: d.TAI, Baud: d.Baud, Mode: d.Mode,
-			NotBefore: g.state.floor, Counters: new(refclock.Counters),
-		},
+		id: c.ID(), name: c.Config.Name, device: device,
 		clock: g.clock, snapshot: &g.snapshot, steering: newSteering(),
 		readings: make(chan refclock.Reading, readingQueue), failures: make(chan string, 1), bursts: make(chan time.Duration, 1),
 		system: g.system.inbox, log: g.log,
@@ -197,6 +212,9 @@ func (r *receiver) readDevice(ctx context.Context) {
 		if err == nil {
 			r.log.Info("reference clock opened", zap.String("source", r.name))
 			said = ""
+			if risk := refclock.Warning(r.device); risk != "" {
+				r.log.Warn(risk, zap.String("source", r.name))
+			}
 			err = r.readFrom(ctx, device)
 		}
 		if ctx.Err() != nil {

@@ -68,6 +68,11 @@ func Open(s *scenario.Scenario, opts Options) (*Lab, error) {
 		if len(s.Hosts[i].Replays) > 0 {
 			return nil, fmt.Errorf("host %s replays a record; a lab runs in the present: play it with `timeball simulate`", s.Hosts[i].Name)
 		}
+		for _, source := range s.Hosts[i].Config.Sources {
+			if source.Kind == config.RefclockSource { // a device of this machine tells its time, and not the scenario's
+				return nil, fmt.Errorf("host %s has a reference clock (%s), and a lab has no receivers: play it with `timeball simulate`", s.Hosts[i].Name, source.Name())
+			}
+		}
 	}
 	scratch, err := os.MkdirTemp("", "timeball-lab-")
 	if err != nil {

@@ -56,6 +56,18 @@ var speeds = map[int]uint32{
 	57600: unix.B57600, 115200: unix.B115200, 230400: unix.B230400, 460800: unix.B460800,
 }
 
+// lookNMEA says whether the line is there; opening it would change how it is set.
+func lookNMEA(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return fmt.Errorf("serial receiver: %w", err)
+	case info.Mode()&os.ModeCharDevice == 0:
+		return fmt.Errorf("serial receiver: %s is no serial line", path)
+	}
+	return nil
+}
+
 // makeRaw makes the line hand over every octet as it comes, unchanged.
 func makeRaw(fd, baud int) error {
 	speed, known := speeds[baud]

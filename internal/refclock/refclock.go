@@ -99,6 +99,32 @@ func Open(c Config) (Driver, error) {
 	return nil, fmt.Errorf("no driver %q; use shm, sock, pps, phc or nmea", c.Driver)
 }
 
+// Warning says what is risky in a device as it stands on this machine now, "" for nothing.
+func Warning(c Config) string {
+	if c.Driver == "shm" {
+		return openTo(c.Unit)
+	}
+	return ""
+}
+
+// Look says whether a device is there and could be read, without reading it or changing
+// anything: the daemon may be at it. The error says what is missing.
+func Look(c Config) error {
+	switch c.Driver {
+	case "shm":
+		return lookSHM(c.Unit)
+	case "sock":
+		return lookSOCK(c.Device)
+	case "nmea":
+		return lookNMEA(c.Device)
+	}
+	device, err := Open(c)
+	if err != nil {
+		return err
+	}
+	return device.Close()
+}
+
 // errClosed ends a Read whose device was closed.
 var errClosed = errors.New("the device was closed")
 

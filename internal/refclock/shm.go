@@ -86,32 +86,32 @@ func attachSHM(unit int) (segment, error) {
 	if errors.Is(err, unix.ENOENT) {
 		id, err = unix.SysvShmGet(key, shmSize, unix.IPC_CREAT|0o600)
 	}
-	switch {
-	case errors.Is(err, unix.EACCES):
-		return segment{}, shmDenied(unit)
-	case errors.Is(err, unix.EINVAL):
-		return segment{}, fmt.Errorf("shm unit %d: the segment is smaller than %d octets: made by a program with 32-bit time", unit, shmSize)
-	case err != nil:
-		return segment{}, fmt.Errorf("shm unit %d: %w", unit, err)
+	if err != nil {
+		return segment{}, shmFault(unit, err)
 	}
 	var d unix.SysvShmDesc
 	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &d); err != nil {
-		if errors.Is(err, unix.EACCES) {
-			return segment{}, shmDenied(unit)
-		}
-		return segment{}, fmt.Errorf("shm unit %d: %w", unit, err)
+		return segment{}, shmFault(unit, err)
 	}
 	if err := trustSHM(unit, int(d.Perm.Uid), uint32(d.Perm.Mode), os.Geteuid()); err != nil {
 		return segment{}, err
 	}
 	mem, err := unix.SysvShmAttach(id, 0, 0)
 	if err != nil {
-		if errors.Is(err, unix.EACCES) {
-			return segment{}, shmDenied(unit)
-		}
-		return segment{}, fmt.Errorf("shm unit %d: %w", unit, err)
+		return segment{}, shmFault(unit, err)
 	}
 	return segment{mem: mem, id: id, detach: func() error { return unix.SysvShmDetach(mem) }}, nil
+}
+
+// shmFault says in words why a segment cannot be had.
+func shmFault(unit int, err error) error {
+	switch {
+	case errors.Is(err, unix.EACCES):
+		return shmDenied(unit)
+	case errors.Is(err, unix.EINVAL):
+		return fmt.Errorf("shm unit %d: the segment is smaller than %d octets: made by a program with 32-bit time", unit, shmSize)
+	}
+	return fmt.Errorf("shm unit %d: %w", unit, err)
 }
 
 func shmDenied(unit int) error {
@@ -133,6 +133,50 @@ func trustSHM(unit, owner int, mode uint32, self int) error {
 		return fmt.Errorf("shm unit %d may be written by others (mode %04o); units 0 and 1 are root's: remove it (ipcrm -M %#x)", unit, mode&0o777, shmKey+unit)
 	}
 	return nil
+}
+
+// openTo says who else may write the segments of units from 2 up: they are believed, as
+// their daemons make them so, but whoever may write them sets our clock. "": nobody, or
+// there is none.
+func openTo(unit int) string {
+	id, err := unix.SysvShmGet(shmKey+unit, shmSize, 0)
+	if err != nil {
+		return ""
+	}
+	var d unix.SysvShmDesc
+	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &d); err != nil {
+		return ""
+	}
+	return openness(unit, uint32(d.Perm.Mode))
+}
+
+// lookSHM finds the unit's segment, and makes none.
+func lookSHM(unit int) error {
+	id, err := unix.SysvShmGet(shmKey+unit, shmSize, 0)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("shm unit %d: nobody has made the segment yet; does the receiver's daemon run?", unit)
+	case err != nil:
+		return shmFault(unit, err)
+	}
+	var d unix.SysvShmDesc
+	if _, err := unix.SysvShmCtl(id, unix.IPC_STAT, &d); err != nil {
+		return shmFault(unit, err)
+	}
+	return trustSHM(unit, int(d.Perm.Uid), uint32(d.Perm.Mode), os.Geteuid())
+}
+
+func openness(unit int, mode uint32) string {
+	who := ""
+	switch {
+	case mode&0o002 != 0:
+		who = "everybody on this machine"
+	case mode&0o020 != 0:
+		who = "others of its group"
+	default:
+		return ""
+	}
+	return fmt.Sprintf("shm unit %d may be written by %s (mode %04o), who can so set the clock; use driver: sock, or start the receiver's daemon as root for units 0 and 1", unit, who, mode&0o777)
 }
 
 // Read looks at the segment several times for each expected reading.

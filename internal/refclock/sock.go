@@ -31,6 +31,8 @@ const (
 	sockNumber = 0x534f434b
 	// maxSockOffset bounds what a message may claim: 126 years.
 	maxSockOffset = 4e9
+	// maxSocketName is what sun_path has room for beside its final NUL.
+	maxSocketName = 107
 )
 
 type sock struct {
@@ -47,6 +49,9 @@ type sock struct {
 func openSOCK(c Config) (Driver, error) {
 	if c.Device == "" {
 		return nil, errors.New("the sock driver needs device: PATH of its socket, for instance /run/timeball/gps.sock")
+	}
+	if len(c.Device) > maxSocketName { // it could be made, but nobody could send to it
+		return nil, fmt.Errorf("socket of the reference clock: %s is too long for a Unix socket; up to %d bytes are possible", c.Device, maxSocketName)
 	}
 	if err := removeDead(c.Device); err != nil {
 		return nil, err
@@ -88,6 +93,24 @@ func bindWithMode(path string, mode os.FileMode) (*net.UnixConn, error) {
 		return nil, fmt.Errorf("socket of the reference clock: %w", err)
 	}
 	return conn, nil
+}
+
+// lookSOCK says whether the socket could be made; one that is in use may be timeball's own.
+func lookSOCK(path string) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		info, err = os.Stat(filepath.Dir(path))
+		if err == nil && info.IsDir() {
+			return nil
+		}
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("socket of the reference clock: %w; make the folder, writable for timeball's user", err)
+	case info.Mode()&os.ModeSocket == 0:
+		return fmt.Errorf("socket of the reference clock: %s is no socket; remove it, or name another path", path)
+	}
+	return nil
 }
 
 // removeDead removes a socket that nobody reads, and nothing else.

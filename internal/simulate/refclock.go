@@ -30,6 +30,7 @@ func (c *core) addClock(now ntptime.Instant, rc *engine.ReferenceClock) {
 	r.process = engine.NewReferenceProcess(rc.Config, r, now)
 	c.clocks = append(c.clocks, r)
 	c.system.AddSource(now, rc.ID(), rc.Options)
+	r.process.Begin()
 	if r.device != nil {
 		r.next = c.m.world.now/int64(r.device.Interval) + 1
 		r.await()
