@@ -86,6 +86,24 @@ func (r *reader) scenario(root *yaml.Node, s *Scenario) {
 	})
 }
 
+// smeared is the curve that a host's time is to follow.
+func (r *reader) smeared(n *yaml.Node, path string) *config.Smear {
+	curve := &config.Smear{Window: 24 * time.Hour, Shape: config.SmearLinear}
+	var shape string
+	r.mapping(n, path, []field{
+		{"window", r.duration(&curve.Window, time.Minute, 7*24*time.Hour)},
+		{"shape", r.words(&shape, "linear or cosine")},
+	})
+	switch curve.Shape = config.SmearShape(shape); curve.Shape {
+	case "":
+		curve.Shape = config.SmearLinear
+	case config.SmearLinear, config.SmearCosine:
+	default:
+		r.fail(n, path+".shape", "%q is no shape; write linear or cosine", shape)
+	}
+	return curve
+}
+
 func (r *reader) leap(n *yaml.Node, path string) *LeapSecond {
 	leap := &LeapSecond{}
 	kind := "insert"
@@ -138,6 +156,7 @@ func (r *reader) host(key, value *yaml.Node, path string) Host {
 		{"receivers", func(n *yaml.Node, path string) {
 			r.sequence(n, path, func(n *yaml.Node, path string) { h.Receivers = append(h.Receivers, r.receiver(n, path)) })
 		}},
+		{"smeared", func(n *yaml.Node, path string) { h.Smeared = r.smeared(n, path) }},
 		{"config", func(n *yaml.Node, _ string) { configuration = n }},
 	})
 	if configuration == nil {

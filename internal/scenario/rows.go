@@ -193,6 +193,11 @@ func (r *reader) value(n *yaml.Node, path string, duration bool) (float64, bool)
 func (r *reader) check(root *yaml.Node, s *Scenario) {
 	r.checkReplays(root, s)
 	r.checkReceivers(s)
+	for i := range s.Hosts {
+		if h := &s.Hosts[i]; h.Smeared != nil && s.Leap == nil {
+			r.fail(&yaml.Node{Line: h.Line, Column: h.Column}, "hosts."+h.Name+".smeared", "has no meaning without a leap second; write leap: {at: ..., kind: insert}, or leave it out")
+		}
+	}
 	if s.Duration == 0 && len(r.problems) == 0 {
 		r.fail(root, "duration", "is missing; write how long to simulate, like 20000s")
 	}

@@ -39,9 +39,10 @@ type Host struct {
 	Clock      Clock
 	Turnaround time.Duration // from the arrival of a request to the sending of its reply
 	Config     *config.Config
-	Receivers  []Receiver // devices that its reference clocks read
-	Replays    []Replay   // its sources whose exchanges were recorded; they are not in Config
-	Line       int        // where the file names it
+	Receivers  []Receiver    // devices that its reference clocks read
+	Smeared    *config.Smear // the time that it is to follow is smeared, and its error counts against that; nil: UTC
+	Replays    []Replay      // its sources whose exchanges were recorded; they are not in Config
+	Line       int           // where the file names it
 	Column     int
 }
 

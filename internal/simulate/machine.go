@@ -5,8 +5,10 @@ import (
 	"net/netip"
 	"time"
 
+	"timeball/internal/config"
 	"timeball/internal/ntptime"
 	"timeball/internal/scenario"
+	"timeball/internal/smear"
 	"timeball/internal/virtual"
 	"timeball/internal/wire"
 )
@@ -42,6 +44,7 @@ type machine struct {
 	life       uint32      // counts the program's starts
 	midnightAt uint32      // generation of the leap's timer
 	stats      statistics
+	smeared    *smear.Smear     // the time that it is to follow; nil: UTC
 	record     *scenario.Record // that knows the true time of this machine, which is none of the world's; nil: none
 	plain      plain
 	marks      []mark
@@ -73,6 +76,12 @@ func newMachine(w *world, index int, address netip.Addr, series bool) *machine {
 		record:  truth(h),
 		plain:   plain{stats: newStatistics(w.scenario, "", false)},
 		due:     ntptime.Never,
+	}
+	if h.Smeared != nil {
+		m.smeared = &smear.Smear{Leap: w.scenario.Leap.At, Delete: w.scenario.Leap.Delete, Window: h.Smeared.Window}
+		if h.Smeared.Shape == config.SmearCosine {
+			m.smeared.Shape = smear.Cosine
+		}
 	}
 	m.stats.unknown = len(h.Replays) > 0 && m.record == nil
 	return m
@@ -116,11 +125,25 @@ func (m *machine) trueError(t int64, raw float64) float64 {
 	if m.clock.Leap != 0 || m.world.scenario.Leap != nil {
 		x += float64(m.clock.Leap - leapsBy(m.world.scenario, t))
 	}
-	return x
+	return x - m.smearAt(t)
 }
 
-// trueRate is by how much the true time of a record runs faster than its oscillator.
+// smearAt is what the time that the machine is to follow is ahead of UTC, in seconds.
+func (m *machine) smearAt(t int64) float64 {
+	if m.smeared == nil {
+		return 0
+	}
+	leaps := leapsBy(m.world.scenario, t)
+	return m.smeared.Offset(m.world.scenario.Start+ntptime.Wall(t+leaps*second), leaps != 0).Seconds()
+}
+
+// trueRate is by how much the true time of a record runs faster than its oscillator, or
+// smeared time faster than UTC.
 func (m *machine) trueRate(t int64) float64 {
+	if m.smeared != nil {
+		s := m.world.scenario
+		return m.smearAt(t) - m.smearAt(t-second) + float64(leapsBy(s, t)-leapsBy(s, t-second))
+	}
 	if m.record == nil {
 		return 0
 	}

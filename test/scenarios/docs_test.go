@@ -76,3 +76,29 @@ func writeExample(t *testing.T, s *scenario.Scenario) string {
 	}
 	return "```\n" + table.String() + "```\n"
 }
+
+// TestDocsShowTheSmear holds the picture of docs/refclocks.md against its scenario; -update
+// draws it anew.
+func TestDocsShowTheSmear(t *testing.T) {
+	const smearPicture = "../../docs/img/smear.svg"
+	s, err := scenario.Load("example/smear.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if *update {
+		result, err := simulate.Run(context.Background(), s, simulate.Options{Series: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var picture bytes.Buffer
+		if err := result.WriteSVG(&picture); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(smearPicture, picture.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if picture, err := os.ReadFile(smearPicture); err != nil || !bytes.Contains(picture, []byte(s.Description)) {
+		t.Errorf("%s is not the picture of %q (%v); run with -update", smearPicture, s.Description, err)
+	}
+}
