@@ -70,7 +70,7 @@ func (m *machine) disturbed(by, slept time.Duration) {
 	m.slept += slept
 	look := max(m.world.now, m.asleep)
 	look += second - look%second
-	m.world.heap.push(happening{at: look, kind: doJump, machine: m.index})
+	m.world.events.Push(look, happening{kind: doJump, machine: m.index})
 }
 
 func (m *machine) lookForJump() {

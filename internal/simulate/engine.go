@@ -42,7 +42,7 @@ type world struct {
 	seed     uint64
 	now      int64 // true nanoseconds since the start
 	end      int64
-	heap     eventHeap
+	events   virtual.Queue[int64, happening] // by true nanoseconds since the start
 	machines []*machine
 	network  *virtual.Network
 	address  map[netip.Addr]int
@@ -66,7 +66,7 @@ func newWorld(s *scenario.Scenario, seed uint64, series bool, boot func(m *machi
 		e := &s.Events[i]
 		for j := range s.Hosts {
 			if s.Hosts[j].Name == e.Host {
-				w.heap.push(happening{at: int64(e.At), kind: doScenario, machine: j, event: e})
+				w.events.Push(int64(e.At), happening{kind: doScenario, machine: j, event: e})
 			}
 		}
 	}
@@ -80,12 +80,15 @@ func newWorld(s *scenario.Scenario, seed uint64, series bool, boot func(m *machi
 // run lets everything happen until the end, or until stop says so; it is asked once
 // in a while with the time that has passed.
 func (w *world) run(stop func(now int64) bool) bool {
-	for n := 0; len(w.heap.items) > 0 && w.heap.items[0].at <= w.end; n++ {
+	for n := 0; ; n++ {
+		if at, some := w.events.Next(); !some || at > w.end {
+			break
+		}
 		if n%4096 == 0 && stop != nil && stop(w.now) {
 			return false
 		}
-		e := w.heap.pop()
-		w.now = e.at
+		var e happening
+		w.now, e = w.events.Pop()
 		w.handle(&e)
 	}
 	w.now = w.end
@@ -144,7 +147,7 @@ func (w *world) transmit(from, receiver int, source, to netip.AddrPort, data []b
 	p := w.take()
 	p.data = append(p.data[:0], data...)
 	p.from, p.to, p.sender = source, to, from
-	w.heap.push(happening{at: w.now + delay, kind: doDeliver, machine: receiver, packet: p})
+	w.events.Push(w.now+delay, happening{kind: doDeliver, machine: receiver, packet: p})
 }
 
 func (w *world) take() *packet {

@@ -45,9 +45,7 @@ func (r *refclock) await() {
 		at += r.random.Jitter(&d.Jitter[i])
 	}
 	m := r.c.m
-	m.world.heap.push(happening{
-		at: max(int64(math.Round(at)), m.world.now), kind: doReading, machine: m.index, generation: m.life, source: r.ID(),
-	})
+	m.world.events.Push(max(int64(math.Round(at)), m.world.now), happening{kind: doReading, machine: m.index, generation: m.life, source: r.ID()})
 }
 
 // reading lets a device tell its time.

@@ -44,7 +44,7 @@ func (m *machine) scheduleReplay(replay, next int) {
 		next++
 	}
 	if next < len(xs) {
-		m.world.heap.push(happening{at: xs[next].T4, kind: doReplay, machine: m.index, generation: m.life, replay: replay, next: next})
+		m.world.events.Push(xs[next].T4, happening{kind: doReplay, machine: m.index, generation: m.life, replay: replay, next: next})
 	}
 }
 

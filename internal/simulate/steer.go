@@ -53,7 +53,7 @@ func (m *machine) untilLeap(now ntptime.Instant) time.Duration {
 
 func (m *machine) scheduleMidnight() {
 	wait := m.untilLeap(m.read())
-	m.world.heap.push(happening{at: m.world.now + max(1, m.ahead(wait)), kind: doLeap, machine: m.index, generation: m.midnightAt})
+	m.world.events.Push(m.world.now+max(1, m.ahead(wait)), happening{kind: doLeap, machine: m.index, generation: m.midnightAt})
 }
 
 // midnight makes the leap second when the clock has reached it: at the end of the
@@ -119,7 +119,7 @@ func (m *machine) schedule() {
 
 func (m *machine) setTimer() {
 	at := m.world.now + m.ahead(m.due.Sub(m.read().Raw))
-	m.world.heap.push(happening{at: max(at, m.asleep), kind: doWake, machine: m.index, generation: m.timerGen})
+	m.world.events.Push(max(at, m.asleep), happening{kind: doWake, machine: m.index, generation: m.timerGen})
 }
 
 // wake runs the program's timer, if it is due by the machine's own clock.
@@ -143,7 +143,7 @@ func (m *machine) wake(generation uint32) {
 // tendLater has the program look after what it does now and then; the reading of the clock
 // is without noise, so that it takes nothing from the noise that packets meet.
 func (m *machine) tendLater(wait time.Duration) {
-	m.world.heap.push(happening{at: m.world.now + int64(wait), kind: doTend, machine: m.index, generation: m.life})
+	m.world.events.Push(m.world.now+int64(wait), happening{kind: doTend, machine: m.index, generation: m.life})
 }
 
 func (m *machine) tend(life uint32) {
@@ -171,7 +171,7 @@ func (m *machine) arrive(p *packet) {
 		m.answer(p)
 		return
 	}
-	m.world.heap.push(happening{at: m.world.now + int64(m.host.Turnaround), kind: doServe, machine: m.index, packet: p})
+	m.world.events.Push(m.world.now+int64(m.host.Turnaround), happening{kind: doServe, machine: m.index, packet: p})
 }
 
 // answer lets the program reply to a request.

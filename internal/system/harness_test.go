@@ -1,7 +1,6 @@
 package system
 
 import (
-	"container/heap"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -10,6 +9,8 @@ import (
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/scenario"
+	"timeball/internal/virtual"
 	"timeball/internal/wire"
 )
 
@@ -27,12 +28,11 @@ type oscillator struct {
 }
 
 func newOscillator(seed uint64, seconds int, f0, wander float64, extra func(k int) float64) *oscillator {
-	r := rand.New(rand.NewPCG(seed, 101))
+	modelled := virtual.NewOscillator(scenario.Clock{Frequency: ntptime.Frequency(f0), Wander: wander}, nil, virtual.Stream{Rand: rand.New(rand.NewPCG(seed, 101))})
 	o := &oscillator{freq: make([]float64, seconds+2), phase: make([]float64, seconds+3)}
-	walk := f0
 	for k := range o.freq {
-		walk += wander * r.NormFloat64()
-		o.freq[k] = walk
+		modelled.Draw()
+		o.freq[k] = modelled.Frequency()
 		if extra != nil {
 			o.freq[k] += extra(k)
 		}
@@ -114,27 +114,6 @@ type figures struct {
 	errors                  []float64
 }
 
-type simEvent struct {
-	at  float64
-	seq int
-	do  func(t float64)
-}
-
-type eventHeap []simEvent
-
-func (h eventHeap) Len() int { return len(h) }
-func (h eventHeap) Less(i, j int) bool {
-	return h[i].at < h[j].at || (h[i].at == h[j].at && h[i].seq < h[j].seq)
-}
-func (h eventHeap) Swap(i, j int) { h[i], h[j] = h[j], h[i] }
-func (h *eventHeap) Push(x any)   { *h = append(*h, x.(simEvent)) }
-func (h *eventHeap) Pop() any {
-	o := *h
-	x := o[len(o)-1]
-	*h = o[:len(o)-1]
-	return x
-}
-
 // client is an association of the harness: polls as told, nothing else.
 type client struct {
 	id       model.SourceID
@@ -151,8 +130,7 @@ type host struct {
 	osc     *oscillator
 	sys     *System
 	out     Output
-	events  eventHeap
-	seq     int
+	events  virtual.Queue[float64, func(t float64)]
 	now     float64
 	rawBase float64 // the disciplined line: wall − raw = base + rate (raw − rawBase)
 	base    float64
@@ -181,8 +159,7 @@ func (h *host) errorAt(t float64) float64 {
 }
 
 func (h *host) at(t float64, do func(t float64)) {
-	h.seq++
-	heap.Push(&h.events, simEvent{t, h.seq, do})
+	h.events.Push(t, do)
 }
 
 func newHost(r *row, seed uint64) *host {
@@ -347,10 +324,10 @@ func (r *row) run(seed uint64) figures {
 	n, in, whole, sent := 0, 0, 0, 0
 	x := make([]float64, 0, r.duration)
 	for k := range r.duration {
-		for len(h.events) > 0 && h.events[0].at < float64(k) {
-			e := heap.Pop(&h.events).(simEvent)
-			h.now = e.at
-			e.do(e.at)
+		for at, some := h.events.Next(); some && at < float64(k); at, some = h.events.Next() {
+			_, do := h.events.Pop()
+			h.now = at
+			do(at)
 		}
 		t := float64(k)
 		e := h.errorAt(t)
