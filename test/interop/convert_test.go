@@ -61,6 +61,13 @@ func TestConvertedConfigurationsSynchronize(t *testing.T) {
 		{"timesyncd.conf", fmt.Sprintf("[Time]\nNTP=%s %s\nFallbackNTP=%s\nRootDistanceMaxSec=2\n", a, b, c)},
 		{"ntpd.conf", fmt.Sprintf("# openntpd\nlisten on *\nserver %s weight 3\nserver %s trusted\nserver %s\nconstraints from \"https://www.example.org\"\n", a, b, c)},
 		{"ntp.toml", fmt.Sprintf("[[source]]\nmode = \"server\"\naddress = \"%s\"\n[[source]]\nmode = \"server\"\naddress = \"%s:123\"\n[synchronization]\nminimum-agreeing-sources = 2\n", a, b)},
+		{"chrony-b.conf", fmt.Sprintf("! authenticated time beside plain\nAuthSelectMode prefer\nSERVER %s iburst key 5 minpoll 3 maxpoll 5 asymmetry 0.5\nserver %s key 5 iburst xleave\nserver %s iburst\nkeyfile %s\nmakestep 0.1 -1\nbroadcast 60 10.255.255.255\nratelimit interval 1 burst 16\nlocal stratum 10 orphan\nmaxdistance 2\n",
+			a, b, c, chronyKeys)},
+		{"ntp-b.conf", fmt.Sprintf("keys %s\ntrustedkey (4 ... 6)\nserver %s iburst key 5 minpoll 4 # signed\nserver %s iburst prefer\nserver %s noselect\nserver 127.127.1.0\nfudge 127.127.1.0 stratum 12\ninterface ignore wildcard\ninterface listen 127.0.0.1\ninterface ignore lo9\nrestrict -4 default limited kod\nrestrict -6 default ignore\nrestrict 10.0.0.0 mask 255.0.0.0 nopeer\nrestrict 10.9.0.0 mask 255.255.0.0 ignore\ntinker panic 0 step 0.2\ntos minsane 2 orphan 8 orphanwait 60\n",
+			keys, a, b, c)},
+		{"timesyncd-b.conf", fmt.Sprintf("; site\n[Time]\nNTP=127.0.0.99\nNTP=\nNTP=%s \\\n  %s\nServers=%s\nFallbackNTP=\nPollIntervalMinSec=16\nPollIntervalMaxSec=1min 4s\n", a, b, c)},
+		{"ntpd-b.conf", fmt.Sprintf("listen on *\nlisten on 127.0.0.1\nserver %s weight 10 trusted\nservers \\\n\t%s\nserver \"%s\"\nsensor *\nconstraint from 9.9.9.9\n", a, b, c)},
+		{"ntp-b.toml", fmt.Sprintf("source-defaults.poll-interval-limits = { min = 4, max = 6 }\nsource = [{ mode = \"server\", address = \"%s\" }, { mode = \"pool\", address = \"%s\", count = 1 }]\n[[server]]\nlisten = \"127.0.0.1:11123\"\n[server.allowlist]\nfilter = [\"10.0.0.0/8\"]\naction = \"ignore\"\n[server.denylist]\nfilter = [\"10.9.0.0/16\"]\naction = \"deny\"\n[synchronization]\nminimum-agreeing-sources = 2\nsingle-step-panic-threshold.forward = \"inf\"\nsingle-step-panic-threshold.backward = 900\n", a, b)},
 	} {
 		file := client.Write(test.name, test.text)
 		keyFile := filepath.Join(client.Dir, test.name+".keys.yaml")
@@ -74,10 +81,13 @@ func TestConvertedConfigurationsSynchronize(t *testing.T) {
 			observed += "\nclock: {driver: observe}\n"
 		}
 		out := client.Write(test.name+".yaml", observed)
-		if table, complaint, err := client.Run(nil, peers.Binary(t), "check", "--probe", "--config", out); err != nil {
-			t.Errorf("%s: check --probe: %s\n%s\n%s", test.name, complaint, table, observed)
-			continue
-		}
+		peers.Eventually(t, 60*time.Second, test.name+" passes check --probe", func() error { // the servers may be starting still
+			table, complaint, err := client.Run(nil, peers.Binary(t), "check", "--probe", "--config", out)
+			if err != nil {
+				return fmt.Errorf("%w: %s\n%s\n%s", err, complaint, table, observed)
+			}
+			return nil
+		})
 		d := peers.Timeball(t, client, observed)
 		peers.Eventually(t, 60*time.Second, test.name+" synchronizes", func() error {
 			tracking, err := d.Tracking()
