@@ -37,7 +37,7 @@ CONFIG      := $(DESTDIR)$(SYSCONFDIR)/timeball/timeball.yaml
 
 .PHONY: help
 help: ## say what there is
-	@awk -F':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo "  VERSION=$(VERSION) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)"
 
@@ -106,6 +106,10 @@ vm: build ## a machine in QEMU with a clock of its own and systemd (root; deboot
 .PHONY: vm-long
 vm-long: build ## as vm, with a pause of 20 minutes
 	TIMEBALL_VM=long $(VM) 150m ./test/vm | $(BRIEF)
+
+.PHONY: vm-accuracy
+vm-accuracy: build ## timeball and chronyd, each in a machine, on the same path: the true error (an hour of a quiet machine)
+	TIMEBALL_VM=accuracy $(VM) 120m -run TestAccuracy ./test/vm | $(BRIEF)
 
 .PHONY: bench
 bench: ## the benchmarks

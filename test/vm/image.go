@@ -79,9 +79,10 @@ rm -rf debs kernel beside; rm -rf "$2/var/cache/apt/archives/"*.deb "$2/var/lib/
 	return command("sh", "-ec", script, "sh", building, root)
 }
 
-// MakeImage installs timeball by `make install` into a copy of the Debian, with
-// configuration as its file, and makes a disk of it in dir.
-func MakeImage(dir, tree, binary, configuration string) (*Image, error) {
+// MakeImage installs tree's timeball (bin/timeball is built) by `make install` into a copy
+// of the Debian, with configuration as its file, and makes a disk of it in dir. The
+// guest's program is here's, this tree's.
+func MakeImage(dir, here, tree, configuration string) (*Image, error) {
 	from, err := base()
 	if err != nil {
 		return nil, err
@@ -93,11 +94,11 @@ func MakeImage(dir, tree, binary, configuration string) (*Image, error) {
 	}
 	guest := filepath.Join(dir, "guest")
 	build := exec.Command("go", "build", "-trimpath", "-o", guest, "./test/vm/guest")
-	build.Dir, build.Env = tree, append(os.Environ(), "CGO_ENABLED=0")
+	build.Dir, build.Env = here, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("the guest's program: %w: %s", err, out)
 	}
-	if err := install(root, tree, binary, guest, configuration); err != nil {
+	if err := install(root, tree, guest, configuration); err != nil {
 		return nil, err
 	}
 	if err := image.memoryDisk(root, guest); err != nil {
@@ -109,8 +110,8 @@ func MakeImage(dir, tree, binary, configuration string) (*Image, error) {
 	return image, os.RemoveAll(root)
 }
 
-func install(root, tree, binary, guest, configuration string) error {
-	if err := command("make", "-s", "-C", tree, "install", "BIN="+filepath.Dir(binary), "DESTDIR="+root); err != nil {
+func install(root, tree, guest, configuration string) error {
+	if err := command("make", "-s", "-C", tree, "install", "DESTDIR="+root); err != nil {
 		return err
 	}
 	files := map[string]string{

@@ -63,29 +63,35 @@ func guest(t *testing.T) *Guest {
 	return machine.Guest
 }
 
-func prepare() error {
+// newImage makes an image of this tree's timeball, or of TIMEBALL_TREE's: another's, to
+// see the tests fail.
+func newImage(dir string) (*Image, error) {
 	if os.Geteuid() != 0 {
-		return fmt.Errorf("needs root, to make a Debian")
+		return nil, fmt.Errorf("needs root, to make a Debian")
 	}
 	for _, program := range []string{"qemu-system-x86_64", "debootstrap", "mkfs.ext4"} {
 		if _, err := exec.LookPath(program); err != nil {
-			return fmt.Errorf("needs %s (Debian: qemu-system-x86, debootstrap, e2fsprogs)", program)
+			return nil, fmt.Errorf("needs %s (Debian: qemu-system-x86, debootstrap, e2fsprogs)", program)
 		}
 	}
+	here, err := filepath.Abs("../..")
+	if err != nil {
+		return nil, err
+	}
+	tree := os.Getenv("TIMEBALL_TREE")
+	if tree == "" {
+		tree = here
+	}
+	return MakeImage(dir, here, tree, configuration)
+}
+
+func prepare() error {
 	dir, err := os.MkdirTemp("", "timeball-vm-")
 	if err != nil {
 		return err
 	}
 	machine.dir = dir
-	tree, err := filepath.Abs("../..")
-	if err != nil {
-		return err
-	}
-	binary := os.Getenv("TIMEBALL_BINARY") // another's, to see the tests fail
-	if binary == "" {
-		binary = filepath.Join(tree, "bin/timeball")
-	}
-	image, err := MakeImage(dir, tree, binary, configuration)
+	image, err := newImage(dir)
 	if err != nil {
 		return err
 	}
