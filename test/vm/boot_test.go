@@ -14,6 +14,7 @@ import (
 func TestBoot(t *testing.T) {
 	g := guest(t)
 	g.right(t, 5*time.Millisecond, 3*time.Minute)
+	defer g.bounded(t, g.Clock.Mark())
 	comes(t, "the boot is over", 2*time.Minute, func() bool { return g.shown("ActiveState", "vm-after-time") == "active" })
 
 	t.Run("ready by notification", func(t *testing.T) {
@@ -74,6 +75,11 @@ func TestBoot(t *testing.T) {
 			t.Errorf("a time, or a prefix that is no text: %s", again)
 		}
 	})
+	t.Run("no true server is called a falseticker", func(t *testing.T) {
+		if out := g.does(t, "journalctl -u timeball -o short-monotonic | grep falseticker || true"); out != "" {
+			t.Errorf("all servers tell the truth:\n%s", out)
+		}
+	})
 	t.Run("hardware clock", func(t *testing.T) {
 		comes(t, "hardware clock within 2 s", 2*time.Minute, func() bool {
 			text := first(g.Run("cat /sys/class/rtc/rtc0/since_epoch"))
@@ -86,6 +92,8 @@ func TestBoot(t *testing.T) {
 // Whatever ends it other than wrong usage, systemd starts it again.
 func TestRestart(t *testing.T) {
 	g := guest(t)
+	g.ready(t)
+	defer g.bounded(t, g.Clock.Mark())
 	for _, kill := range []struct{ name, script string }{
 		{"SIGKILL", "systemctl kill -s KILL --kill-whom=main timeball"},
 		{"SIGABRT", "systemctl kill -s ABRT --kill-whom=main timeball"},

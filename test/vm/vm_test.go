@@ -153,3 +153,26 @@ func (g *Guest) ready(t *testing.T) {
 
 // long says that there is time for what takes long: make vm-long.
 func long() bool { return os.Getenv("TIMEBALL_VM") == "long" }
+
+// bounded holds that from a mark on the kernel has never called a clock synchronized
+// whose true error was beyond its maxerror. What adjtimex said is up to a reading older.
+func (g *Guest) bounded(t *testing.T, mark int) {
+	t.Helper()
+	readings := g.Clock.Since(mark)
+	broken := 0
+	for i := 1; i+1 < len(readings); i++ {
+		before, r, after := readings[i-1], readings[i], readings[i+1]
+		if before.Unsynchronized() || r.Unsynchronized() || after.Unsynchronized() {
+			continue
+		}
+		bound := time.Duration(max(before.Page.MaxError, r.Page.MaxError, after.Page.MaxError)) * time.Microsecond
+		if r.Error.Abs()-r.Width > bound {
+			if broken++; broken <= 10 {
+				t.Logf("beyond its bound: %v", r)
+			}
+		}
+	}
+	if broken > 0 {
+		t.Errorf("%d of %d readings beyond maxerror", broken, len(readings))
+	}
+}
