@@ -18,7 +18,7 @@ func Replay(t *Tracker, s Start, parts ...Part) {
 		parts = parts[:len(next)]
 	}
 	for i := range parts {
-		next[i] = parts[i].since()
+		next[i] = parts[i].Len()
 	}
 	t.Reset()
 	for index := 0; ; index++ {
@@ -32,8 +32,8 @@ func Replay(t *Tracker, s Start, parts ...Part) {
 	}
 }
 
-// since is how many exchanges of the register the part's Since leaves.
-func (p *Part) since() int {
+// Len is how many exchanges of the register the part's Since leaves.
+func (p *Part) Len() int {
 	n := p.Filter.Len()
 	for n > 0 && p.Filter.Last(n-1).At < p.Since {
 		n--

@@ -204,7 +204,8 @@ func (s *System) registersHoldCombined() bool {
 	held := 0
 	for _, src := range s.sources {
 		if src.inCombined {
-			held += src.filter.Len()
+			part := src.part()
+			held += part.Len()
 		}
 	}
 	return !s.partial && s.combined.Updates() <= 2*held
@@ -216,13 +217,18 @@ func (s *System) replayCombined() {
 	s.parts = s.parts[:0]
 	for _, src := range s.sources {
 		if src.inCombined {
-			s.parts = append(s.parts, filter.Part{Filter: &src.filter, Bias: src.bias.applied, Since: int64(src.trusted)})
+			s.parts = append(s.parts, src.part())
 		}
 	}
 	if len(s.parts) == 0 {
 		return
 	}
 	filter.Replay(&s.combined, s.replayStart(), s.parts...)
+}
+
+// part is what a source has to say in a replay: nothing of what it said while it was false.
+func (src *source) part() filter.Part {
+	return filter.Part{Filter: &src.filter, Bias: src.bias.applied, Since: int64(src.trusted)}
 }
 
 // replayStart is what is known of the frequency without those who are out: the

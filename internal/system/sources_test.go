@@ -379,3 +379,28 @@ func TestSlicesOfAnOutputAreReused(t *testing.T) {
 		t.Error("hints are left over")
 	}
 }
+
+// A source that was false, and is in again because the others are silent now, has nothing
+// yet that could be worked in: what the others taught stays.
+func TestSilenceOfTheOthersForgetsNothing(t *testing.T) {
+	for asked := 1; asked <= 30; asked++ { // so many replies after the machine was paused
+		for _, order := range [][]model.SourceID{{1, 2, 3}, {1, 2, 3, 3, 3}, {3, 3, 3, 3, 2}, {1, 1, 2, 3, 3, 3}} {
+			b := newBench(t, 0, nil)
+			for id := model.SourceID(1); id <= 3; id++ {
+				b.add(id, nil)
+			}
+			b.run(3, 4*time.Second, 0, 1, 2, 3)
+			for i := range asked {
+				b.pass(2 * time.Second)
+				b.sample(order[i%len(order)], time.Minute, nil)
+			}
+			for _, silent := range []model.SourceID{3, 2, 1} {
+				b.pass(5 * time.Second)
+				b.say(silent, func(s *model.SourceStatus) { s.Reach, s.Unanswered = 0, 8 })
+				if !b.sys.combined.Started() {
+					t.Fatalf("%d replies of %v, source %d falls silent: the clock's state is forgotten", asked, order, silent)
+				}
+			}
+		}
+	}
+}
