@@ -11,8 +11,10 @@ func TestLeapByMajority(t *testing.T) {
 	g := guest(t)
 	g.ready(t)
 	defer func() {
-		g.does(t, "systemctl stop timeball; rm -f /var/lib/timeball/leap*")
+		g.does(t, "systemctl stop timeball; rm -f /var/lib/timeball/leap* /var/lib/timeball/last-time")
+		g.Net.All(Behaviour{})
 		g.Move(time.Now())
+		g.Set(t, 0)
 		g.ready(t)
 	}()
 	g.does(t, "systemctl stop timeball")
