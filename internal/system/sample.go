@@ -38,7 +38,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	}
 	src.samples++
 	src.last, src.answered = m.T4, true
-	src.dispersion = m.Dispersion.Seconds()
+	src.dispersion = math.Max(m.Dispersion.Seconds(), src.grid.tick(m))
 	src.fall.note(m.T4.Raw, m.Server.RootDispersion.Seconds(), src.samples)
 	x.Ticks = src.ticks()
 	r := s.feed(src, x)
