@@ -80,10 +80,10 @@ func TestExitStatus(t *testing.T) {
 
 func TestTheProgramGetsItsSignals(t *testing.T) {
 	t.Parallel()
-	p := Here(t).Start("sh", []string{"WORD=heard"}, "sh", "-c", `trap 'echo $WORD' HUP; echo ready; while :; do sleep 0.05; done`)
+	p := Here(t).Start("sh", []string{"WORD=heard"}, "sh", "-c", `trap 'echo $WORD' USR1; echo ready; while :; do sleep 0.05; done`)
 	p.Says(30*time.Second, "ready")
 	for times := 1; times <= 2; times++ {
-		p.Signal(syscall.SIGHUP)
+		p.Signal(syscall.SIGUSR1)
 		Eventually(t, 30*time.Second, "it says so", func() error {
 			if got := p.Said("heard"); got != times {
 				return fmt.Errorf("%d lines so far, want %d", got, times)
