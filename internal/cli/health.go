@@ -50,6 +50,9 @@ func newHealth() *cobra.Command {
 			if len(args) > 0 {
 				return healthUsage(cmd, fmt.Errorf("unknown argument %q", args[0]))
 			}
+			if o.warnSources < 0 || o.critLeft < 0 {
+				return healthUsage(cmd, errors.New("a number of sources is 0 or more"))
+			}
 			status, line := o.check(cmd.Context())
 			fmt.Fprintf(cmd.OutOrStdout(), "TIMEBALL %s - %s\n", healthWords[status], line)
 			if status != healthOK {

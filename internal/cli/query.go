@@ -168,6 +168,10 @@ func (o *queryOptions) probes(hosts []string) ([]probe.Probe, error) {
 		return nil, fmt.Errorf("--count %d: want 1 to 1000", o.count)
 	case o.version < 1 || o.version > 4:
 		return nil, fmt.Errorf("--version %d: want 1 to 4", o.version)
+	case o.nts && o.version != 4:
+		return nil, fmt.Errorf("--version %d: NTS is of version 4 (RFC 8915)", o.version)
+	case o.ntsPort == 0:
+		return nil, fmt.Errorf("--nts-port 0: want 1 to 65535")
 	}
 	var local netip.Addr
 	if o.source != "" {
@@ -245,16 +249,27 @@ func splitHost(host string) (name string, port uint16, err error) {
 		if name = host; len(name) > 2 && name[0] == '[' && name[len(name)-1] == ']' {
 			name = name[1 : len(name)-1]
 		}
-		if name == "" || strings.ContainsAny(name, " /") {
-			return "", 0, fmt.Errorf("%q is no host; write HOST or HOST:PORT", host)
+		if _, err := netip.ParseAddr(name); err != nil && (name == "" || strings.ContainsAny(name, " /:[]")) {
+			return "", 0, fmt.Errorf("%q is no host; write HOST or HOST:PORT, an IPv6 address with a port as [ADDRESS]:PORT", host)
 		}
-		return name, config.NTPPort, nil
+		return named(name, config.NTPPort)
 	}
 	number, err := strconv.ParseUint(text, 10, 16)
 	if err != nil || number == 0 || name == "" {
 		return "", 0, fmt.Errorf("%s: %q is no port; write HOST:PORT with a number from 1 to 65535", host, text)
 	}
-	return name, uint16(number), nil
+	return named(name, uint16(number))
+}
+
+// named refuses what cannot be the name or address of a host.
+func named(name string, port uint16) (string, uint16, error) {
+	if _, err := netip.ParseAddr(name); err == nil {
+		return name, port, nil
+	}
+	if err := config.CheckHost(name); err != nil {
+		return "", 0, fmt.Errorf("%q %w", name, err)
+	}
+	return name, port, nil
 }
 
 // fill asks and takes over the exchange with the shortest delay, as the clock filter

@@ -44,6 +44,13 @@ func accessQuery(a *Access) *[]AccessRule           { return &a.Query }
 
 func parseAny(text string) (string, error) { return text, nil }
 
+// CheckHost refuses what is neither an address of one machine nor can be a host name; the
+// error says so without the text.
+func CheckHost(text string) error {
+	_, err := parseName(text)
+	return err
+}
+
 func parseName(text string) (string, error) {
 	if addr, err := netip.ParseAddr(text); err == nil {
 		return addr.String(), checkUnicast(addr)

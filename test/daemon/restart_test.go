@@ -43,6 +43,7 @@ func TestHealthJudgesAsMonitoringPluginsDo(t *testing.T) {
 		{"not synchronized", bad, "", 2, []string{"TIMEBALL CRITICAL - ", "not synchronized", "waiting", "error_bound=U"}},
 		{"the local clock", local, "", 1, []string{"TIMEBALL WARNING - ", "local clock", "not known"}},
 		{"wrong usage", good, "--warning x", 3, []string{"TIMEBALL UNKNOWN - "}},
+		{"a negative number", good, "--warning-sources -1", 3, []string{"TIMEBALL UNKNOWN - ", "0 or more"}},
 		{"wrong arguments", good, "extra", 3, []string{"TIMEBALL UNKNOWN - "}},
 		{"nobody there", good, "--socket /nonexistent/socket", 3, []string{"TIMEBALL UNKNOWN - ", "no timeball answers"}},
 	} {
