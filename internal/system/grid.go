@@ -15,32 +15,39 @@ type gridTimes struct{ t1, t2, t3 int64 }
 
 const (
 	gridMemory = 8    // samples
-	gridFew    = 3    // fewer say nothing
-	gridExact  = 2000 // ns: timestamps cut to ticks are multiples of them but for a rounding
+	gridFew    = 3    // so many requests have to have left off the grid
+	gridOff    = 20e3 // ns that they are off it
+	gridExact  = 1000 // ns: timestamps cut to ticks are multiples of them but for a rounding
 	gridFinest = 1e5  // ns: below it chance makes multiples, and the scatter shows it
 )
 
 // tick takes a sample and returns how coarsely the source's clock ticks, s; 0 if that does
-// not show. Requests that left on such a grid themselves say nothing of the answers.
+// not show. Only answers that are on a grid while their requests are off it show anything:
+// polls are as regular as timers are, and broadcasts are nothing else.
 func (g *grid) tick(m *model.Sample) float64 {
-	if m.Kind == model.SampleReference {
+	if m.Kind != model.SampleExchange {
 		return 0
 	}
 	g.taken[g.n%gridMemory] = gridTimes{int64(m.T1.Raw), int64(m.T2), int64(m.T3)}
 	g.n++
-	if g.n < gridFew {
+	taken := g.taken[:min(g.n, gridMemory)]
+	first, unit := taken[0], int64(0)
+	for _, x := range taken {
+		unit = commonUnit(commonUnit(unit, x.t2-first.t2), x.t3-first.t3)
+	}
+	if unit < gridFinest {
 		return 0
 	}
-	var requests, answers int64
-	first := g.taken[0]
-	for _, x := range g.taken[:min(g.n, gridMemory)] {
-		requests = commonUnit(requests, x.t1-first.t1)
-		answers = commonUnit(commonUnit(answers, x.t2-first.t2), x.t3-first.t3)
+	off := 0
+	for _, x := range taken {
+		if r := (x.t1 - first.t1) % unit; min(max(r, -r), unit-max(r, -r)) > gridOff {
+			off++
+		}
 	}
-	if answers < gridFinest || requests >= min(answers, gridFinest) {
+	if off < gridFew {
 		return 0
 	}
-	return float64(answers) * 1e-9
+	return float64(unit) * 1e-9
 }
 
 // commonUnit is the largest number of which a and b are multiples, within gridExact.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"timeball/internal/model"
+	"timeball/internal/ntptime"
 )
 
 // A clock that ticks coarsely, polled in step with its ticks, gives samples that do not
@@ -43,6 +44,25 @@ func TestFineTimestampsShowNoTick(t *testing.T) {
 				t.Fatalf("%s, sample %d: got timestamps believed to %g s", name, i, got)
 			}
 			b.pass(step())
+		}
+	}
+}
+
+// Polls as regular as good timers make them put an honest source's timestamps on a grid by
+// chance, and its broadcasts on purpose: neither is a coarse tick.
+func TestRegularPollsAndBroadcastsShowNoTick(t *testing.T) {
+	random := rand.New(rand.NewPCG(7, 7))
+	for _, kind := range []model.SampleKind{model.SampleExchange, model.SampleBroadcast} {
+		for range 2000 {
+			var g grid
+			for i := range 20 {
+				at := int64(i)*1e9 + int64(random.NormFloat64()*3e3)
+				m := model.Sample{Kind: kind, T2: ntptime.Wall(at + 1e5 + int64(random.ExpFloat64()*500))}
+				m.T1.Raw, m.T3 = ntptime.Raw(at), m.T2
+				if got := g.tick(&m); got != 0 {
+					t.Fatalf("kind %v, sample %d: got ticks of %g s, want none", kind, i, got)
+				}
+			}
 		}
 	}
 }
