@@ -14,11 +14,12 @@ type grid struct {
 type gridTimes struct{ t1, t2, t3 int64 }
 
 const (
-	gridMemory = 8    // samples
-	gridFew    = 3    // so many requests have to have left off the grid
-	gridOff    = 20e3 // ns that they are off it
-	gridExact  = 1000 // ns: timestamps cut to ticks are multiples of them but for a rounding
-	gridFinest = 1e5  // ns: below it chance makes multiples, and the scatter shows it
+	gridMemory   = 8               // samples
+	gridFew      = 3               // so many requests have to have left off the grid
+	gridOff      = 20e3            // ns that they are off it
+	gridExact    = 1000            // ns: timestamps cut to ticks are multiples of them but for a rounding
+	gridFinest   = 1e5             // ns: below it chance makes multiples, and the scatter shows it
+	gridCoarsest = 1e9 + gridExact // ns: clocks tick seconds or finer; more is how the polls are spaced
 )
 
 // tick takes a sample and returns how coarsely the source's clock ticks, s; 0 if that does
@@ -35,7 +36,7 @@ func (g *grid) tick(m *model.Sample) float64 {
 	for _, x := range taken {
 		unit = commonUnit(commonUnit(unit, x.t2-first.t2), x.t3-first.t3)
 	}
-	if unit < gridFinest {
+	if unit < gridFinest || unit > gridCoarsest {
 		return 0
 	}
 	off := 0

@@ -16,9 +16,8 @@ func main() {
 		err = boot()
 	case len(os.Args) > 1 && os.Args[1] == "agent":
 		go func() {
-			if err := publish(); err != nil {
-				fmt.Fprintln(os.Stderr, "page:", err)
-			}
+			err := publish()
+			fmt.Fprintln(os.Stderr, "page:", err)
 		}()
 		err = serve()
 	default:

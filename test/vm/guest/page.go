@@ -21,7 +21,7 @@ const (
 	burstFor   = 3 * time.Millisecond
 )
 
-// publish writes the clocks into the shared page, for burstFor every burstEvery: the
+// publish returns only with an error. It writes the clocks into the shared page, for burstFor every burstEvery: the
 // host, which looks on, takes the reading that it saw come about most exactly.
 func publish() error {
 	memory, err := mapPage()
