@@ -2,8 +2,8 @@ package system
 
 import "timeball/internal/model"
 
-// grid finds the unit that all of a source's last timestamps are multiples of, apart from
-// a constant. Polls that keep step with coarse ticks get samples that are all wrong by as
+// grid finds the part of a second that all of a source's last timestamps are multiples of,
+// apart from a constant. Polls that keep step with coarse ticks get samples that are all wrong by as
 // much, and so contradict nothing (see spread): what shows it are the timestamps themselves.
 type grid struct {
 	taken [gridMemory]gridTimes
@@ -14,12 +14,12 @@ type grid struct {
 type gridTimes struct{ t1, t2, t3 int64 }
 
 const (
-	gridMemory   = 8               // samples
-	gridFew      = 3               // so many requests have to have left off the grid
-	gridOff      = 20e3            // ns that they are off it
-	gridExact    = 1000            // ns: timestamps cut to ticks are multiples of them but for a rounding
-	gridFinest   = 1e5             // ns: below it chance makes multiples, and the scatter shows it
-	gridCoarsest = 1e9 + gridExact // ns: clocks tick seconds or finer; more is how the polls are spaced
+	gridMemory   = 8    // samples
+	gridFew      = 3    // so many requests have to have left off the grid
+	gridOff      = 20e3 // ns that they are off it
+	gridExact    = 1000 // ns: timestamps cut to ticks are multiples of them but for a rounding
+	gridFinest   = 1e5  // ns: below it chance makes multiples, and the scatter shows it
+	gridCoarsest = 1e9  // ns: clocks tick seconds, or parts that make up one; polls are spaced otherwise
 )
 
 // tick takes a sample and returns how coarsely the source's clock ticks, s; 0 if that does
@@ -32,11 +32,11 @@ func (g *grid) tick(m *model.Sample) float64 {
 	g.taken[g.n%gridMemory] = gridTimes{int64(m.T1.Raw), int64(m.T2), int64(m.T3)}
 	g.n++
 	taken := g.taken[:min(g.n, gridMemory)]
-	first, unit := taken[0], int64(0)
+	first, unit := taken[0], int64(gridCoarsest)
 	for _, x := range taken {
 		unit = commonUnit(commonUnit(unit, x.t2-first.t2), x.t3-first.t3)
 	}
-	if unit < gridFinest || unit > gridCoarsest {
+	if unit < gridFinest {
 		return 0
 	}
 	off := 0

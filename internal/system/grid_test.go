@@ -22,7 +22,7 @@ func TestCoarseTicksThatPollsKeepStepWith(t *testing.T) {
 				m.T2 = m.T2.Add(-time.Duration(int64(m.T2) % int64(tick)))
 				m.T3 = m.T2
 			})
-			b.pass(time.Second + time.Duration(random.IntN(100_000)) - 50*time.Microsecond)
+			b.pass(4*time.Second + time.Duration(random.IntN(100_000)) - 50*time.Microsecond)
 		}
 		if got := b.sys.sources[0].ownDispersion(); got < tick.Seconds() {
 			t.Errorf("ticks of %s: got samples believed to %.6f s, want no better than a tick", tick, got)
@@ -58,7 +58,11 @@ func TestRegularPollsAndBroadcastsShowNoTick(t *testing.T) {
 			for i := range 20 {
 				at := int64(i)*1e9 + int64(random.NormFloat64()*3e3)
 				m := model.Sample{Kind: kind, T2: ntptime.Wall(at + 1e5 + int64(random.ExpFloat64()*500))}
-				m.T1.Raw, m.T3 = ntptime.Raw(at), m.T2
+				m.T1.Raw = ntptime.Raw(at)
+				if kind == model.SampleBroadcast { // sent at exact seconds, heard after queues
+					m.T2, m.T1.Raw = ntptime.Wall(i*1e9), ntptime.Raw(at+int64(random.ExpFloat64()*1e6))
+				}
+				m.T3 = m.T2
 				if got := g.tick(&m); got != 0 {
 					t.Fatalf("kind %v, sample %d: got ticks of %g s, want none", kind, i, got)
 				}
