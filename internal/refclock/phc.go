@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 	"unsafe"
 
@@ -27,13 +26,10 @@ type phcCalls interface {
 }
 
 type phc struct {
+	device
 	config Config
 	calls  phcCalls
-	file   *os.File
 	way    int // which of the three requests this driver answers
-	done   chan struct{}
-	once   sync.Once
-	mu     sync.Mutex
 }
 
 // openPHC opens a hardware clock by /dev/ptpN, by an interface's name, or by unit.
@@ -76,7 +72,7 @@ func phcPath(c Config) (string, error) {
 }
 
 func newPHC(c Config, f *os.File, calls phcCalls) (Driver, error) {
-	p := &phc{config: c, calls: calls, file: f, done: make(chan struct{})}
+	p := &phc{config: c, calls: calls, device: device{file: f, done: make(chan struct{})}}
 	if _, err := p.compare(); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("hardware clock %s: %w", f.Name(), err)
@@ -179,19 +175,6 @@ func (t *tightest) reading() (Reading, error) {
 
 func ptpTime(t unix.PtpClockTime) ntptime.Wall {
 	return ntptime.Wall(t.Sec*1_000_000_000 + int64(t.Nsec))
-}
-
-// Close closes the device.
-func (p *phc) Close() error {
-	p.once.Do(func() { close(p.done) })
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.file == nil {
-		return nil
-	}
-	f := p.file
-	p.file = nil
-	return f.Close()
 }
 
 // phcKernel asks the kernel.

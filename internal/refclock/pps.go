@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 	"unsafe"
 
@@ -63,15 +62,12 @@ type ppsCalls interface {
 }
 
 type pps struct {
+	device
 	config Config
 	calls  ppsCalls
-	file   *os.File
 	last   uint32 // sequence of the last pulse
 	begun  bool
 	canPut bool // the kernel waits for a pulse by itself
-	done   chan struct{}
-	once   sync.Once
-	mu     sync.Mutex // the file against Close
 }
 
 // ppsWait is how long one request waits for a pulse: how long a stop may take.
@@ -89,7 +85,7 @@ func openPPS(c Config) (Driver, error) {
 }
 
 func newPPS(c Config, f *os.File, calls ppsCalls) (Driver, error) {
-	p := &pps{config: c, calls: calls, file: f, done: make(chan struct{})}
+	p := &pps{config: c, calls: calls, device: device{file: f, done: make(chan struct{})}}
 	if err := p.prepare(); err != nil {
 		_ = f.Close()
 		return nil, err
@@ -205,19 +201,6 @@ func nearest(w ntptime.Wall, period time.Duration) ntptime.Wall {
 		return w + ntptime.Wall(p-into)
 	}
 	return w - ntptime.Wall(into)
-}
-
-// Close ends a Read within ppsWait.
-func (p *pps) Close() error {
-	p.once.Do(func() { close(p.done) })
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.file == nil {
-		return nil
-	}
-	f := p.file
-	p.file = nil
-	return f.Close()
 }
 
 // ppsKernel asks the kernel.
