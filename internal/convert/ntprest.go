@@ -6,29 +6,36 @@ import (
 	"strings"
 )
 
-// ntpTinker converts the settings of the discipline that have an equal.
-func ntpTinker(n *ntpConf, l line, args []string) {
+// pairs takes words and their numbers, each as a line of its own.
+func (n *ntpConf) pairs(l line, word string, args []string, take func(one line, key string, v float64)) {
 	if len(args)%2 != 0 {
 		n.note(l, NoteRefused, "%s lacks its value", shorten(args[len(args)-1], 20))
 		return
 	}
 	for i := 0; i+1 < len(args); i += 2 {
-		one := line{l.file, l.nr, "tinker " + args[i] + " " + args[i+1]}
-		v, ok := n.builder.number(one, args[i+1], -1e9, 1e9)
+		one := line{l.file, l.nr, word + " " + args[i] + " " + args[i+1]}
+		if v, ok := n.builder.number(one, args[i+1], -1e9, 1e9); ok {
+			take(one, args[i], v)
+		}
+	}
+}
+
+// ntpTinker converts the settings of the discipline that have an equal.
+func ntpTinker(n *ntpConf, l line, args []string) {
+	n.pairs(l, "tinker", args, func(one line, key string, v float64) {
 		switch {
-		case !ok:
-		case args[i] == "panic":
+		case key == "panic":
 			n.set(one, "clock", "panic", seconds(max(v, 0)))
-		case args[i] == "step" && v == 0:
+		case key == "step" && v == 0:
 			n.set(one, "clock", "step", "{updates: 0}")
-		case args[i] == "step":
+		case key == "step":
 			n.set(one, "clock", "step", "{threshold: "+seconds(max(v, 1e-6))+", updates: -1}")
-		case tinkerLearned[args[i]]:
+		case tinkerLearned[key]:
 			n.note(one, NoteNothing, learned)
 		default:
 			n.note(one, NoteRefused, "ntpd has no such setting of tinker")
 		}
-	}
+	})
 }
 
 // tinkerLearned are the settings of the discipline that are learned, or bounded by
@@ -37,38 +44,31 @@ var tinkerLearned = wordSet("allan dispersion freq huffpuff stepout stepback ste
 
 // ntpTos converts the settings of selection and orphan mode.
 func ntpTos(n *ntpConf, l line, args []string) {
-	if len(args)%2 != 0 {
-		n.note(l, NoteRefused, "%s lacks its value", shorten(args[len(args)-1], 20))
-		return
-	}
-	for i := 0; i+1 < len(args); i += 2 {
-		one := line{l.file, l.nr, "tos " + args[i] + " " + args[i+1]}
-		v, ok := n.builder.number(one, args[i+1], -1e9, 1e9)
+	n.pairs(l, "tos", args, func(one line, key string, v float64) {
 		switch {
-		case !ok:
-		case args[i] == "minsane":
+		case key == "minsane":
 			n.set(one, "selection", "min_sources", strconv.Itoa(int(min(max(v, 1), 100))))
-		case args[i] == "maxdist":
+		case key == "maxdist":
 			n.set(one, "selection", "max_distance", seconds(v))
-		case args[i] == "orphan" && v >= 16:
+		case key == "orphan" && v >= 16:
 			n.note(one, NoteNothing, "there is no orphan mode at this stratum")
-		case args[i] == "orphan" && v >= 1:
+		case key == "orphan" && v >= 1:
 			n.orphan.put("stratum", strconv.Itoa(int(v)))
 			n.orphan.put("orphan", "true")
 			n.out.Converted++
-		case args[i] == "orphanwait":
+		case key == "orphanwait":
 			n.orphan.put("activate", seconds(min(max(v, 0), 3e7)))
 			n.note(one, NoteNothing, "it is local.activate, where there is an orphan stratum")
-		case args[i] == "maxclock":
+		case key == "maxclock":
 			n.note(one, NoteNothing, "each pool has its own number of servers in use: count, 4 unless given")
-		case args[i] == "minclock", args[i] == "mindist", args[i] == "mindisp":
+		case key == "minclock", key == "mindist", key == "mindisp":
 			n.note(one, NoteNothing, learned)
-		case args[i] == "ceiling", args[i] == "floor", args[i] == "cohort", args[i] == "basedate", args[i] == "beacon", args[i] == "bcpollbstep":
+		case key == "ceiling", key == "floor", key == "cohort", key == "basedate", key == "beacon", key == "bcpollbstep":
 			n.note(one, NoteNoEqual, "sources are not chosen by stratum, nor found by manycast, here")
 		default:
 			n.note(one, NoteRefused, "ntpd has no such setting of tos")
 		}
-	}
+	})
 }
 
 func ntpLeapfile(n *ntpConf, l line, args []string) {
