@@ -176,14 +176,14 @@ func TestRecordedKeyExchangesDecode(t *testing.T) {
 			i := slices.IndexFunc(list, func(s *stream) bool { return s.from == client.to && s.to == client.from })
 			request := application(t, client, secrets["CLIENT_HANDSHAKE_TRAFFIC_SECRET "+random], secrets["CLIENT_TRAFFIC_SECRET_0 "+random])
 			answer := application(t, list[i], secrets["SERVER_HANDSHAKE_TRAFFIC_SECRET "+random], secrets["SERVER_TRAFFIC_SECRET_0 "+random])
-			asked, err := parseRequest(request)
+			asked, err := readRequest(bytes.NewReader(request))
 			if err != nil || !asked.ntpv4 || !slices.Equal(asked.algorithms, []siv.Algorithm{siv.AESSIVCMAC256}) {
 				t.Errorf("%s: the request %x: got %+v, %v", test.capture, request, asked, err)
 			}
 			if again := appendRequest(nil, []siv.Algorithm{siv.AESSIVCMAC256}); test.same && !bytes.Equal(request, again) {
 				t.Errorf("%s: got the request %x, want as ours, %x", test.capture, request, again)
 			}
-			got, err := parseReply(answer)
+			got, err := readReply(bytes.NewReader(answer))
 			if err != nil || got.algorithm != siv.AESSIVCMAC256 || len(got.cookies) != 8 || len(got.cookies[0]) != test.cookie {
 				t.Errorf("%s: the answer %x: got %+v, %v", test.capture, answer, got, err)
 			}

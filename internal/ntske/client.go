@@ -231,35 +231,23 @@ func moments(chain []*x509.Certificate) []time.Time {
 
 func date(t time.Time) string { return t.UTC().Format(time.DateTime) }
 
-// readReply reads up to the End of Message record, at most maxMessage octets.
+// readReply reads a server's message.
 func readReply(conn io.Reader) (*reply, error) {
-	message := make([]byte, 0, 2048)
-	for {
-		if len(message) == cap(message) {
-			message = slices.Grow(message, len(message))
-		}
-		n, err := conn.Read(message[len(message):min(cap(message), maxMessage)])
-		message = message[:len(message)+n]
-		if n > 0 {
-			r, wrong := parseReply(message)
-			if wrong == nil {
-				return r, nil
-			}
-			if !errors.Is(wrong, errIncomplete) {
-				return nil, &Failure{kindOf(wrong), wrong}
-			}
-		}
-		switch {
-		case len(message) >= maxMessage:
-			return nil, failed(KindProtocol, "no End of Message within %d octets", maxMessage)
-		case errors.Is(err, io.EOF) && len(message) == 0: // so NTPsec refuses
-			return nil, failed(KindRefused, "the server closed without an answer")
-		case errors.Is(err, io.EOF):
-			return nil, failed(KindProtocol, "the server closed in the middle of its answer")
-		case err != nil:
-			return nil, classify(err, KindNetwork)
-		}
+	r := &reply{}
+	octets, wrong, err := receive(conn, r)
+	switch {
+	case wrong != nil:
+		return nil, &Failure{kindOf(wrong), wrong}
+	case errors.Is(err, errTooLong):
+		return nil, &Failure{KindProtocol, err}
+	case errors.Is(err, io.EOF) && octets == 0: // so NTPsec refuses
+		return nil, failed(KindRefused, "the server closed without an answer")
+	case errors.Is(err, io.EOF):
+		return nil, failed(KindProtocol, "the server closed in the middle of its answer")
+	case err != nil:
+		return nil, classify(err, KindNetwork)
 	}
+	return r, nil
 }
 
 // kindOf tells a refusal from records that cannot be right.

@@ -201,7 +201,7 @@ func TestRFC8915_4_1_3_ErrorRecords(t *testing.T) {
 			joined(protocol, appendNumbers(nil, true, recordAEAD, 30), []byte{4, 0, 0, 0})},
 	} {
 		got := answer(t, w, test.request)
-		if r, err := parseReply(got); err != nil || len(r.cookies) != 8 || !bytes.HasPrefix(got, test.want) {
+		if r, err := readReply(bytes.NewReader(got)); err != nil || len(r.cookies) != 8 || !bytes.HasPrefix(got, test.want) {
 			t.Errorf("%s: got %x (%v), want it to begin with %x", test.name, got, err, test.want)
 		}
 	}
@@ -217,7 +217,7 @@ func TestReplyIsInOneTLSRecord(t *testing.T) {
 	_, _ = conn.Write(joined(protocol, appendNumbers(nil, true, recordAEAD, 17), end))
 	buffer := make([]byte, 32<<10)
 	n, err := conn.Read(buffer)
-	if r, wrong := parseReply(buffer[:n]); wrong != nil || len(r.cookies) != 8 {
+	if r, wrong := readReply(bytes.NewReader(buffer[:n])); wrong != nil || len(r.cookies) != 8 {
 		t.Errorf("got %d octets in the first record: %v, %v", n, err, wrong)
 	}
 	if n, err := conn.Read(buffer); n != 0 || !errors.Is(err, io.EOF) {
@@ -474,11 +474,11 @@ func TestClientNamesWhatFails(t *testing.T) {
 	}
 }
 
-func FuzzParseRequest(f *testing.F) {
+func FuzzReadRequest(f *testing.F) {
 	f.Add(joined(protocol, aead, end))
 	f.Add(joined(protocol, appendNumbers(nil, true, recordAEAD, 30, 15), appendRecord(nil, false, recordGCMExporter, nil), end))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		r, err := parseRequest(message)
+		r, err := readRequest(bytes.NewReader(message))
 		if err == nil {
 			_, _ = r.choose([]siv.Algorithm{15, 30})
 			if r.protocols != 1 || r.aeads > 1 {
@@ -488,11 +488,11 @@ func FuzzParseRequest(f *testing.F) {
 	})
 }
 
-func FuzzParseReply(f *testing.F) {
+func FuzzReadReply(f *testing.F) {
 	f.Add(joined(protocol, aead, appendRecord(nil, false, recordCookie, make([]byte, 100)), end))
 	f.Add(joined(appendNumbers(nil, true, recordError, 1), end))
 	f.Fuzz(func(t *testing.T, message []byte) {
-		r, err := parseReply(message)
+		r, err := readReply(bytes.NewReader(message))
 		if err != nil {
 			_ = fmt.Sprint(err)
 			return

@@ -5,8 +5,9 @@ package ntske
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
+	"io"
+	"slices"
 
 	"timeball/internal/nts"
 	"timeball/internal/siv"
@@ -118,5 +119,46 @@ func export(session exporter, algorithm siv.Algorithm) (nts.Secrets, error) {
 	return s, nil
 }
 
-// errIncomplete says that a message has not come to its end yet.
-var errIncomplete = errors.New("no End of Message record yet")
+// receiver is what the records of a message make.
+type receiver interface {
+	take(record) error       // of any type but End of Message
+	finish(end record) error // judges the whole
+}
+
+// errTooLong says that no End of Message has come within maxMessage octets.
+var errTooLong = fmt.Errorf("no End of Message within %d octets", maxMessage)
+
+// receive reads a message up to its End of Message, and gives r each record once, when all
+// of it has come. Bodies stay valid. It returns how many octets came, and what r finds
+// wrong, or why nothing more could be read.
+func receive(conn io.Reader, r receiver) (octets int, wrong, err error) {
+	message := make([]byte, 0, 256) // of the records before, and what has come of the next one
+	for rest := message; ; {
+		if len(message) == cap(message) {
+			message = slices.Grow(message, len(message))
+		}
+		unread := len(rest)
+		n, err := conn.Read(message[len(message):min(cap(message), maxMessage)])
+		message = message[:len(message)+n]
+		rest = message[len(message)-n-unread:]
+		for {
+			record, after, ok := nextRecord(rest)
+			if !ok {
+				break
+			}
+			rest = after
+			if record.kind == recordEnd {
+				return len(message), r.finish(record), nil
+			}
+			if wrong := r.take(record); wrong != nil {
+				return len(message), wrong, nil
+			}
+		}
+		switch {
+		case len(message) >= maxMessage:
+			return len(message), nil, errTooLong
+		case err != nil:
+			return len(message), nil, err
+		}
+	}
+}

@@ -43,25 +43,6 @@ type refused string
 
 func (r refused) Error() string { return string(r) }
 
-// parseReply reads the records, in any order, up to End of Message; errIncomplete says
-// that that has not come.
-func parseReply(message []byte) (*reply, error) {
-	r := &reply{}
-	for {
-		record, rest, ok := nextRecord(message)
-		if !ok {
-			return nil, errIncomplete
-		}
-		message = rest
-		if record.kind == recordEnd {
-			return r, r.finish()
-		}
-		if err := r.take(record); err != nil {
-			return nil, err
-		}
-	}
-}
-
 func (r *reply) take(record record) error {
 	switch body := record.body; record.kind {
 	case recordNextProtocol:
@@ -130,7 +111,7 @@ func refusal(r record) string {
 	return fmt.Sprintf("error %d", code)
 }
 
-func (r *reply) finish() error {
+func (r *reply) finish(record) error {
 	switch {
 	case !r.ntpv4:
 		return errors.New("no next protocol record")

@@ -28,25 +28,6 @@ func badRequest(format string, args ...any) error {
 	return &requestError{errorBadRequest, fmt.Sprintf(format, args...)}
 }
 
-// parseRequest reads the records up to End of Message. It returns errIncomplete if that
-// has not come, and a *requestError for what is to be answered so.
-func parseRequest(message []byte) (*request, error) {
-	r := &request{}
-	for {
-		record, rest, ok := nextRecord(message)
-		if !ok {
-			return nil, errIncomplete
-		}
-		message = rest
-		if record.kind == recordEnd {
-			return r, r.finish(record)
-		}
-		if err := r.take(record); err != nil {
-			return nil, err
-		}
-	}
-}
-
 func (r *request) take(record record) error {
 	switch record.kind {
 	case recordNextProtocol:

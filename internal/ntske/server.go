@@ -10,7 +10,6 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -273,29 +272,22 @@ func failureOf(err error, other Outcome) Outcome {
 	return other
 }
 
-// readRequest reads up to the End of Message record, at most maxMessage octets.
+// readRequest reads a client's message. Its error is a *requestError for what is to be
+// answered so.
 func readRequest(conn io.Reader) (*request, error) {
-	message := make([]byte, 0, 1024)
-	for {
-		if len(message) == cap(message) {
-			message = slices.Grow(message, len(message))
-		}
-		n, err := conn.Read(message[len(message):min(cap(message), maxMessage)])
-		message = message[:len(message)+n]
-		if n > 0 {
-			if r, failed := parseRequest(message); !errors.Is(failed, errIncomplete) {
-				return r, failed
-			}
-		}
-		switch {
-		case len(message) >= maxMessage:
-			return nil, badRequest("no End of Message within %d octets", maxMessage)
-		case errors.Is(err, io.EOF):
-			return nil, badRequest("closed before the End of Message")
-		case err != nil:
-			return nil, err
-		}
+	r := &request{}
+	_, wrong, err := receive(conn, r)
+	switch {
+	case wrong != nil:
+		return nil, wrong
+	case errors.Is(err, errTooLong):
+		return nil, badRequest("%v", err)
+	case errors.Is(err, io.EOF):
+		return nil, badRequest("closed before the End of Message")
+	case err != nil:
+		return nil, err
 	}
+	return r, nil
 }
 
 // refuse answers by an error record, and takes in what the client still sends: closed
