@@ -188,7 +188,7 @@ func (o *queryOptions) probes(hosts []string) ([]probe.Probe, error) {
 		}
 		list[i] = probe.Probe{Name: name, Remote: netip.AddrPortFrom(netip.Addr{}, port), Local: local.Unmap(), Version: o.version, Count: o.count}
 		if line := o.lineOf(name, port); line != nil {
-			list[i].ExchangeKeys = daemon.KeyExchange(line, clock.NewObserve())
+			list[i].ExchangeKeys = daemon.QueryKeyExchange(line, clock.NewObserve())
 		}
 	}
 	return list, nil

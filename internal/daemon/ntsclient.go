@@ -147,7 +147,7 @@ func (k *keySeeker) outcome(ctx context.Context, r *ntske.Result, exchangedWith 
 	}
 	if k.ours != nil && k.ours(keys.Remote) {
 		return keyOutcome{chain: r.Chain, err: &ntske.Failure{Kind: ntske.KindProtocol,
-			Err: fmt.Errorf("the key exchange names %s, this daemon's own address: nobody sets a clock by itself", keys.Remote)}}
+			Err: fmt.Errorf("the key exchange names %s, this host's own address: nobody sets a clock by itself", keys.Remote)}}
 	}
 	if len(r.Chain) > 0 {
 		sum := sha256.Sum256(append(exchangedWith.AsSlice(), r.Chain[0].Raw...))

@@ -43,6 +43,22 @@ func authenticated(c *peers.Chrony, address string) error {
 	return fmt.Errorf("chronyc authdata: %q", rows)
 }
 
+// Who is asked must not send the client to itself; that the client asks itself is its own affair.
+func TestRFC8915_4_1_7_QueryIsNotSentBackToItself(t *testing.T) {
+	a, server, client := ntsLab(t)
+	peers.Timeball(t, server, ntsServer(a, server, ", ntp_server: "+client.IPv4.String()))
+	d := peers.Timeball(t, client, ntsServer(a, client, ""))
+	serves(t, client, server.IPv4)
+	serves(t, client, client.IPv4)
+	ca := a.Write(client)
+	if _, said, err := d.Run("query", "--nts", "--nts-ca", ca, server.IPv4.String()); err == nil || !strings.Contains(said, "own address") {
+		t.Errorf("got %v, %s; want a failed exchange, for our own address", err, said)
+	}
+	if _, said, err := d.Run("query", "--nts", "--nts-ca", ca, client.IPv4.String()); err != nil {
+		t.Errorf("of our own server: %v, %s", err, said)
+	}
+}
+
 func TestChronydSelectsTimeballByNTS(t *testing.T) {
 	a, server, client := ntsLab(t)
 	peers.Timeball(t, server, ntsServer(a, server, ""))

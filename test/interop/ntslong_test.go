@@ -3,6 +3,7 @@ package interop
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,7 +17,7 @@ import (
 
 // long is the variable that asks for the tests of ten minutes:
 //
-//	TIMEBALL_LONG=1 go test -timeout 20m -parallel 4 -run TestTenMinutesOfNTS ./test/interop
+//	TIMEBALL_LONG=1 go test -timeout 20m -parallel 8 -run TestTenMinutesOfNTS ./test/interop
 const long = "TIMEBALL_LONG"
 
 // process is what a test can end.
@@ -151,68 +152,92 @@ func TestTenMinutesOfNTS(t *testing.T) {
 	if os.Getenv(long) == "" {
 		t.Skipf("takes ten minutes; asked for with %s=1", long)
 	}
-	t.Run("chronyd asks timeball", func(t *testing.T) {
-		a, server, client := ntsLab(t)
-		var d *peers.Daemon
-		var c *peers.Chrony
-		conf, ca := ntsServer(a, server, ", rotate: 60s, keep: 3"), a.Write(client)
-		e := &endurance{judge: noNAK(&d, chronyJudge(&c, server.IPv4.String()))}
-		e.serve = func() process { d = peers.Timeball(t, server, conf); return d }
-		e.ask = func() process {
-			c = peers.Chronyd(t, client, fmt.Sprintf("server %v nts minpoll 0 maxpoll 0 iburst\nntstrustedcerts %s\nntsdumpdir %s", server.IPv4, ca, client.Dir))
-			return c
+	for family, of := range map[string]addressOf{
+		"IPv4": func(h *peers.Host) netip.Addr { return h.IPv4 },
+		"IPv6": func(h *peers.Host) netip.Addr { return h.IPv6 },
+	} {
+		t.Run("chronyd asks timeball by "+family, func(t *testing.T) { chronydAsks(t, of) })
+		t.Run("NTPsec asks timeball by "+family, func(t *testing.T) { ntpsecAsks(t, of) })
+		t.Run("timeball asks chronyd by "+family, func(t *testing.T) { chronydServes(t, of) })
+		t.Run("timeball asks NTPsec by "+family, func(t *testing.T) { ntpsecServes(t, of) })
+	}
+}
+
+// addressOf is an address of a host, of the family that a test is about.
+type addressOf func(*peers.Host) netip.Addr
+
+func chronydAsks(t *testing.T, of addressOf) {
+	t.Helper()
+	a, server, client := ntsLab(t)
+	address := of(server)
+	var d *peers.Daemon
+	var c *peers.Chrony
+	conf, ca := ntsServer(a, server, ", rotate: 60s, keep: 3"), a.Write(client)
+	e := &endurance{judge: noNAK(&d, chronyJudge(&c, address.String()))}
+	e.serve = func() process { d = peers.Timeball(t, server, conf); return d }
+	e.ask = func() process {
+		c = peers.Chronyd(t, client, fmt.Sprintf("server %v nts minpoll 0 maxpoll 0 iburst\nntstrustedcerts %s\nntsdumpdir %s", address, ca, client.Dir))
+		return c
+	}
+	e.run(t)
+}
+
+func ntpsecAsks(t *testing.T, of addressOf) {
+	t.Helper()
+	a, server, client := ntsLab(t)
+	address := of(server)
+	var d *peers.Daemon
+	var n *peers.NTPsecd
+	conf, ca := ntsServer(a, server, ", rotate: 60s, keep: 3"), a.Write(client)
+	e := &endurance{judge: noNAK(&d, ntpsecJudge(&n, address.String()))}
+	e.serve = func() process { d = peers.Timeball(t, server, conf); return d }
+	e.ask = func() process {
+		n = peers.NTPsec(t, client, fmt.Sprintf("server %v nts ca %s minpoll 0 maxpoll 0 iburst", address, ca))
+		return n
+	}
+	e.run(t)
+}
+
+func chronydServes(t *testing.T, of addressOf) {
+	t.Helper()
+	a, server, client := ntsLab(t)
+	address := of(server)
+	var d *peers.Daemon
+	starts, conf, ask := 0, chronydNTS(a, server, "ntsrotate 60"), ntsClient(a, client, address.String())
+	e := &endurance{judge: timeballJudge(&d, &starts)}
+	e.serve = func() process { c := peers.Chronyd(t, server, conf); serves(t, client, address); return c }
+	e.ask = func() process { starts++; d = peers.Timeball(t, client, ask); return d }
+	e.run(t)
+}
+
+func ntpsecServes(t *testing.T, of addressOf) {
+	t.Helper()
+	a, server, client := ntsLab(t)
+	address := of(server)
+	var d *peers.Daemon
+	certificate, key := a.Issue(server, server.IPv4.String(), server.IPv6.String())
+	cookies := filepath.Join(server.Dir, "cookies")
+	starts, ask := 0, ntsClient(a, client, address.String())
+	e := &endurance{judge: timeballJudge(&d, &starts), rotate: func() { ageCookieKeys(t, cookies) }}
+	e.serve = func() process {
+		n := peers.NTPsec(t, server, fmt.Sprintf("tos orphan 2 orphanwait 1\nnts enable\nnts key %s\nnts cert %s\nnts cookie %s", key, certificate, cookies))
+		if d == nil { // later ones are waited for by the client itself
+			peers.Eventually(t, 90*time.Second, "ntpd serves", func() error {
+				p, err := askServer(client, address)
+				if err == nil && p == 0 {
+					err = errors.New("no time yet")
+				}
+				return err
+			})
 		}
-		e.run(t)
-	})
-	t.Run("NTPsec asks timeball", func(t *testing.T) {
-		a, server, client := ntsLab(t)
-		var d *peers.Daemon
-		var n *peers.NTPsecd
-		conf, ca := ntsServer(a, server, ", rotate: 60s, keep: 3"), a.Write(client)
-		e := &endurance{judge: noNAK(&d, ntpsecJudge(&n, server.IPv4.String()))}
-		e.serve = func() process { d = peers.Timeball(t, server, conf); return d }
-		e.ask = func() process {
-			n = peers.NTPsec(t, client, fmt.Sprintf("server %v nts ca %s minpoll 0 maxpoll 0 iburst", server.IPv4, ca))
-			return n
-		}
-		e.run(t)
-	})
-	t.Run("timeball asks chronyd", func(t *testing.T) {
-		a, server, client := ntsLab(t)
-		var d *peers.Daemon
-		starts, conf, ask := 0, chronydNTS(a, server, "ntsrotate 60"), ntsClient(a, client, server.IPv4.String())
-		e := &endurance{judge: timeballJudge(&d, &starts)}
-		e.serve = func() process { c := peers.Chronyd(t, server, conf); serves(t, client, server.IPv4); return c }
-		e.ask = func() process { starts++; d = peers.Timeball(t, client, ask); return d }
-		e.run(t)
-	})
-	t.Run("timeball asks NTPsec", func(t *testing.T) {
-		a, server, client := ntsLab(t)
-		var d *peers.Daemon
-		certificate, key := a.Issue(server, server.IPv4.String(), server.IPv6.String())
-		cookies := filepath.Join(server.Dir, "cookies")
-		starts, ask := 0, ntsClient(a, client, server.IPv4.String())
-		e := &endurance{judge: timeballJudge(&d, &starts), rotate: func() { ageCookieKeys(t, cookies) }}
-		e.serve = func() process {
-			n := peers.NTPsec(t, server, fmt.Sprintf("tos orphan 2 orphanwait 1\nnts enable\nnts key %s\nnts cert %s\nnts cookie %s", key, certificate, cookies))
-			if d == nil { // later ones are waited for by the client itself
-				peers.Eventually(t, 90*time.Second, "ntpd serves", func() error {
-					p, err := askServer(client, server)
-					if err == nil && p == 0 {
-						err = errors.New("no time yet")
-					}
-					return err
-				})
-			}
-			return n
-		}
-		e.ask = func() process { starts++; d = peers.Timeball(t, client, ask); return d }
-		e.run(t)
-	})
+		return n
+	}
+	e.ask = func() process { starts++; d = peers.Timeball(t, client, ask); return d }
+	e.run(t)
 }
 
 // askServer gives the stratum that a server claims.
-func askServer(from, server *peers.Host) (uint8, error) {
-	p, err := ask(from, server.IPv4, 4)
+func askServer(from *peers.Host, address netip.Addr) (uint8, error) {
+	p, err := ask(from, address, 4)
 	return p.Stratum, err
 }

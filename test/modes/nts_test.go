@@ -377,11 +377,12 @@ server:
   listen: ["127.0.0.1:%d"]
   nts: {listen: ["127.0.0.1:%d"], certificate: %s, key: %s, keys: %s/nts-keys, ntp_server: 127.0.0.1, ntp_port: %d}
 `, other, ke, certificate, key, server.Dir, own))
-	d := peers.Timeball(t, client, fmt.Sprintf(`
+	config := fmt.Sprintf(`
 clock: {driver: virtual}
 server: {listen: ["127.0.0.1:%d"]}
 sources: [{server: "127.0.0.1:%d", nts: {ca: %s, port: %d, name: localhost}, min_poll: 0, max_poll: 0}]
-`, own, other, a.Write(client), ke))
+`, own, other, a.Write(client), ke)
+	d := peers.Timeball(t, client, config)
 	peers.Eventually(t, 20*time.Second, "the key exchange is refused", func() error {
 		var report struct {
 			Sources []struct {
@@ -398,6 +399,14 @@ sources: [{server: "127.0.0.1:%d", nts: {ca: %s, port: %d, name: localhost}, min
 		}
 		return err
 	})
+	program, err := peers.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, said, err := client.Run(nil, program, "check", "--config", client.Write("check.yaml", config), "--probe")
+	if err == nil || !strings.Contains(said, "own address") {
+		t.Errorf("check --probe: got %v, %s; want it to fail, for our own address", err, said)
+	}
 }
 
 // A daemon with four sources by NTS is small.
