@@ -43,7 +43,7 @@ func (l *leadEstimate) at(left, place int) time.Duration {
 // ask gives the token for a lone reply that was made now, to be asked about: each of the
 // first is, and some later on. The zero token: not this one.
 func (l *leadEstimate) ask(now func() ntptime.Instant) Token {
-	if l.replies++; l.alone.full() && l.replies < askedOneIn {
+	if l.replies++; l.alone.count >= len(l.alone.recent) && l.replies < askedOneIn {
 		return Token{}
 	}
 	l.replies = 0
@@ -66,11 +66,9 @@ func (l *leadEstimate) sent(n int, d time.Duration) { l.behind.note(d / time.Dur
 // shortest is the least of the last durations, 0 before the first.
 type shortest struct {
 	recent [64]time.Duration
-	count  int
+	count  int // so far
 	least  time.Duration
 }
-
-func (s *shortest) full() bool { return s.count >= len(s.recent) }
 
 func (s *shortest) note(d time.Duration) {
 	if d < 0 || d > longestLead {

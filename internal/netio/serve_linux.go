@@ -36,13 +36,12 @@ type server struct {
 	unchecked    int    // replies sent since the last look at the send buffer
 	look         uint32 // of the guard, in which let replies to unresolved neighbours were sent
 	let          int
-	end          bool // no more draining
 	failed       syscall.Errno
 }
 
 // serve receives and answers until the socket is closed. It is a single RawConn.Read:
 // the runtime's poller wakes it when something has come in (see inbox), and it goes on
-// until the socket is empty.
+// until the socket is empty. It returns net.ErrClosed where that was on purpose.
 func (s *shard) serve(h Handler) error {
 	v := &server{shard: s, handler: h, in: newReceiveBatch(bufferSize), out: newSendBatch(),
 		errs: newReceiveBatch(errorData), zones: make(map[int]string), bound: !s.local.Addr().IsUnspecified()}
@@ -50,30 +49,18 @@ func (s *shard) serve(h Handler) error {
 	if s.v6 {
 		v.sourceLength = controlHeader + pktinfo6Size
 	}
-	err := s.inbox.ready.Read(v.readable())
-	if v.failed != 0 {
+	end := false
+	drain := func(fd uintptr) { end = v.drain(fd) }
+	err := s.inbox.ready.Read(func(uintptr) bool { return s.inbox.socket.Control(drain) != nil || end })
+	switch {
+	case s.closed.Load():
+		return net.ErrClosed
+	case v.failed != 0:
 		err = v.failed
-	}
-	if err == nil {
+	case err == nil:
 		err = net.ErrClosed
 	}
-	return closedOr(fmt.Errorf("receive on %s: %w", s.local, err), s)
-}
-
-// readable is what to do whenever the socket can be read; it returns true to end.
-func (v *server) readable() func(uintptr) bool {
-	drain := func(fd uintptr) { v.end = v.drain(fd) }
-	return func(uintptr) bool {
-		return v.inbox.socket.Control(drain) != nil || v.end
-	}
-}
-
-// closedOr says net.ErrClosed where the socket was closed on purpose.
-func closedOr(err error, s *shard) error {
-	if s.closed.Load() {
-		return net.ErrClosed
-	}
-	return err
+	return fmt.Errorf("receive on %s: %w", s.local, err)
 }
 
 // drain answers all that waits in the socket. It returns false to be called again
@@ -104,10 +91,16 @@ func (v *server) drain(fd uintptr) bool {
 	return true
 }
 
-// answer hands the n datagrams of a batch to the handler and sends its replies.
+// answer hands the n datagrams of a batch to the handler and sends its replies. Of several
+// the handler hears first who has sent them.
 func (v *server) answer(fd uintptr, n int) {
 	v.now = v.cfg.Clock.Now() // to map the timestamps, and under load to tell stale requests
-	v.announce(n)
+	for i := range n {
+		v.remotes[i], v.scopes[i] = v.in.remote(i)
+	}
+	if n > 1 {
+		v.handler.Expect(v.remotes[:n])
+	}
 	replies := 0
 	for i := range n {
 		if v.accept(fd, i, n) && v.reply(i, replies, n) {
@@ -117,17 +110,6 @@ func (v *server) answer(fd uintptr, n int) {
 	}
 	if replies > 0 {
 		v.flush(fd, replies)
-	}
-}
-
-// announce reads who sent the n datagrams of a batch, and tells the handler if they
-// are several.
-func (v *server) announce(n int) {
-	for i := range n {
-		v.remotes[i], v.scopes[i] = v.in.remote(i)
-	}
-	if n > 1 {
-		v.handler.Expect(v.remotes[:n])
 	}
 }
 
@@ -225,7 +207,8 @@ func (v *server) reply(i, o, n int) bool {
 		v.count.unresolved.Add(1)
 		return false
 	}
-	controls := appendSource(v.out.control[o][:0], v.v6, v.replySource(), v.replyInterface())
+	source, ifindex := v.replySource()
+	controls := appendSource(v.out.control[o][:0], v.v6, source, ifindex)
 	length := len(controls)
 	if length > 0 {
 		length = v.sourceLength // without padding: what fits the kernel's stack costs no allocation there
@@ -237,22 +220,21 @@ func (v *server) reply(i, o, n int) bool {
 	return true
 }
 
-// replySource is the address that was asked. For a group or broadcast it is the routing
-// table's choice, and a socket bound to one address needs not be told.
-func (v *server) replySource() netip.Addr {
-	if v.bound || v.mapping.isGroup() {
-		return netip.Addr{}
+// replySource is the address that was asked, which a socket bound to one needs not be told,
+// and the interface of arrival where an address means nothing without it. All else is the
+// routing table's choice, which may well be asymmetric: the interface, and for a group or
+// broadcast the address.
+func (v *server) replySource() (addr netip.Addr, ifindex int) {
+	if v.bound {
+		return addr, 0
 	}
-	return v.mapping.dest
-}
-
-// replyInterface is the interface of arrival where the address means nothing without
-// it; everything else goes by the routing table, which may well be asymmetric.
-func (v *server) replyInterface() int {
-	if v.v6 && !v.bound && (v.mapping.dest.IsLinkLocalUnicast() || v.rx.Remote.Addr().IsLinkLocalUnicast()) {
-		return v.mapping.ifindex
+	if !v.mapping.isGroup() {
+		addr = v.mapping.dest
 	}
-	return 0
+	if v.v6 && (v.mapping.dest.IsLinkLocalUnicast() || v.rx.Remote.Addr().IsLinkLocalUnicast()) {
+		ifindex = v.mapping.ifindex
+	}
+	return addr, ifindex
 }
 
 // timeOneIn is how many batches there are for each one whose sending is timed: what a

@@ -13,34 +13,26 @@ type network struct {
 	nonces nts.Random
 }
 
-// asksNTS reports whether the request has what NTS wants answered: a cookie or an
-// authenticator. An identifier alone is no more than an unknown field.
-func (s *Shard) asksNTS() (asks, wellFormed bool) {
-	if len(s.packet.Fields) == 0 {
-		return false, true
-	}
-	n := &s.network().fields
-	wellFormed = n.Read(&s.packet)
-	return !wellFormed || n.Authenticated || n.Cookies > 0, wellFormed
-}
-
-// network is the shard's, made at the first request with fields where there is none.
-func (s *Shard) network() *network {
+// judgeNTS judges a request with extension fields that asks for NTS (RFC 8915 §5.7), by its
+// fields alone: a MAC behind them would not be authenticated. It is no use to its sender
+// without NTS in the reply. False: the request does not ask for it.
+func (s *Shard) judgeNTS(env *Env, mode wire.Mode, length, room int) (v Verdict, asks bool) {
 	if s.nts == nil {
 		s.nts = new(network)
 	}
-	return s.nts
-}
-
-// network judges a request with NTS (RFC 8915 §5.7) by its fields alone: a MAC behind
-// them would not be authenticated. It is no use to its sender without NTS in the reply.
-func (s *Shard) judgeNTS(env *Env, mode wire.Mode, length, room int) Verdict {
-	v := Verdict{Shown: ShownNTS}
-	if env.Ring == nil || s.nts.nonces == nil || mode != wire.ModeServer {
+	v.Shown = ShownNTS
+	fields := &s.nts.fields
+	switch wellFormed := fields.Read(&s.packet); {
+	case !wellFormed:
+		v.Result, v.Reason = Ignored, ReasonMalformed
+		return v, true
+	case !fields.Authenticated && fields.Cookies == 0: // an identifier alone is no more than an unknown field
+		return v, false
+	case env.Ring == nil || s.nts.nonces == nil || mode != wire.ModeServer:
 		v.Result, v.Reason = Denied, ReasonNTS
-		return v
+		return v, true
 	}
-	switch s.nts.server.Judge(env.Ring, &s.nts.fields, length, room) {
+	switch s.nts.server.Judge(env.Ring, fields, length, room) {
 	case nts.Genuine:
 		v.Result, v.Shown = Answered, ShownNTS|ShownProof
 	case nts.Refused:
@@ -48,7 +40,7 @@ func (s *Shard) judgeNTS(env *Env, mode wire.Mode, length, room int) Verdict {
 	default:
 		v.Result, v.Reason = Ignored, ReasonMalformed
 	}
-	return v
+	return v, true
 }
 
 // refuse writes the kiss-o'-death NTSN, which returns the request's identifier and holds

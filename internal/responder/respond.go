@@ -22,24 +22,26 @@ func (s *Shard) Respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 	return n, v
 }
 
-// Decide writes the reply to rx into dst and returns its length, 0 for none, with the
-// verdict. The reply is never longer than rx.Data. Nothing is allocated.
-func (s *Shard) Decide(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
-	n, v := s.respond(dst, rx, env)
-	if n > len(rx.Data) { // never so, and not to be left to reasoning (threats 5)
-		n, v = 0, Verdict{Result: Ignored, Reason: ReasonSpace}
-	}
-	return n, v
-}
-
 // Count counts what became of a datagram that came in by the shard's socket, where it was
 // not Respond's to decide. Any goroutine may call it.
 func (s *Shard) Count(rx *model.Received, v Verdict) {
 	version, mode := wire.Peek(rx.Data)
-	s.counters.count(version, uint8(mode), v)
+	c := &s.counters
+	c.packets[v.Result][version&7][mode&7].Add(1)
+	if v.Reason != ReasonNone {
+		c.whys[v.Reason].Add(1)
+	}
+	if v.Signed() {
+		c.signed.Add(1)
+	}
+	if v.NTS() {
+		c.nts[v.Result].Add(1)
+	}
 }
 
-func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
+// Decide writes the reply to rx into dst and returns its length, 0 for none, with the
+// verdict. The reply is never longer than rx.Data. Nothing is allocated.
+func (s *Shard) Decide(dst []byte, rx *model.Received, env *Env) (int, Verdict) {
 	if !possibleSource(rx, env.Policy) {
 		return 0, Verdict{Result: Ignored, Reason: ReasonSource}
 	}
@@ -70,26 +72,31 @@ func (s *Shard) respond(dst []byte, rx *model.Received, env *Env) (int, Verdict)
 		return 0, Verdict{Result: Limited, Reason: ReasonRate}
 	}
 	key, v := s.authenticate(env, mode, grant.Require, len(rx.Data), len(dst))
+	n := 0
 	switch {
 	case v.Result == Refused && env.Snapshot != nil:
-		return s.refuse(dst), v
+		n = s.refuse(dst)
 	case v.Result != Answered:
-		return 0, v
 	case env.Snapshot == nil, env.Policy.SilentUntilSynchronized && !env.Snapshot.Synchronized && env.Snapshot.Updates == 0:
-		return 0, Verdict{Result: Ignored, Reason: ReasonStarting}
+		v = Verdict{Result: Ignored, Reason: ReasonStarting}
 	case len(dst) < wire.HeaderSize+len(rx.Data)-len(s.packet.Signed): // header, and a trailer as long as the request's
+		v = Verdict{Result: Ignored, Reason: ReasonSpace}
+	default:
+		smearing := env.smearing()
+		s.prepare(mode, rx, env.Snapshot, smearing)
+		if v.NTS() {
+			s.nts.server.Prepare(env.Ring, s.nts.nonces)
+		}
+		if admission == kissed {
+			s.kiss(env.Policy.Limit)
+			v.Result, v.Reason = RateKoD, ReasonRate
+		}
+		n, v = s.finish(dst, rx, env, smearing, key, at, v)
+	}
+	if n > len(rx.Data) { // never so, and not to be left to reasoning (threats 5)
 		return 0, Verdict{Result: Ignored, Reason: ReasonSpace}
 	}
-	smearing := env.smearing()
-	s.prepare(mode, rx, env.Snapshot, smearing)
-	if v.NTS() {
-		s.nts.server.Prepare(env.Ring, s.nts.nonces)
-	}
-	if admission == kissed {
-		s.kiss(env.Policy.Limit)
-		v.Result, v.Reason = RateKoD, ReasonRate
-	}
-	return s.finish(dst, rx, env, smearing, key, at, v)
+	return n, v
 }
 
 // possibleSource reports whether anybody can have asked from there: not from port 0,
@@ -128,14 +135,14 @@ func replyMode(rx *model.Received, policy *Policy) (wire.Mode, Reason) {
 
 // authenticate checks what the request shows of its sender. The verdict is Answered
 // with the key to sign the reply by, if there is one; Refused for an answer by NTSN; else
-// silence: a crypto-NAK (RFC 5905
-// §9.2) would help nobody authenticate, and chronyd and ntpsec send none either.
+// silence: a crypto-NAK (RFC 5905 §9.2) would help nobody authenticate, and chronyd and
+// ntpsec send none either.
 func (s *Shard) authenticate(env *Env, mode wire.Mode, require Require, length, room int) (*mac.Key, Verdict) {
 	p := &s.packet
-	if asks, wellFormed := s.asksNTS(); !wellFormed {
-		return nil, Verdict{Result: Ignored, Reason: ReasonMalformed, Shown: ShownNTS}
-	} else if asks {
-		return nil, s.judgeNTS(env, mode, length, room)
+	if len(p.Fields) > 0 {
+		if v, asks := s.judgeNTS(env, mode, length, room); asks {
+			return nil, v
+		}
 	}
 	if !p.HasMAC {
 		if require != RequireNone {
@@ -165,8 +172,17 @@ func (s *Shard) authenticate(env *Env, mode wire.Mode, require Require, length, 
 // Figure 31). Root dispersion has grown since the snapshot (§12: PHI).
 func (s *Shard) prepare(mode wire.Mode, rx *model.Received, snapshot, smearing *model.Snapshot) {
 	request := &s.packet.Header
-	wall, _ := smeared(rx.At, smearing)
-	receive := s.uniqueReceive(wall.Timestamp())
+	wall := rx.At.Wall
+	if smearing != nil {
+		wall, _ = smeared(rx.At, smearing)
+	}
+	// Receive timestamps differ and rise even if the clock's tick is coarse: clients tell
+	// replies apart by them, and interleaved mode keys on them.
+	receive := wall.Timestamp()
+	if behind := s.latest - receive; behind <= timestampSpread {
+		receive = s.latest + 1
+	}
+	s.latest = receive
 	age := max(rx.At.Raw.Sub(snapshot.At.Raw), 0)
 	s.header = wire.Header{
 		Leap: wire.LeapUnknown, Version: request.Version, Mode: mode, Stratum: wire.StratumKiss,
@@ -197,16 +213,6 @@ func referenceTime(snapshot *model.Snapshot, receive ntptime.Wall) ntptime.Times
 // the last one and be put behind it: about a microsecond. Two packets of one burst
 // come so close; a clock that was set back is further off.
 const timestampSpread = 4295
-
-// uniqueReceive makes receive timestamps differ and rise even if the clock's tick is
-// coarse: clients tell replies apart by them, and interleaved mode keys on them.
-func (s *Shard) uniqueReceive(receive ntptime.Timestamp) ntptime.Timestamp {
-	if behind := s.latest - receive; behind <= timestampSpread {
-		receive = s.latest + 1
-	}
-	s.latest = receive
-	return receive
-}
 
 // kiss makes the header a RATE kiss-o'-death that names a poll interval the limit
 // allows (RFC 5905 §7.4). It holds no time.
@@ -269,9 +275,11 @@ func (s *Shard) finish(dst []byte, rx *model.Received, env *Env, smearing *model
 // stepped back since the request came, the receive timestamp is moved to its new
 // scale, by way of the oscillator, which nobody steps.
 func (s *Shard) transmitTime(dst []byte, rx *model.Received, env *Env, smearing *model.Snapshot) ntptime.Timestamp {
-	now := env.Now()
-	received, _ := smeared(rx.At, smearing)
-	now.Wall, _ = smeared(now, smearing)
+	now, received := env.Now(), rx.At.Wall
+	if smearing != nil {
+		received, _ = smeared(rx.At, smearing)
+		now.Wall, _ = smeared(now, smearing)
+	}
 	if now.Wall < received {
 		spent := max(now.Raw.Sub(rx.At.Raw), 0)
 		receive := now.Wall.Add(-spent)

@@ -136,7 +136,9 @@ func (s *Shard) Transmitted(id uint32, at ntptime.Instant) {
 		return
 	}
 	if s.timestamps != nil {
-		at.Wall, _ = smeared(at, s.smeared)
+		if s.smeared != nil {
+			at.Wall, _ = smeared(at, s.smeared)
+		}
 		s.timestamps.sent(s.pending[id%pendingTimestamps], at.Timestamp())
 	}
 }

@@ -23,9 +23,6 @@ func (env *Env) smearing() *model.Snapshot {
 // disciplined time has gone against the oscillator since the snapshot: an inserted second
 // gives the same wall time twice.
 func smeared(at ntptime.Instant, s *model.Snapshot) (ntptime.Wall, time.Duration) {
-	if s == nil {
-		return at.Wall, 0
-	}
 	after := s.SmearAfter
 	jumped := math.Round((at.Wall.Sub(s.At.Wall) - at.Raw.Sub(s.At.Raw)).Seconds())
 	switch leap := leapOf(&s.Smear); {

@@ -94,19 +94,6 @@ type counters struct {
 	nts     [Results]atomic.Uint64 // those of packets that ask for NTS
 }
 
-func (t *counters) count(version, mode uint8, v Verdict) {
-	t.packets[v.Result][version&7][mode&7].Add(1)
-	if v.Reason != ReasonNone {
-		t.whys[v.Reason].Add(1)
-	}
-	if v.Signed() {
-		t.signed.Add(1)
-	}
-	if v.NTS() {
-		t.nts[v.Result].Add(1)
-	}
-}
-
 // Counters are the counts of one shard, or of several added up.
 type Counters struct {
 	Packets [Results][8][8]uint64 // by what was done, version and mode of the datagram
