@@ -82,7 +82,10 @@ func (s *Shard) Decide(dst []byte, rx *model.Received, env *Env) (int, Verdict) 
 	case len(dst) < wire.HeaderSize+len(rx.Data)-len(s.packet.Signed): // header, and a trailer as long as the request's
 		v = Verdict{Result: Ignored, Reason: ReasonSpace}
 	default:
-		smearing := env.smearing()
+		smearing := env.Snapshot // by which this socket's time is smeared; nil: it is not
+		if !env.Smeared || smearing.Smear.Leap == 0 {
+			smearing = nil
+		}
 		s.prepare(mode, rx, env.Snapshot, smearing)
 		if v.NTS() {
 			s.nts.server.Prepare(env.Ring, s.nts.nonces)

@@ -10,14 +10,6 @@ import (
 	"timeball/internal/wire"
 )
 
-// smearing is the snapshot by which this socket's time is smeared; nil: it is not.
-func (env *Env) smearing() *model.Snapshot {
-	if !env.Smeared || env.Snapshot == nil || env.Snapshot.Smear.Leap == 0 {
-		return nil
-	}
-	return env.Snapshot
-}
-
 // smeared is the wall time of an instant as smeared clients are to have it, and by what
 // it differs from UTC. Whether the leap second has happened by then is seen by how the
 // disciplined time has gone against the oscillator since the snapshot: an inserted second
