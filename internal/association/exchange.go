@@ -156,14 +156,11 @@ func (c *client) autoInterleaves(a *Association) bool {
 	return true
 }
 
-// noteInterleaved remembers how an interleaved request was answered.
-func (c *client) noteInterleaved(asked, answered bool) {
-	switch {
-	case answered:
+// noteInterleaved remembers whether an interleaved request was answered in kind.
+func (c *client) noteInterleaved(inKind bool) {
+	if inKind {
 		c.refused = 0
-	case asked:
-		if c.refused++; c.refused >= interleaveTries {
-			c.refused, c.pause = 0, interleavePause
-		}
+	} else if c.refused++; c.refused >= interleaveTries {
+		c.refused, c.pause = 0, interleavePause
 	}
 }

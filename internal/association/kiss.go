@@ -77,11 +77,8 @@ func (p *pollProcess) slowDown(asked time.Duration, now ntptime.Instant, random 
 	p.reschedule(now, random)
 }
 
-// recover lets the interval come back after a while without RATE.
+// recover lets the interval come back after a while without another RATE.
 func (p *pollProcess) recover() {
-	if p.rateFloor == 0 {
-		return
-	}
 	if p.sinceRate++; p.sinceRate < recovery {
 		return
 	}

@@ -217,7 +217,9 @@ func (p *pollProcess) answered() {
 	}
 	p.missed = 0
 	p.startupPolls = max(p.startupPolls-1, 0)
-	p.recover()
+	if p.rateFloor > 0 {
+		p.recover()
+	}
 }
 
 // unanswered notes a poll without a reply.

@@ -34,7 +34,9 @@ func (a *Association) onReply(rx *model.Received, p *wire.Packet, out *Output) {
 		a.last.valid = false
 		return
 	}
-	a.client.noteInterleaved(x.state == interleaved, answeredInterleaved)
+	if x.state == interleaved {
+		a.client.noteInterleaved(answeredInterleaved)
+	}
 	a.status.Accepted++
 	a.measure(&x, rx, p, server, answeredInterleaved, out)
 }

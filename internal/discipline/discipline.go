@@ -105,11 +105,23 @@ func (d *Discipline) SlewRate() float64 { return d.slew }
 // Record returns the steps made so far.
 func (d *Discipline) Record() Record { return d.record }
 
-// Update decides between panic, step and slew after an update of the estimate.
+// Update decides between panic, step and slew after an update of the estimate. It counts
+// what the clock has been moved by: an estimate that follows a jump of the sources by parts,
+// each within the panic limit, asks for a correction beyond it all the same. What was moved
+// counts until the clock has been found settled.
 func (d *Discipline) Update(now ntptime.Instant, r Residual) Decision {
 	mayStep := d.cfg.StepThreshold > 0 && (d.cfg.StepUpdates < 0 || d.taken < d.cfg.StepUpdates)
 	step := mayStep && math.Abs(r.Offset) > d.cfg.StepThreshold.Seconds()
-	d.settle(now, r.Offset)
+	d.count(now.Raw)
+	if d.settled++; !d.small(r.Offset) {
+		d.settled = 0
+	}
+	if d.within++; d.beyond(r.Offset) {
+		d.within = 0
+	}
+	if d.settled >= settledUpdates {
+		d.moved = 0
+	}
 	result := d.decide(now, r, step)
 	if result.Kind != Refuse {
 		d.taken++
@@ -132,22 +144,6 @@ func (d *Discipline) small(offset float64) bool {
 func (d *Discipline) beyond(offset float64) bool {
 	limit := d.cfg.Panic.Seconds()
 	return limit > 0 && math.Abs(offset+d.external+d.moved) > limit
-}
-
-// settle counts what the clock has been moved by. An estimate that follows a jump of the
-// sources by parts, each within the panic limit, asks for a correction beyond it all the
-// same: what was moved counts until the clock has been found settled.
-func (d *Discipline) settle(now ntptime.Instant, offset float64) {
-	d.count(now.Raw)
-	if d.settled++; !d.small(offset) {
-		d.settled = 0
-	}
-	if d.within++; d.beyond(offset) {
-		d.within = 0
-	}
-	if d.settled >= settledUpdates {
-		d.moved = 0
-	}
 }
 
 // count takes what has been slewed so far.

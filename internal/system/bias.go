@@ -110,10 +110,6 @@ func (s *System) middle(at int64) (offset, variance float64, ok bool) {
 // opinion is one source's offset, and its variance.
 type opinion struct{ offset, variance float64 }
 
-// suspect says whether a source's exchanges are held back until it is clear
-// whether it runs away.
-func (s *System) suspect(src *source) bool { return src.bias.outliers > 0 && s.summary.Combined > 2 }
-
 // asymmetrySD is what a source's offset may be off by for good, in seconds: the
 // asymmetry of the whole path to the primary reference, what its own servers say of
 // its clock (three standard deviations, as we do), and one-sided jitter.

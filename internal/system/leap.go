@@ -261,25 +261,27 @@ func (s *System) leapTimer(now ntptime.Instant, out *Output) {
 	s.carryOut(now, s.discipline.Leap(now, r, by, s.cfg.Leap.Mode == LeapStep), e, out)
 }
 
-// smear is the leap second that is smeared at now, and whether it has happened. After it
-// the list tells of it, too: we may have been started since.
+// smear is the leap second that is smeared at now, and whether it has happened.
 func (s *System) smear(now ntptime.Wall) (sm smear.Smear, after bool) {
 	if s.cfg.Leap.Mode != LeapSmear {
 		return sm, false
 	}
-	sm = smear.Smear{Leap: s.leap.at, Delete: s.leap.sign < 0, Window: s.cfg.Leap.Window}
-	if !sm.Active(now) {
-		after = true
-		if sm.Leap = s.leap.done; !sm.Active(now) {
-			sm, after = s.listedLeap(now, s.cfg.Leap.Window)
-		}
-	}
+	sm, after = s.leapWithin(now, s.cfg.Leap.Window)
 	sm.Shape = s.cfg.Leap.Shape
 	return sm, after
 }
 
-// listedLeap is a leap second of the list that has happened within half a window.
-func (s *System) listedLeap(now ntptime.Wall, window time.Duration) (sm smear.Smear, after bool) {
+// leapWithin is the leap second in whose window of smearing we are, and whether it has
+// happened; the zero value: in none. After it the list tells of it, too: we may have been
+// started since.
+func (s *System) leapWithin(now ntptime.Wall, window time.Duration) (sm smear.Smear, after bool) {
+	sm = smear.Smear{Leap: s.leap.at, Delete: s.leap.sign < 0, Window: window}
+	if sm.Active(now) {
+		return sm, false
+	}
+	if sm.Leap = s.leap.done; sm.Active(now) {
+		return sm, true
+	}
 	table := s.cfg.Leap.Table
 	for i := range table {
 		if i > 0 && table[i].At <= now {

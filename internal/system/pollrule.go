@@ -30,37 +30,21 @@ func (s *System) lowPoll() float64 {
 	return 1 / rate
 }
 
-func (s *System) highPoll() float64 {
-	high := 0.0
+// pollUpdate runs the poll rule after an update of the combined state.
+func (s *System) pollUpdate(r *filter.Result, now ntptime.Instant, src *source, out *Output) {
+	e := s.combined.Estimate()
+	low, slant := s.lowPoll(), s.slant()
+	high := low
 	for _, src := range s.sources {
 		if src.inCombined {
 			high = math.Max(high, src.opt.MaxPoll.Seconds())
 		}
 	}
-	return high
-}
-
-// pollUpdate runs the poll rule after an update of the combined state.
-func (s *System) pollUpdate(r *filter.Result, now ntptime.Instant, src *source, out *Output) {
-	e := s.combined.Estimate()
-	low := s.lowPoll()
-	high := math.Max(low, s.highPoll())
-	slant := s.slant()
 	s.poll.Update(discipline.Spread{P00: e.P00 + slant*slant, P01: e.P01, P11: e.P11, Wander: e.Wander}, s.goal(), low, high)
 	if r.Jumped {
 		s.poll.Hurry(low)
 		s.event(out, now, model.EventFrequencyJump, src.id, dur(r.Window.Hi-e.Offset), "")
 	}
-}
-
-func (s *System) leastDelay() float64 {
-	d := math.Inf(1)
-	for _, src := range s.sources {
-		if src.inCombined {
-			d = math.Min(d, src.filter.MinDelay())
-		}
-	}
-	return d
 }
 
 // updateInterval is the expected time until the next update in seconds: that of the poll
@@ -90,7 +74,15 @@ func (s *System) hints(src *source, extra float64, out *Output) {
 		if o == src {
 			soon = extra
 		}
-		interval := s.intervalOf(o, inverse)
+		low, high := o.opt.MinPoll.Seconds(), math.Max(o.opt.MinPoll.Seconds(), o.opt.MaxPoll.Seconds())
+		interval := high / 2
+		switch {
+		case o.inCombined:
+			interval = s.poll.Interval() * math.Max(o.filter.Jitter(), 1e-9) * inverse
+		case o.samples < 8 || !s.combined.Started():
+			interval = low
+		}
+		interval = math.Min(math.Max(interval, low), high)
 		if soon == 0 && o.hint > 0 && math.Max(interval/o.hint, o.hint/interval) < hintChange {
 			continue
 		}
@@ -100,18 +92,6 @@ func (s *System) hints(src *source, extra float64, out *Output) {
 		}
 		out.Hints = append(out.Hints, model.Hint{Source: o.id, Interval: dur(interval), Soon: dur(soon)})
 	}
-}
-
-func (s *System) intervalOf(o *source, inverse float64) float64 {
-	low, high := o.opt.MinPoll.Seconds(), math.Max(o.opt.MinPoll.Seconds(), o.opt.MaxPoll.Seconds())
-	interval := high / 2
-	switch {
-	case o.inCombined:
-		interval = s.poll.Interval() * math.Max(o.filter.Jitter(), 1e-9) * inverse
-	case o.samples < 8 || !s.combined.Started():
-		interval = low
-	}
-	return math.Min(math.Max(interval, low), high)
 }
 
 // soon returns after how many seconds an extra exchange is worth its packets:
@@ -167,7 +147,13 @@ func (s *System) goal() float64 {
 	if goal := s.cfg.AccuracyGoal.Seconds(); goal > 0 {
 		return goal
 	}
-	return discipline.Goal(s.leastDelay())
+	least := math.Inf(1)
+	for _, src := range s.sources {
+		if src.inCombined {
+			least = math.Min(least, src.filter.MinDelay())
+		}
+	}
+	return discipline.Goal(least)
 }
 
 // pollInterval is the interval of the system peer as last asked for.

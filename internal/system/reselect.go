@@ -59,7 +59,7 @@ func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
 	for _, src := range s.sources {
 		s.candidates = append(s.candidates, s.candidate(now.Raw, src))
 	}
-	if s.inStartupWait(now.Raw) {
+	if s.soleSource == nil && !s.combined.Started() && s.inStartupWait(now.Raw) {
 		return false
 	}
 	before := s.summary
@@ -120,9 +120,6 @@ func (s *System) repeated(src *source) bool {
 
 // inStartupWait says whether to wait for the other sources' first answers.
 func (s *System) inStartupWait(now ntptime.Raw) bool {
-	if s.combined.Started() && s.soleSource == nil || s.soleSource != nil {
-		return false
-	}
 	voters, heard := 0, 0
 	for _, src := range s.sources {
 		if src.opt.NoSelect {
@@ -180,7 +177,7 @@ func (src *source) serverDistance() float64 {
 // who had spoilt it. A source that merely fell silent taught the truth; one that
 // comes in later adds to what is known.
 func (s *System) adopt(now ntptime.Instant, out *Output) bool {
-	spoilt, added := false, false
+	spoilt, added, parted := false, false, false
 	for i, src := range s.sources {
 		v := s.candidates[i].Verdict
 		was := src.inCombined
@@ -193,6 +190,7 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 		}
 		src.wasFalse = src.wasFalse || v.State == model.StateFalseticker && v.Cause != selection.CauseNoMajority
 		added = added || (src.inCombined && !was)
+		parted = parted || v.Cause == selection.CauseNoMajority
 		switch was := src.verdict.State; {
 		case v.State == was:
 		case v.State == model.StateFalseticker:
@@ -202,7 +200,7 @@ func (s *System) adopt(now ntptime.Instant, out *Output) bool {
 		}
 		src.verdict, src.distance = v, s.candidates[i].Distance
 	}
-	s.noteSplit()
+	s.split = !s.summary.Usable && (s.split || parted)
 	if s.soleSource != nil || !s.summary.Usable {
 		return false
 	}

@@ -40,7 +40,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	src.last, src.answered = m.T4, true
 	src.dispersion = math.Max(m.Dispersion.Seconds(), src.grid.tick(m))
 	src.fall.note(m.T4.Raw, m.Server.RootDispersion.Seconds(), src.samples)
-	x.Ticks = src.ticks()
+	x.Ticks = float32(math.Max(src.dispersion, src.spread.width))
 	r := s.feed(src, x)
 	src.noteSpread(x)
 	src.delay = s.shownDelay(x.RoundTrip(src.lastEst.Freq))
@@ -50,7 +50,11 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	}
 	changed := s.reselect(now, src, out)
 	used := s.take(src, &x, &r, changed)
-	s.noteCombined(m.T1.Raw)
+	if !s.combined.Started() {
+		s.combinedSince = ntptime.Never
+	} else if s.combinedSince == ntptime.Never {
+		s.combinedSince = m.T1.Raw
+	}
 	s.noteConflict(src, &x, &r)
 	s.rebase()
 	s.track(now, src, used, &r, out)
@@ -154,8 +158,8 @@ func (s *System) take(src *source, x *filter.Exchange, r *filter.Result, replay 
 		s.replayCombined()
 		return true
 	}
-	if !r.Used || s.suspect(src) {
-		return false
+	if !r.Used || src.bias.outliers > 0 && s.summary.Combined > 2 {
+		return false // it may be running away: its exchanges wait until that is clear
 	}
 	e := s.combined.Estimate().Extrapolate(x.At)
 	w := src.filter.Window(x, src.filter.Count()-1, &e).Shifted(src.bias.applied)

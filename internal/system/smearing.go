@@ -25,7 +25,7 @@ func (s *System) smears(src *source, now ntptime.Raw) bool {
 		return false
 	}
 	wall := ntptime.Wall(s.origin + int64(now) + int64(s.combined.Estimate().Extrapolate(int64(now)).Offset*1e9))
-	leap, after := s.knownLeap(wall)
+	leap, after := s.leapWithin(wall, smear.DefaultWindow)
 	if leap.Leap == 0 {
 		return false
 	}
@@ -37,17 +37,4 @@ func (s *System) smears(src *source, now ntptime.Raw) bool {
 		}
 	}
 	return false
-}
-
-// knownLeap is the leap second in whose usual window of smearing we are, and whether it
-// has happened; the zero value: in none.
-func (s *System) knownLeap(now ntptime.Wall) (smear.Smear, bool) {
-	sm := smear.Smear{Leap: s.leap.at, Delete: s.leap.sign < 0, Window: smear.DefaultWindow}
-	if sm.Active(now) {
-		return sm, false
-	}
-	if sm.Leap = s.leap.done; sm.Active(now) {
-		return sm, true
-	}
-	return s.listedLeap(now, smear.DefaultWindow)
 }

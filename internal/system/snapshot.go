@@ -84,8 +84,10 @@ func (s *System) quality(left float64, e filter.Estimate) quality {
 	for t := 4.0; t <= 32; t *= 2 { // until the next snapshot, 16 s from now, and as long again
 		rate = math.Max(rate, s.peer.fall.rate+boundSigmas*(sqrt(spread.Variance(t))-sd)/t)
 	}
-	split, grows := s.splitBound(left, e)
-	dispersion, rate = math.Max(dispersion, split-s.peer.delay/2), math.Max(rate, grows)
+	if s.split {
+		bound, grows := s.splitBound(left, e)
+		dispersion, rate = math.Max(dispersion, bound-s.peer.delay/2), math.Max(rate, grows)
+	}
 	return quality{
 		dispersion: dur(dispersion), bound: dur(dispersion + s.peer.delay/2),
 		estimated: dur(math.Hypot(math.Hypot(sd, slant), left)), rate: ntptime.Frequency(rate),

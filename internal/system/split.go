@@ -4,30 +4,13 @@ import (
 	"math"
 
 	"timeball/internal/filter"
-	"timeball/internal/selection"
 )
-
-// noteSplit remembers whether the sources have parted without a majority, until one of
-// them is usable again. What the combined state was made of then is of both sides, and nobody
-// knows which was right; both go on being asked.
-func (s *System) noteSplit() {
-	if s.summary.Usable {
-		s.split = false
-		return
-	}
-	for _, src := range s.sources {
-		if src.verdict.Cause == selection.CauseNoMajority {
-			s.split = true
-		}
-	}
-}
 
 // splitBound is how wrong the clock is if the source that is furthest from it should be
 // the right one, in seconds, and how quickly that grows; e is the combined state of now.
+// What that was made of when the sources parted is of both sides, and nobody knows which
+// was right; both go on being asked.
 func (s *System) splitBound(left float64, e filter.Estimate) (bound, rate float64) {
-	if !s.split {
-		return 0, 0
-	}
 	for _, src := range s.sources {
 		t := s.tracker(src)
 		if src.opt.NoSelect || src.samples == 0 || !t.Started() {

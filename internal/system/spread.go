@@ -92,8 +92,3 @@ func (src *source) ownDispersion() float64 {
 // uncertainty is how wrong an estimate may be with a standard deviation of sd seconds. What
 // clocks tick is in that already, where it matters: the filter's windows are widened by it.
 func uncertainty(ticks, sd float64) float64 { return math.Max(ticks, boundSigmas*sd) }
-
-// ticks is what the filter is told that a source's timestamps may be off.
-func (src *source) ticks() float32 {
-	return float32(math.Max(src.dispersion, src.spread.width))
-}

@@ -104,7 +104,7 @@ type System struct {
 	known       float64 // s, error at the last correction
 	lastRefusal string  // why the clock driver refused the last correction
 	poll        discipline.Poll
-	split       bool           // the sources have parted without a majority
+	split       bool           // the sources have parted without a majority, and none is usable yet
 	conflict    float64        // s, by which a source's last samples contradict the state, for the bound
 	contradicts model.SourceID // the only one of several combined sources that does
 	agreed      int            // samples in a row that did not

@@ -36,12 +36,3 @@ func (s *System) matured(e filter.Estimate) filter.Estimate {
 	}
 	return e
 }
-
-// noteCombined remembers since when there is a combined state.
-func (s *System) noteCombined(now ntptime.Raw) {
-	if !s.combined.Started() {
-		s.combinedSince = ntptime.Never
-	} else if s.combinedSince == ntptime.Never {
-		s.combinedSince = now
-	}
-}
