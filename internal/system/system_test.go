@@ -3,6 +3,7 @@ package system
 import (
 	"math"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,9 @@ func TestSlewBelowTheThresholdAndWhereNoStepIsAllowed(t *testing.T) {
 	if b.saw(model.EventTimeJump) != 1 {
 		t.Errorf("the jump was told %d times, want once", b.saw(model.EventTimeJump))
 	}
+	if text := b.toldJump(); !strings.Contains(text, "which takes") || strings.Contains(text, "stepped") {
+		t.Errorf("the jump is told so: %q, want how long the slew takes, and no step", text)
+	}
 	if got := float64(b.last.Slew); math.Abs(got) > 0.0833331 {
 		t.Errorf("got a slew of %v, want at most 83333 ppm", got)
 	}
@@ -48,6 +52,34 @@ func TestSlewBelowTheThresholdAndWhereNoStepIsAllowed(t *testing.T) {
 	if got := b.error() - 3*time.Second; got.Abs() > time.Millisecond {
 		t.Errorf("got %v from the server after a minute of slewing", got)
 	}
+}
+
+// The first source to show a jump is not taken at its word alone: what is said then is what
+// happens once the others have been asked.
+func TestAJumpIsToldAsItWillBeCorrected(t *testing.T) {
+	b := newBench(t, 0, nil)
+	for id := range model.SourceID(3) {
+		b.add(id+1, nil)
+	}
+	b.run(20, 16*time.Second, 0, 1, 2, 3)
+	b.run(12, 4*time.Second, time.Minute, 1, 2, 3)
+	text := b.toldJump()
+	if slewed := strings.Contains(text, "slewed"); slewed && !strings.Contains(text, "then the rest is stepped") || !slewed && !strings.Contains(text, "at once") {
+		t.Errorf("the jump is told so: %q, want that it is stepped", text)
+	}
+	if len(b.steps) == 0 || b.saw(model.EventTimeJump) != 1 {
+		t.Errorf("got steps %v, and %d lines, want a step and one", b.steps, b.saw(model.EventTimeJump))
+	}
+}
+
+// toldJump is the text of the last EventTimeJump.
+func (b *bench) toldJump() (text string) {
+	for _, e := range b.events {
+		if e.Kind == model.EventTimeJump {
+			text = e.Text
+		}
+	}
+	return text
 }
 
 func TestPanicGateRefusesAndNeverExits(t *testing.T) {

@@ -25,12 +25,18 @@ func (s *System) beforeJump(now ntptime.Instant, r discipline.Residual) bool {
 		s.known = size
 		return false
 	}
-	if size > s.cfg.StepThreshold.Seconds() && s.allAgree(now, r.Offset) {
+	if s.stepsLater(r.Offset) && s.allAgree(now, r.Offset) {
 		s.discipline.AllowSteps()
 	}
 	fresh := size > jumpGrowth*s.known && s.discipline.External() == 0
 	s.known = size
 	return fresh
+}
+
+// stepsLater reports whether an error that is slewed will be stepped as soon as all sources
+// agree on it.
+func (s *System) stepsLater(offset float64) bool {
+	return s.cfg.StepThreshold > 0 && s.cfg.StepUpdates != 0 && math.Abs(offset) > s.cfg.StepThreshold.Seconds()
 }
 
 // allAgree reports whether every source that answers says that the clock is off by so
@@ -54,13 +60,16 @@ func (s *System) allAgree(now ntptime.Instant, offset float64) bool {
 	return asked > 0
 }
 
-// tellJump says by how much the clock is off all of a sudden, and how long it will be.
+// tellJump says by how much the clock is off all of a sudden, and what will be done about it.
 func (s *System) tellJump(now ntptime.Instant, d discipline.Decision, out *Output) {
 	text := ""
 	switch d.Kind {
 	case discipline.Slew:
 		takes := time.Duration(d.Takes * float64(time.Second)).Round(time.Second)
-		text = fmt.Sprintf("the sources say so since now; was the machine paused or restored? It takes %s to correct at clock.max_slew", takes)
+		text = fmt.Sprintf("the sources say so since now; was the machine paused or restored? It is slewed, which takes %s at clock.max_slew", takes)
+		if s.stepsLater(d.Left) {
+			text += ", or until all sources say so: then the rest is stepped"
+		}
 	case discipline.Step:
 		text = "the sources say so since now; was the machine paused or restored? It is corrected at once"
 	default:

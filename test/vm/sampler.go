@@ -71,8 +71,8 @@ func (s *Sampler) run() {
 // after we last saw the one before, and before we saw it.
 func (s *Sampler) burst() (best Reading, ok bool) {
 	p := s.page
+	before := s.truth() // before the look at seq, or what came about between them would seem to be later
 	seen := atomic.LoadUint64(&p.Seq)
-	before := s.truth()
 	for quiet, began := time.Now(), time.Now(); time.Since(quiet) < time.Millisecond && time.Since(began) < 10*time.Millisecond; {
 		now := s.truth()
 		seq := atomic.LoadUint64(&p.Seq)
@@ -82,7 +82,7 @@ func (s *Sampler) burst() (best Reading, ok bool) {
 			continue
 		}
 		quiet = time.Now()
-		if seq%2 == 0 && seq-seen <= 2 {
+		if seen%2 == 0 && seq == seen+2 { // at an odd one the clock may have been read already
 			r := copyOf(p)
 			if atomic.LoadUint64(&p.Seq) == seq {
 				r.at(before, after)
