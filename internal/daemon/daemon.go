@@ -50,7 +50,8 @@ type Options struct {
 	// Groups makes the port receive broadcasts and groups by sockets of their own, for
 	// hosts that listen at one address of the loopback interface (the lab).
 	Groups bool
-	// Notify tells the supervisor of READY, RELOADING, WATCHDOG and STOPPING states.
+	// Notify tells the supervisor of READY, RELOADING, WATCHDOG, STOPPING and STATUS; it may
+	// not wait.
 	Notify func(state string)
 	// Watchdog is how often the supervisor wants to hear from us; 0: not at all.
 	Watchdog time.Duration
@@ -210,6 +211,9 @@ func (d *parts) newSystemLoop(cfg *config.Config) {
 		bounds:     d.bounds,
 		statistics: d.statistics,
 	}
+	if d.opts.Notify != nil {
+		d.system.standing = &standing{notify: d.opts.Notify, name: d.nameOf, observed: cfg.Clock.Driver == config.ClockObserve}
+	}
 	d.system.process = engine.NewSystemProcess(engine.System(cfg, d.host()), d.system, d.clock.Now())
 }
 
@@ -229,6 +233,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	<-d.group.ctx.Done()
 	d.notify("STOPPING=1")
 	err := waitAtMost(d.group, stopIn)
+	d.notify("STATUS=stopped")
 	d.state.save(d.snapshot.Load())
 	d.log.Info("timeball stops", zap.Error(err))
 	return err

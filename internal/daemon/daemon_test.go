@@ -186,8 +186,8 @@ func TestTheSupervisorIsTold(t *testing.T) {
 	})
 	until(t, "READY and WATCHDOG", func() bool { return told("READY=1") == 1 && told("WATCHDOG=1") > 2 })
 	w.stop()
-	if told("STOPPING=1") != 1 {
-		t.Errorf("got %v, want STOPPING=1 once", states)
+	if told("STOPPING=1") != 1 || told("STATUS=serving the local clock, error not known") != 1 || told("STATUS=stopped") != 1 {
+		t.Errorf("got %v, want STOPPING=1, and each status, once", states)
 	}
 }
 

@@ -93,7 +93,7 @@ func nameWithAddress(name string, address netip.AddrPort) string {
 // likelyRivals says who may be setting the clock.
 func likelyRivals(names []string) string {
 	if len(names) == 0 {
-		return "a program that this service may not see; look for who holds CAP_SYS_TIME or port 123"
+		return "somebody by hand, or a program that this service may not see; look for who holds CAP_SYS_TIME or port 123"
 	}
 	return strings.Join(names, ", ")
 }

@@ -29,6 +29,7 @@ type systemLoop struct {
 	bounds     *boundFiles      // nil: none
 	fastPath   *fastPath        // nil: none
 	statistics *statisticsFiles // nil: none
+	standing   *standing        // nil: nobody wants to know
 	gate       *stateFiles      // which remembers that the panic gate has been used
 }
 
@@ -151,6 +152,7 @@ func (l *systemLoop) Publish(s *model.Snapshot) {
 	l.bounds.publish(s)
 	l.fastPath.publish()
 	l.statistics.publish(s)
+	l.standing.publish(s)
 }
 
 // replace puts v into a channel of one place, over an older value that nobody has

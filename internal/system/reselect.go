@@ -4,7 +4,6 @@ import (
 	"math"
 	"time"
 
-	"timeball/internal/filter"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/selection"
@@ -158,13 +157,20 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		c.Jitter = src.filter.Jitter()
 		least := math.Max(base, src.filter.MinDelay())
 		c.Distance = src.serverDistance() + least/2 + uncertainty(src.ownDispersion(), sqrt(e.P00))
-		if c.Samples < fewSamples { // no exchange errs by more than half of its round trip
-			// The oscillator may have gained so much since the last sample while its frequency is not known.
-			drift := filter.UnknownFrequency.SD * boundSigmas * math.Max(now.Sub(src.last.Raw).Seconds(), 0)
-			c.Distance = math.Min(c.Distance, src.serverDistance()+src.ownDispersion()+0.75*least+drift)
+		if c.Samples < fewSamples {
+			c.Distance = math.Min(c.Distance, src.serverDistance()+src.ownDispersion()+src.firstError(now, e.Offset, least))
 		}
 	}
 	return c
+}
+
+// firstError is how far an estimate of the first exchanges may be off for all that the path
+// has done to them, in seconds; least is their least round trip.
+func (src *source) firstError(now ntptime.Raw, offset, least float64) float64 {
+	if src.sure.at != 0 {
+		return math.Abs(offset-src.sure.mid) + src.sure.halfAt(int64(now))
+	}
+	return sureShare*least + drifted(int64(now.Sub(src.last.Raw)))
 }
 
 // serverDistance is the source's own root distance in seconds, and how far one-sided

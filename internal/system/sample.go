@@ -42,6 +42,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	src.fall.note(m.T4.Raw, m.Server.RootDispersion.Seconds(), src.samples)
 	x.Ticks = float32(math.Max(src.dispersion, src.spread.width))
 	r := s.feed(src, x)
+	src.sure.note(&x, src.filter.Count() <= 1)
 	src.noteSpread(x)
 	src.delay = s.shownDelay(x.RoundTrip(src.lastEst.Freq))
 	src.note(&x, s.correction(m.T4))
@@ -275,6 +276,7 @@ func (s *System) shiftOrigin(d float64) {
 		}
 		src.filter.Shift(d)
 		src.spread.shift(d)
+		src.sure.mid -= d
 		src.lastEst.Offset -= d
 	}
 }

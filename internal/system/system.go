@@ -143,6 +143,7 @@ type source struct {
 	delay       float64 // round trip of the last sample, s; for reports
 	dispersion  float64 // that of its last sample, s: the precision of its clock and of ours
 	spread      spread  // how far its samples contradict each other
+	sure        sure    // what its first exchanges leave for its offset
 	grid        grid    // how coarsely its clock ticks, whatever it claims
 	fall        fall    // of its root dispersion, while it slews
 	inCombined  bool

@@ -52,6 +52,12 @@ func TestBoot(t *testing.T) {
 		g.does(t, "timedatectl set-ntp true")
 		comes(t, "set-ntp true starts it", time.Minute, func() bool { return g.shown("ActiveState", "timeball") == "active" })
 	})
+	t.Run("systemctl status says how the clock stands", func(t *testing.T) {
+		g.right(t, 5*time.Millisecond, time.Minute)
+		comes(t, "synchronized, and the error", 20*time.Second, func() bool {
+			return regexp.MustCompile(`^synchronized to 10\.7\.0\.1[123], error at most \d+ (µs|ms)$`).MatchString(g.shown("StatusText", "timeball"))
+		})
+	})
 	t.Run("no denied system call", func(t *testing.T) {
 		// As it is installed a denied call fails with EPERM and leaves no trace: here it kills.
 		g.does(t, "mkdir -p /run/systemd/system/timeball.service.d; printf '[Service]\\nSystemCallErrorNumber=kill\\n' > /run/systemd/system/timeball.service.d/kill.conf; systemctl daemon-reload; systemctl restart timeball")

@@ -49,6 +49,20 @@ func (g *Guest) Set(t *testing.T, ahead time.Duration) {
 	})
 }
 
+// Step sets the guest's clock ahead of what it reads, exactly.
+func (g *Guest) Step(t *testing.T, by time.Duration) {
+	t.Helper()
+	if out, err := g.ask(10*time.Second, map[string]any{"Step": by}); err != nil {
+		t.Fatal(err, out)
+	}
+}
+
+// file writes a file of the guest.
+func (g *Guest) file(t *testing.T, path, text string) {
+	t.Helper()
+	g.does(t, "cat > "+path+" <<'END OF FILE'\n"+text+"END OF FILE")
+}
+
 // Whoever is killed in the middle of a slew leaves a clock that does not run on at the
 // slew's rate (up to 8 %), and that is not called synchronized.
 func TestKilledInSlew(t *testing.T) {

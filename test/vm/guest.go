@@ -141,9 +141,14 @@ func (g *Guest) Run(script string) (string, error) { return g.RunFor(script, 2*t
 
 // RunFor is Run with a longest time.
 func (g *Guest) RunFor(script string, longest time.Duration) (string, error) {
+	return g.ask(longest, map[string]any{"Script": script, "Timeout": longest})
+}
+
+// ask has the agent do something.
+func (g *Guest) ask(longest time.Duration, what map[string]any) (string, error) {
 	g.say.Lock()
 	defer g.say.Unlock()
-	text, err := json.Marshal(map[string]any{"Script": script, "Timeout": longest})
+	text, err := json.Marshal(what)
 	if err != nil {
 		return "", err
 	}

@@ -12,14 +12,18 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"timeball/internal/clock"
 )
 
 // portName is what QEMU calls the port of the agent.
 const portName = "timeball.agent"
 
+// request is a script to run, or a step of the clock.
 type request struct {
 	Script  string
 	Timeout time.Duration
+	Step    time.Duration
 }
 
 type reply struct {
@@ -27,7 +31,8 @@ type reply struct {
 	Code int
 }
 
-// serve runs one script after the other, as root, until the machine ends.
+// serve does one request after the other, as root, until the machine ends. There are none
+// but in a machine with the agent's port.
 func serve() error {
 	port, err := openPort()
 	if err != nil {
@@ -54,7 +59,23 @@ func serve() error {
 	}
 }
 
+// step sets the machine's clock ahead, exactly, as another program might.
+func step(by time.Duration) reply {
+	t := unix.Timex{Modes: unix.ADJ_SETOFFSET | unix.ADJ_NANO}
+	t.Time.Sec, t.Time.Usec = int64(by/time.Second), int64(by%time.Second)
+	if t.Time.Usec < 0 {
+		t.Time.Sec, t.Time.Usec = t.Time.Sec-1, t.Time.Usec+int64(time.Second)
+	}
+	if _, err := clock.System().Adjtimex(&t); err != nil {
+		return reply{Out: err.Error(), Code: -1}
+	}
+	return reply{}
+}
+
 func run(r request) reply {
+	if r.Step != 0 {
+		return step(r.Step)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), r.Timeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "/bin/sh", "-c", r.Script)

@@ -1,7 +1,7 @@
 // Command guest is what runs inside the machine of test/vm beside timeball: the first
 // process, which finds the disk; an agent, which runs the host's scripts; and the page
-// of memory into which the machine's clocks are written for the host. It only reads
-// clocks.
+// of memory into which the machine's clocks are written for the host. It sets the clock
+// only where the host says so.
 package main
 
 import (
