@@ -32,6 +32,7 @@ type chrony struct {
 	clocks   int                 // refclock lines so far
 	kinds    []string            // of statistics
 	ntsFiles mapping
+	rate     struct{ interval, burst, leak int } // ratelimit: what later lines do not say stays
 }
 
 // maxDepth is how deep files may name each other, as in chronyd.
@@ -41,6 +42,7 @@ const maxDepth = 10
 // directive, no quotes, words in any case.
 func convertChrony(b *builder, path string, data []byte) {
 	c := &chrony{builder: b, access: accessTable{}, names: map[string]bool{}, trusted: map[string][]string{}, auth: "mix"}
+	c.rate.interval, c.rate.burst, c.rate.leak = 3, 8, 2 // chronyd's own defaults
 	all, closed := c.lines(path, data), false
 	for _, l := range all { // what other lines rest on
 		switch words := strings.Fields(strings.ToLower(l.text)); words[0] {
@@ -98,6 +100,10 @@ func (c *chrony) lines(path string, data []byte) (all []line) {
 		l := line{path, nr, text}
 		if c.count++; c.count > maxLines {
 			break
+		}
+		if strings.HasSuffix(path, ".sources") && !bytes.HasSuffix(row, []byte("\n")) {
+			c.note(l, NoteRefused, "chronyd drops the last line of a .sources file in silence where it does not end")
+			continue
 		}
 		all = append(all, l)
 		for _, file := range c.named(l) {
@@ -189,6 +195,16 @@ func (b *builder) number(l line, text string, lowest, highest float64) (float64,
 		return v, true
 	}
 	return 0, false
+}
+
+// maxDistance sets selection.max_distance, in seconds. A larger one than 16 s is that: by
+// RFC 5905 (section 5, MAXDISP) what is further off is not synchronized.
+func (b *builder) maxDistance(l line, distance float64) {
+	const most = 16.0
+	if distance > most {
+		b.note(l, NoteChanged, "a source further off than 16 s is not synchronized, so it is that")
+	}
+	b.set(l, "selection", "max_distance", seconds(min(distance, most)))
 }
 
 // poll reads a poll exponent and brings it within what timeball polls.

@@ -108,8 +108,11 @@ func chronyMinsources(c *chrony, l line, args []string) {
 }
 
 func chronyMaxdistance(c *chrony, l line, args []string) {
-	if d, ok := c.number(l, args, 1e-6, 16); ok {
-		c.set(l, "selection", "max_distance", seconds(d))
+	if len(args) == 1 && strings.EqualFold(args[0], "inf") {
+		args = []string{"1e9"}
+	}
+	if d, ok := c.number(l, args, 1e-6, 1e9); ok {
+		c.maxDistance(l, d)
 	}
 }
 
@@ -284,6 +287,8 @@ func chronyInclude(c *chrony, l line, args []string) {
 		c.note(l, NoteRefused, "a file or folder is needed")
 	case len(files) > 0:
 		c.note(l, NoteNothing, "its %d files stand here, converted", len(files))
+	case strings.EqualFold(strings.Fields(l.text)[0], "include") && strings.ContainsAny(l.text, "*?["):
+		c.note(l, NoteChanged, "no file matches; chronyd would not start if the folder were missing")
 	case strings.EqualFold(strings.Fields(l.text)[0], "include"):
 		c.note(l, NoteChanged, "no file is there; chronyd would not start")
 	default:

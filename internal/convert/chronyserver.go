@@ -67,7 +67,6 @@ func chronySubnet(text string) (netip.Prefix, bool) {
 }
 
 func chronyRatelimit(c *chrony, l line, args []string) {
-	interval, burst, leak := 3, 8, 2 // chronyd's own defaults
 	for i := 0; i+1 < len(args); i += 2 {
 		n, err := strconv.Atoi(args[i+1])
 		if err != nil {
@@ -76,11 +75,11 @@ func chronyRatelimit(c *chrony, l line, args []string) {
 		}
 		switch strings.ToLower(args[i]) {
 		case "interval":
-			interval = n
+			c.rate.interval = n
 		case "burst":
-			burst = n
+			c.rate.burst = n
 		case "leak":
-			leak = n
+			c.rate.leak = n
 		default:
 			c.note(l, NoteRefused, "%q is no option of ratelimit", shorten(args[i], 20))
 			return
@@ -93,7 +92,7 @@ func chronyRatelimit(c *chrony, l line, args []string) {
 	if !c.serving(l) {
 		return
 	}
-	m := mapping{"interval: " + seconds(math.Exp2(float64(min(max(interval, -19), 12)))), "burst: " + strconv.Itoa(burst), "leak: " + strconv.Itoa(leak)}
+	m := mapping{"interval: " + seconds(math.Exp2(float64(min(max(c.rate.interval, -19), 12)))), "burst: " + strconv.Itoa(c.rate.burst), "leak: " + strconv.Itoa(c.rate.leak)}
 	c.set(l, "server", "rate_limit", m.String())
 }
 

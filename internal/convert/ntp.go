@@ -3,6 +3,7 @@ package convert
 import (
 	"bytes"
 	"maps"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -18,31 +19,33 @@ type ntpConf struct {
 	depth     int
 	lineCount int
 	access    accessTable
-	limited   bool // somewhere restrict limited
-	all       bool // restrict default was given
-	average   int  // discard average, log2 s
-	names     map[string]bool
-	fudges    map[string]map[string]string // by driver and unit
-	clocks    map[string]bool              // 127.127.T.U that a server line names
-	signed    []uint32                     // trustedkey
-	trusts    bool                         // there is such a line
-	noAuth    bool                         // disable auth
-	statsOff  bool
-	ignore    []string // interfaces
-	nic       nicRules
-	noFile    map[string]bool // filegen that are disabled
-	kinds     []string        // of statistics
-	ca        string          // of every source with NTS
-	orphan    mapping
-	nts       mapping
-	ntsOn     bool
+	// restricted are the flags of each network, of all its lines together.
+	restricted map[netip.Prefix]restrictFlags
+	limited    bool // somewhere limited
+	all        bool // restrict default was given
+	average    int  // discard average, log2 s
+	names      map[string]bool
+	fudges     map[string]map[string]string // by driver and unit
+	refids     map[string]int               // how many clocks have each
+	clocks     map[string]bool              // 127.127.T.U that a server line names
+	signed     []uint32                     // trustedkey
+	trusts     bool                         // there is such a line
+	off        map[string]bool              // what the last word on it disables
+	ignore     []string                     // interfaces
+	nic        nicRules
+	noFile     map[string]bool // filegen that are disabled
+	kinds      []string        // of statistics
+	ca         string          // of every source with NTS
+	orphan     mapping
+	nts        mapping
+	ntsOn      bool
 }
 
 // convertNTP converts ntp.conf as ntpsec 1.2 and ntp.org's ntpd 4.2.8 read it: lower-case
 // words, # begins a comment anywhere, quotes.
 func convertNTP(b *builder, path string, data []byte) {
-	n := &ntpConf{builder: b, sec: b.o.Format == NTPsec, access: accessTable{}, names: map[string]bool{}, average: 3,
-		fudges: map[string]map[string]string{}, clocks: map[string]bool{}, noFile: map[string]bool{}}
+	n := &ntpConf{builder: b, sec: b.o.Format == NTPsec, access: accessTable{}, restricted: map[netip.Prefix]restrictFlags{}, names: map[string]bool{}, average: 3,
+		fudges: map[string]map[string]string{}, refids: map[string]int{}, clocks: map[string]bool{}, off: map[string]bool{}, noFile: map[string]bool{}}
 	all := n.lines(path, data)
 	if n.sec { // drop-ins are read after the file (ntp.conf(5), FILES)
 		for _, file := range b.o.Files.Glob(filepath.Join(filepath.Dir(path), "ntp.d", "*.conf")) {
@@ -51,10 +54,12 @@ func convertNTP(b *builder, path string, data []byte) {
 			}
 		}
 	}
+	n.builtIn()
 	for _, l := range all {
 		n.prepare(l)
 	}
 	n.trust()
+	n.limited = n.isLimited()
 	for _, l := range all {
 		n.behind(func() { n.directive(l) })
 	}
@@ -140,21 +145,35 @@ func (n *ntpConf) prepare(l line) {
 			n.clocks[words[1]] = true
 		}
 	case "restrict":
-		n.limited = n.limited || slices.Contains(words[1:], "limited")
 		n.all = n.all || slices.Contains(words[1:], "default")
+		n.restrict(words[0], words[1:])
+	case "unrestrict":
+		n.restrict(words[0], words[1:])
 	case "filegen":
 		if len(words) > 2 && slices.Contains(words[2:], "disable") {
 			n.noFile[words[1]] = true
 		}
 	case "disable":
-		n.noAuth = n.noAuth || slices.Contains(words[1:], "auth")
-		n.statsOff = n.statsOff || slices.Contains(words[1:], "stats")
+		for _, word := range words[1:] {
+			n.off[word] = true
+		}
+	case "enable":
+		for _, word := range words[1:] {
+			n.off[word] = false
+		}
 	case "fudge":
 		if len(words) > 2 {
 			if n.fudges[words[1]] == nil {
 				n.fudges[words[1]] = map[string]string{}
 			}
 			maps.Copy(n.fudges[words[1]], pairs(words[2:]))
+			if !strings.HasPrefix(words[1], "127.127.1.") { // the local clock is none here
+				n.refids[pairs(words[2:])["refid"]]++
+			}
+		}
+	case "refclock":
+		if at := slices.Index(words, "refid"); at > 0 && at+1 < len(words) && ntpDrivers[words[1]] != "local" {
+			n.refids[words[at+1]]++
 		}
 	case "nts":
 		for i, word := range words {
@@ -188,7 +207,7 @@ var (
 	ntpNoEqual = map[string]string{
 		"crypto": "autokey was broken long ago; use NTS", "manycastclient": "no manycast", "manycastserver": "no manycast",
 		"requestkey": "nothing is changed from afar", "controlkey": "nothing is changed from afar", "trap": "no traps", "setvar": "no variables of one's own",
-		"ttl": "give ttl to each of server.multicast", "phone": "no modems", "unrestrict": "rights are given by lists, not taken from a default: look at server.access", "saveconfigdir": "nothing is changed from afar",
+		"ttl": "give ttl to each of server.multicast", "phone": "no modems", "saveconfigdir": "nothing is changed from afar",
 		"ntpsigndsocket": "no signing for Windows domains", "simulate": "see timeball simulate", "unpeer": "leave the source out", "unconfig": "leave the source out",
 		"reset": "counters begin with the process", "device": "see refclock", "extra": "no second port: list it in server.listen",
 		"calldelay": "no modems", "automax": "autokey", "identity": "autokey", "revoke": "autokey", "pollskewlist": learned, "end": "",
@@ -232,6 +251,9 @@ func (n *ntpConf) finish() {
 	}
 	if len(n.ignore) > 0 {
 		n.fill("server", "interfaces", "{ignore: "+list(n.ignore)+"}")
+		if len(n.nic.listen()) == 0 && !n.nic.all {
+			n.note(n.nic.ignores, NoteChanged, "ntpd opens no address that an interface line does not name, so that it serves this host alone; here all others are served")
+		}
 	}
 	if len(n.kinds) > 0 {
 		n.fill("statistics", "directory", statisticsFolder)

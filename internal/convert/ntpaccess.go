@@ -6,96 +6,183 @@ import (
 	"strings"
 )
 
-// ntpRestrict converts restrict [-4|-6] ADDRESS [mask MASK] [FLAG]... to a right.
-func ntpRestrict(n *ntpConf, l line, args []string) {
-	families := 3
-	if len(args) > 0 && (args[0] == "-4" || args[0] == "-6") {
-		families = map[string]int{"-4": 1, "-6": 2}[args[0]]
-		args = args[1:]
-	}
-	if len(args) == 0 {
-		n.note(l, NoteRefused, "it names no address")
-		return
-	}
-	if args[0] == "source" { // a template for those who are asked
-		n.note(l, NoteNothing, "rights do not bear on the servers that are asked")
-		return
-	}
-	flags := args[1:]
-	var networks []netip.Prefix
-	switch mask := ""; {
-	case args[0] == "default":
-		networks = everybody
-	default:
-		if len(flags) > 1 && flags[0] == "mask" {
-			mask, flags = flags[1], flags[2:]
-		}
-		p, ok := ntpNetwork(args[0], mask)
-		if !ok {
-			n.note(l, NoteRefused, "%s %s is no network; names are not looked up for rights", shorten(args[0], 40), shorten(mask, 40))
-			return
-		}
-		networks = []netip.Prefix{p}
-	}
-	r, ok := n.rights(l, flags)
-	if !ok {
-		return
-	}
-	for _, p := range networks {
-		if p.Addr().Is4() && families&1 != 0 || p.Addr().Is6() && families&2 != 0 {
-			n.access[p] = r
-		}
-	}
-	n.place("server", "access")
-	n.out.Converted++
-	loopback := len(networks) == 1 && networks[0].Addr().IsLoopback()
-	if n.limited && !slices.Contains(flags, "limited") && r.right >= rightTime && !loopback {
-		n.note(l, NoteChanged, "it is not limited, but server.rate_limit holds for everybody")
-	}
+// restrictFlags are those flags of restrict that take rights away. The lines for one network
+// add up: a later line without a flag does not take it back, only unrestrict does.
+type restrictFlags uint8
+
+const (
+	flagIgnore restrictFlags = 1 << iota
+	flagNoServe
+	flagNoQuery
+	flagNoPeer
+	flagNoTrust
+	flagLimited // takes no right away
+)
+
+// flagNames are they by name.
+var flagNames = map[string]restrictFlags{
+	"ignore": flagIgnore, "noserve": flagNoServe, "noquery": flagNoQuery, "nopeer": flagNoPeer, "noepeer": flagNoPeer, "notrust": flagNoTrust, "limited": flagLimited,
 }
 
-// rights are what flags leave of all rights.
-func (n *ntpConf) rights(l line, flags []string) (r rule, ok bool) {
-	noquery, nopeer, noserve, none := false, false, false, false
-	for _, flag := range flags {
-		switch flag {
-		case "ignore":
-			return rule{}, true
-		case "noserve":
-			noserve = true
-		case "noquery":
-			noquery = true
-		case "nopeer", "noepeer":
-			nopeer = true
-		case "notrust":
-			if r.key = len(n.keys) > 0; !r.key {
-				n.note(line{l.file, l.nr, flag}, NoteChanged, "there are no keys to show, so nobody there is answered")
-				none = true
-			}
-		case "limited", "kod", "nomodify", "notrap", "lowpriotrap", "nomrulist", "epeer", "serverresponse":
-		case "ntpport":
-			n.note(line{l.file, l.nr, flag}, NoteChanged, "rights do not depend on the port that a request comes from; the line holds for all ports")
-		case "version", "mssntp", "fuzz", "flake":
-			n.note(line{l.file, l.nr, flag}, NoteNoEqual, "there is no such rule here")
-		default:
-			n.note(l, NoteRefused, "%q is no flag of restrict", shorten(flag, 30))
-			return rule{}, false
-		}
-	}
+// rule is what the flags leave of all rights. Who has to show a key gets nothing where there are none.
+func (n *ntpConf) rule(f restrictFlags) (r rule) {
+	r.key = f&flagNoTrust != 0
 	switch {
-	case none, noserve && noquery:
-		r.right = rightNone
-	case noserve:
+	case f&flagIgnore != 0, r.key && len(n.keys) == 0, f&flagNoServe != 0 && f&flagNoQuery != 0:
+		return rule{}
+	case f&flagNoServe != 0:
 		r.right = rightQuery
-	case noquery:
+	case f&flagNoQuery != 0:
 		r.right = rightTime
-	case nopeer:
+	case f&flagNoPeer != 0:
 		r.right = rightServer
 	default:
 		r.right = rightPeer
 	}
-	return r, true
+	return r
 }
+
+// builtIn gives all others what they have before any line: everything in ntp.org's ntpd,
+// the time, limited, without queries in ntpsec (ntp.conf(5)).
+func (n *ntpConf) builtIn() {
+	for _, p := range everybody {
+		n.restricted[p] = 0
+		if n.sec {
+			n.restricted[p] = flagNoQuery | flagLimited
+		}
+	}
+}
+
+// restrict takes a restrict or unrestrict line into the flags. A line that cannot be read
+// gives nobody anything.
+func (n *ntpConf) restrict(word string, args []string) {
+	networks, words, why := restrictNetworks(args)
+	if why != "" || len(networks) == 0 {
+		return
+	}
+	var flags restrictFlags
+	for _, flag := range words {
+		flags |= flagNames[flag]
+		if unknownFlag(flag) {
+			flags |= flagIgnore
+		}
+	}
+	for _, p := range networks {
+		_, there := n.restricted[p]
+		switch {
+		case word == "restrict":
+			n.restricted[p] |= flags
+		case !there:
+		case len(words) > 0:
+			n.restricted[p] &^= flags
+		case p.Bits() > 0: // what is built in stays
+			delete(n.restricted, p)
+		}
+	}
+}
+
+// isLimited reports whether anybody who is told the time is told it at a bounded rate.
+func (n *ntpConf) isLimited() bool {
+	for _, f := range n.restricted {
+		if f&flagLimited != 0 && f&(flagIgnore|flagNoServe) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// ntpRestrict says what became of restrict [-4|-6] ADDRESS [mask MASK] [FLAG]...
+func ntpRestrict(n *ntpConf, l line, args []string) {
+	networks, words, why := restrictNetworks(args)
+	switch {
+	case why != "":
+		n.note(l, NoteRefused, "%s", why)
+		return
+	case len(networks) == 0:
+		n.note(l, NoteNothing, "rights do not bear on the servers that are asked")
+		return
+	case !n.flags(l, words):
+		return
+	}
+	n.place("server", "access")
+	n.out.Converted++
+	all, there := n.restricted[networks[0]]
+	switch right := n.rule(all).right; {
+	case !there || right < rightTime || networks[0].Addr().IsLoopback():
+	case n.sec && networks[0].Bits() == 0 && right == rightTime && all&flagLimited != 0 && !(slices.Contains(words, "noquery") && slices.Contains(words, "limited")):
+		n.note(l, NoteChanged, "ntpsec has noquery and limited for all others, and no restrict takes them back: unrestrict default noquery limited does")
+	case n.limited && all&flagLimited == 0:
+		n.note(l, NoteChanged, "it is not limited, but server.rate_limit holds for everybody")
+	}
+}
+
+// ntpUnrestrict says what became of a line that takes flags back.
+func ntpUnrestrict(n *ntpConf, l line, args []string) {
+	_, words, why := restrictNetworks(args)
+	switch {
+	case why != "":
+		n.note(l, NoteRefused, "%s", why)
+	case n.flags(l, words):
+		n.note(l, NoteNothing, "the rights are written without what it takes back")
+	}
+}
+
+// restrictNetworks reads [-4|-6] ADDRESS [mask MASK]; more are the words behind it, why is
+// what is wrong. The template for those who are asked, "source", is no network.
+func restrictNetworks(args []string) (networks []netip.Prefix, more []string, why string) {
+	families := everybody
+	if len(args) > 0 && (args[0] == "-4" || args[0] == "-6") {
+		families = map[string][]netip.Prefix{"-4": everybody[:1], "-6": everybody[1:]}[args[0]]
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		return nil, nil, "it names no address"
+	}
+	address, more, mask := args[0], args[1:], ""
+	switch address {
+	case "default":
+		return families, more, ""
+	case "source":
+		return nil, more, ""
+	}
+	if len(more) > 1 && more[0] == "mask" {
+		mask, more = more[1], more[2:]
+	}
+	p, ok := ntpNetwork(address, mask)
+	if !ok {
+		return nil, nil, shorten(strings.TrimSpace(address+" "+mask), 80) + " is no network; names are not looked up for rights"
+	}
+	return []netip.Prefix{p}, more, ""
+}
+
+// flags notes those flags of a line that are not what they were; false: it is refused.
+func (n *ntpConf) flags(l line, words []string) bool {
+	for _, flag := range words {
+		one := line{l.file, l.nr, flag}
+		switch {
+		case flag == "notrust" && len(n.keys) == 0:
+			n.note(one, NoteChanged, "there are no keys to show, so nobody there is answered")
+		case flag == "ntpport":
+			n.note(one, NoteChanged, "rights do not depend on the port that a request comes from; the line holds for all ports")
+		case strangeFlags[flag]:
+			n.note(one, NoteNoEqual, "there is no such rule here")
+		case unknownFlag(flag):
+			n.note(l, NoteRefused, "%q is no flag of restrict", shorten(flag, 30))
+			return false
+		}
+	}
+	return true
+}
+
+func unknownFlag(flag string) bool {
+	return flagNames[flag] == 0 && !harmlessFlags[flag] && !strangeFlags[flag]
+}
+
+// Flags that take nothing away here, and those without an equal.
+var (
+	harmlessFlags = wordSet("kod nomodify notrap lowpriotrap nomrulist epeer serverresponse ntpport")
+	strangeFlags  = wordSet("version mssntp fuzz flake")
+)
 
 // ntpNetwork reads an address with a mask, or with the bits of its prefix.
 func ntpNetwork(address, mask string) (netip.Prefix, bool) {
@@ -137,19 +224,10 @@ func leadingOnes(m netip.Addr) int {
 	return count
 }
 
-// openAccess writes the rights. Where no line speaks of all others, ntp.org's ntpd serves
-// and answers them; ntpsec has a default of its own, noquery and limited (ntp.conf(5)).
+// openAccess writes the rights.
 func (n *ntpConf) openAccess() {
-	if !n.all {
-		n.limited = n.limited || n.sec
-		for _, p := range everybody {
-			if _, given := n.access[p]; !given {
-				n.access[p] = rule{right: rightPeer}
-				if n.sec {
-					n.access[p] = rule{right: rightTime}
-				}
-			}
-		}
+	for p, f := range n.restricted {
+		n.access[p] = n.rule(f)
 	}
 	access := n.access.access()
 	if access == "" {
@@ -172,6 +250,7 @@ type nicRules struct {
 	families  [2]bool // listen ipv4, ipv6
 	ignored   [2]bool // ignore ipv4, ipv6
 	all       bool
+	ignores   line // the first that ignores an interface by its name
 }
 
 // listen gives server.listen; nothing: every address.
@@ -235,6 +314,9 @@ func ntpInterface(n *ntpConf, l line, args []string) {
 		n.note(l, NoteRefused, "%q is no interface", shorten(what, 40))
 		return
 	default:
+		if len(n.ignore) == 0 {
+			n.nic.ignores = l
+		}
 		if !slices.Contains(n.ignore, what) {
 			n.ignore = append(n.ignore, what)
 			slices.Sort(n.ignore)

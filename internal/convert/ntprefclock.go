@@ -9,6 +9,7 @@ import (
 type ntpClock struct {
 	driver, unit string
 	get          map[string]string
+	sentences    string // the reference id of what numbers its pulses, where it has any
 }
 
 // ntpDrivers are timeball's drivers by ntpd's numbers and ntpsec's names.
@@ -24,7 +25,7 @@ func (n *ntpConf) localClock(l line, unit string, options map[string]string) {
 	for name, value := range options { // of the line itself
 		get[name] = value
 	}
-	n.refclock(l, ntpClock{ntpDrivers[kind], number, get})
+	n.refclock(l, ntpClock{driver: ntpDrivers[kind], unit: number, get: get})
 }
 
 // ntpFudge says where a fudge line went.
@@ -61,7 +62,7 @@ func ntpRefclock(n *ntpConf, l line, args []string) {
 	if u, given := get["unit"]; given {
 		unit = u
 	}
-	n.refclock(l, ntpClock{ntpDrivers[args[0]], unit, get})
+	n.refclock(l, ntpClock{driver: ntpDrivers[args[0]], unit: unit, get: get})
 }
 
 // refclock writes a reference clock.
@@ -78,10 +79,11 @@ func (n *ntpConf) refclock(l line, c ntpClock) {
 	if !ok {
 		return
 	}
-	if id := c.get["refid"]; id != "" {
+	if c.pulsed() {
+		c.sentences = n.nameSentences(c)
+		clock.add("refid", quote(c.sentences))
+	} else if id := c.get["refid"]; id != "" {
 		clock.add("refid", quote(id))
-	} else if c.pulsed() {
-		clock.add("refid", "GPS") // its pulses are numbered by this name
 	}
 	if !n.clockOffset(l, c, map[string]string{"nmea": "time2"}[c.driver], &clock) {
 		return
@@ -115,6 +117,25 @@ func (c *ntpClock) has(name string) bool { _, given := c.get[name]; return given
 
 // pulsed reports whether a receiver on a serial line gives pulses too (flag1 of driver 20).
 func (c *ntpClock) pulsed() bool { return c.driver == "nmea" && c.get["flag1"] == "1" }
+
+// nameSentences gives the sentences of a receiver a reference id that no other clock has,
+// since its pulses are numbered by it.
+func (n *ntpConf) nameSentences(c ntpClock) string {
+	own := c.get["refid"]
+	if own == "" {
+		own = "GPS"
+		n.refids[own]++
+	}
+	for i := 0; n.refids[own] > 1 && i < 10; i++ {
+		name := "NME" + strconv.Itoa(i)
+		if n.refids[name] == 0 {
+			n.refids[own]--
+			n.refids[name]++
+			return name
+		}
+	}
+	return own
+}
 
 // clockOffset adds time1, or what a driver has in its place.
 func (n *ntpConf) clockOffset(l line, c ntpClock, name string, clock *mapping) bool {
@@ -207,12 +228,9 @@ func (n *ntpConf) nmeaBaud(l line, c ntpClock) (baud string, ok bool) {
 
 // clockPulse gives the pulses of a serial receiver a clock of their own, as timeball has them.
 func (n *ntpConf) clockPulse(l line, c ntpClock, unit string, source mapping) {
-	device, id := c.get["ppspath"], c.get["refid"]
+	device, id := c.get["ppspath"], c.sentences
 	if device == "" {
 		device = "/dev/gpspps" + unit
-	}
-	if id == "" {
-		id = "GPS"
 	}
 	pulse := mapping{"driver: pps", "device: " + quote(device), "lock: " + quote(id)}
 	if c.get["flag2"] == "1" {

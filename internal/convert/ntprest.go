@@ -49,7 +49,7 @@ func ntpTos(n *ntpConf, l line, args []string) {
 		case key == "minsane":
 			n.set(one, "selection", "min_sources", strconv.Itoa(int(min(max(v, 1), 100))))
 		case key == "maxdist":
-			n.set(one, "selection", "max_distance", seconds(v))
+			n.maxDistance(one, v)
 		case key == "orphan" && v >= 16:
 			n.note(one, NoteNothing, "there is no orphan mode at this stratum")
 		case key == "orphan" && v >= 1:
@@ -117,7 +117,7 @@ func ntpStatistics(n *ntpConf, l line, args []string) {
 			n.note(line{l.file, l.nr, "statistics " + word}, NoteNoEqual, "loopstats, peerstats and rawstats are written")
 			continue
 		}
-		if n.statsOff {
+		if n.off["stats"] {
 			continue
 		}
 		n.place("statistics", "directory")
@@ -125,7 +125,7 @@ func ntpStatistics(n *ntpConf, l line, args []string) {
 			n.kinds = append(n.kinds, kind)
 		}
 	}
-	if n.statsOff {
+	if n.off["stats"] {
 		n.note(l, NoteNothing, "disable stats: none are written")
 		return
 	}
@@ -147,6 +147,10 @@ func ntpFilegen(n *ntpConf, l line, args []string) {
 func ntpDisable(n *ntpConf, l line, args []string) {
 	for _, word := range args {
 		one := line{l.file, l.nr, "disable " + word}
+		if !n.off[word] {
+			n.note(one, NoteNothing, "a later line enables it again")
+			continue
+		}
 		switch word {
 		case "ntp":
 			n.set(one, "clock", "driver", "observe")
@@ -165,6 +169,10 @@ func ntpDisable(n *ntpConf, l line, args []string) {
 func ntpEnable(n *ntpConf, l line, args []string) {
 	for _, word := range args {
 		one := line{l.file, l.nr, "enable " + word}
+		if n.off[word] {
+			n.note(one, NoteNothing, "a later line disables it again")
+			continue
+		}
 		switch word {
 		case "bclient":
 			ntpBroadcastClient(n, one, nil)

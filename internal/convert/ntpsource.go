@@ -16,7 +16,7 @@ func init() { // the table refers to functions that refer to it
 	ntpDirectives = map[string]func(*ntpConf, line, []string){
 		"server": ntpServer(config.ServerSource), "pool": ntpServer(config.Pool), "peer": ntpServer(config.Peer),
 		"broadcast": ntpBroadcast, "broadcastclient": ntpBroadcastClient, "multicastclient": ntpMulticastClient,
-		"refclock": ntpRefclock, "restrict": ntpRestrict, "tinker": ntpTinker, "tos": ntpTos, "leapfile": ntpLeapfile,
+		"refclock": ntpRefclock, "restrict": ntpRestrict, "unrestrict": ntpUnrestrict, "tinker": ntpTinker, "tos": ntpTos, "leapfile": ntpLeapfile,
 		"keys": ntpKeys, "statistics": ntpStatistics, "disable": ntpDisable, "enable": ntpEnable,
 		"filegen": ntpFilegen, "fudge": ntpFudge, "trustedkey": ntpTrustedKey, "discard": ntpDiscard, "limit": ntpDiscard, "interface": ntpInterface, "nic": ntpInterface, "includefile": ntpInclude,
 		"leapsmearinterval": ntpSmear, "nts": ntpNTS, "mru": ntpMRU, "monitor": ntpMRU,
@@ -113,7 +113,7 @@ func (n *ntpConf) sourceOptions(l line, kind config.SourceKind, host string, opt
 			return nil, "", false
 		}
 		m.add("key", id)
-	case kind == config.Peer && n.noAuth:
+	case kind == config.Peer && n.off["auth"]:
 		m.add("unauthenticated", "true")
 	case kind == config.Peer:
 		n.note(l, NoteChanged, "a configured peer without a key is believed by ntpd, and so it is here")
@@ -283,7 +283,7 @@ func ntpBroadcast(n *ntpConf, l line, args []string) {
 // signature says how mode 5 is believed: by the one trusted key, or by none.
 func (n *ntpConf) signature(l line) (string, bool) {
 	switch {
-	case n.noAuth:
+	case n.off["auth"]:
 		return "unauthenticated: true", true
 	case len(n.signed) == 1:
 		id, ok := n.key(l, strconv.FormatUint(uint64(n.signed[0]), 10))

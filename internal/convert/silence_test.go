@@ -99,19 +99,20 @@ func filesBelow(t *testing.T, root string) (files []string) {
 var needless = regexp.MustCompile(strings.Join([]string{
 	`^\S+:\s(kod|nomodify|notrap)$`, // nothing changes from afar, and a limit tells its clients
 	`^(ntp.org-full.*:15|ntp.org-server.*:20|ntpsec-full.*:15|ntpsec-stock.*:9):\snopeer$`, // noquery leaves less
-	`^ntp.org-server.*:20:\s-4$`,                                       // the next line speaks of the other family
-	`^ntp.org-full.*:14:\s224.0.1.1$`,                                  // the group that it has anyway
-	`^ntpsec.*:\snts$`,                                                 // said by ca
-	`^chrony-(server|clocks).*:\sall$`,                                 // nothing was said of parts of it
-	`^chrony-auth.*:12:\snoselect$`,                                    // authselectmode says it too
-	`^chrony-client/usr/share/chrony/conf.d/10-a.conf`,                 // of two files of one name the first counts
-	`^timesyncd-empty`,                                                 // an empty list is what is there anyway
-	`^timesyncd-full.*:3:`,                                             // taken back by the next line
-	`^timesyncd-site.*:4:`,                                             // an empty list is what is there anyway
-	`^timesyncd-odd.*:2:`,                                              // ignored with and without it
-	`^timesyncd-dropins/etc/systemd/timesyncd.conf:(7|9):`,             // a drop-in says otherwise
-	`^timesyncd-dropins/usr/lib/systemd/timesyncd.conf.d/20-site.conf`, // /etc has one of this name
-	`^timesyncd-stock.*\[Time\]$`,                                      // nothing follows it
+	`^ntpsec-restrict.*:(8|10):\snopeer$`,                                                  // unrestrict takes it back
+	`^ntp.org-server.*:20:\s-4$`,                                                           // the next line speaks of the other family
+	`^ntp.org-full.*:14:\s224.0.1.1$`,                                                      // the group that it has anyway
+	`^ntpsec.*:\snts$`,                                                                     // said by ca
+	`^chrony-(server|clocks).*:\sall$`,                                                     // nothing was said of parts of it
+	`^chrony-auth.*:12:\snoselect$`,                                                        // authselectmode says it too
+	`^chrony-client/usr/share/chrony/conf.d/10-a.conf`,                                     // of two files of one name the first counts
+	`^timesyncd-empty`,                                                                     // an empty list is what is there anyway
+	`^timesyncd-full.*:3:`,                                                                 // taken back by the next line
+	`^timesyncd-site.*:4:`,                                                                 // an empty list is what is there anyway
+	`^timesyncd-odd.*:2:`,                                                                  // ignored with and without it
+	`^timesyncd-dropins/etc/systemd/timesyncd.conf:(7|9):`,                                 // a drop-in says otherwise
+	`^timesyncd-dropins/usr/lib/systemd/timesyncd.conf.d/20-site.conf`,                     // /etc has one of this name
+	`^timesyncd-stock.*\[Time\]$`,                                                          // nothing follows it
 }, "|"))
 
 // eachWordLess calls back with a file from which a word is gone, for each of its words.

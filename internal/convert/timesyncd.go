@@ -115,8 +115,11 @@ func (t *timesyncd) setting(l line, key, value string) {
 		}
 		*list = append(*list, words(value, l)...)
 	case "RootDistanceMaxSec":
+		if value == "infinity" {
+			value = "1w"
+		}
 		if d, ok := t.span(l, value); ok {
-			t.set(l, "selection", "max_distance", config.FormatDuration(d))
+			t.maxDistance(l, d.Seconds())
 		}
 	case "PollIntervalMinSec", "PollIntervalMaxSec":
 		d, ok := t.span(l, value)

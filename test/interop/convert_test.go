@@ -1,7 +1,9 @@
 package interop
 
 import (
+	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -105,6 +107,61 @@ func TestConvertedConfigurationsSynchronize(t *testing.T) {
 		})
 		if _, err := d.Stop(); err != nil {
 			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
+// Whom ntpsec's ntpd answers, and what, is whom timeball answers: the lines of restrict for
+// one network add up, what is built in for all others stays, and unrestrict takes back.
+func TestRestrictLinesMeanTheSame(t *testing.T) {
+	t.Parallel()
+	lab := peers.NewLab(t)
+	server, client := lab.Host("server"), lab.Host("client")
+	ntpd := peers.Unpack(t, "ntpsec", "usr/sbin/ntpd")
+	request := make([]byte, 48)
+	request[0] = 0x23                                      // version 4, mode 3
+	query := []byte{0x16, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0} // READSTAT of the system
+	answers := func(from *peers.Host, address netip.Addr, request []byte, within time.Duration) bool {
+		_, err := from.Exchange(netip.AddrPortFrom(address, 123), request, within)
+		return err == nil
+	}
+	for i, lines := range []string{
+		"restrict default",
+		"restrict default nomodify\nunrestrict default noquery limited",
+		"restrict default nopeer noquery\nrestrict 10.0.0.0/8 noserve\nrestrict 10.0.0.0/8",
+		"restrict 10.0.0.0 mask 255.0.0.0 noserve\nrestrict 10.0.0.0/8 noquery",
+		"restrict 10.0.0.0/8 ignore\nunrestrict 10.0.0.0/8 ignore",
+		"restrict default ignore\nrestrict 10.0.0.0/8 noserve\nunrestrict 10.0.0.0/8 noserve",
+		"restrict 10.0.0.0/8 kod\nunrestrict 10.0.0.0/8",
+	} {
+		conf := server.Write(fmt.Sprintf("restrict%d.conf", i), "disable kernel ntp\n"+lines+"\nrestrict 127.0.0.1\n")
+		loopback := netip.MustParseAddr("127.0.0.1")
+		ask := func(p *peers.Process) (of [2]bool) {
+			peers.Eventually(t, 20*time.Second, "an answer on loopback", func() error {
+				if !answers(server, loopback, query, time.Second) {
+					return errors.New("none")
+				}
+				return nil
+			})
+			// Who answers one answers within a second; what is silent has had the same time twice.
+			for n, asked := range [][]byte{request, query} {
+				of[n] = answers(client, server.IPv4, asked, time.Second) || answers(client, server.IPv4, asked, time.Second)
+			}
+			if _, err := p.Stop(); err != nil {
+				t.Logf("%v", err)
+			}
+			return of
+		}
+		theirs := ask(server.Start("ntpd", ntpd.Env(), ntpd.Path, "-n", "-c", conf, "-l", "/dev/stderr",
+			"-f", filepath.Join(server.Dir, "drift"), "-p", filepath.Join(server.Dir, "ntpd.pid")))
+		text, complaint, err := server.Run(nil, peers.Binary(t), "convert", "--format", "ntpsec", conf)
+		if err != nil {
+			t.Fatalf("%s: %v: %s", lines, err, complaint)
+		}
+		text = strings.Replace(text, "\nclock:\n  driver: observe\n", "\nlocal: {}\nclock:\n  driver: observe\n", 1)
+		ours := ask(peers.Timeball(t, server, text).Process)
+		if ours != theirs {
+			t.Errorf("%q: timeball answers time and query %v, ntpsec %v\n%s", lines, ours, theirs, text)
 		}
 	}
 }
