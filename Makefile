@@ -176,4 +176,4 @@ uninstall: ## what install put there, except configuration and state
 
 .PHONY: clean
 clean: ## what build left
-	rm -rf $(BIN)/timeball coverage.out
+	rm -rf $(BIN)/timeball dist coverage.out

@@ -15,10 +15,16 @@ import (
 func ntsWarnings(cfg *config.Config, now time.Time) (list []string) {
 	warn := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
 	for i := range cfg.Sources {
-		if n := cfg.Sources[i].NTS; n != nil && n.CA != "" {
-			if _, err := ntske.ReadRoots(n.CA); err != nil {
-				warn("sources[%d].nts.ca: %v; every key exchange would fail", i, err)
+		n := cfg.Sources[i].NTS
+		if n == nil {
+			continue
+		}
+		if n.CA == "" {
+			if err := ntske.SystemRoots(); err != nil {
+				warn("sources[%d].nts: %v; every key exchange would fail", i, err)
 			}
+		} else if _, err := ntske.ReadRoots(n.CA); err != nil {
+			warn("sources[%d].nts.ca: %v; every key exchange would fail", i, err)
 		}
 	}
 	if cfg.Server == nil || cfg.Server.NTS == nil {

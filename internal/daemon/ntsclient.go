@@ -160,7 +160,7 @@ func (k *keySeeker) outcome(ctx context.Context, r *ntske.Result, exchangedWith 
 func rootsOf(source *config.Source) func() (*x509.CertPool, error) {
 	return func() (*x509.CertPool, error) {
 		if source.NTS.CA == "" {
-			return nil, nil
+			return nil, ntske.SystemRoots()
 		}
 		return ntske.ReadRoots(source.NTS.CA)
 	}

@@ -292,6 +292,15 @@ func ReadRoots(name string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// SystemRoots says why the system's certificates of authorities cannot be trusted: a
+// container or a small system may have none.
+func SystemRoots() error {
+	if pool, err := x509.SystemCertPool(); err != nil || pool.Equal(x509.NewCertPool()) {
+		return errors.New("this machine has no certificates of authorities (package ca-certificates): install them, or name a file in nts.ca")
+	}
+	return nil
+}
+
 // JoinPort is host and port as one word.
 func JoinPort(host string, port uint16) string {
 	return net.JoinHostPort(host, strconv.Itoa(int(port)))

@@ -75,3 +75,35 @@ server:
 		}
 	}
 }
+
+// A container or a small system has no certificates of authorities: check says so, and
+// explain does where a source rests on them.
+func TestWithoutAuthoritiesNTSSaysSo(t *testing.T) {
+	t.Parallel()
+	h := peers.Here(t)
+	none := []string{"SSL_CERT_FILE=/nonexistent/ca.crt", "SSL_CERT_DIR=/nonexistent"}
+	const why = "no certificates of authorities"
+	file := h.Write("none.yaml", "sources: [{server: 127.0.0.1, nts: true}]\n")
+	_, said, err := h.Run(none, peers.Binary(t), "check", "--config", file)
+	if err != nil || !strings.Contains(said, why) {
+		t.Errorf("check: got %v, %s; want it to say %q", err, said, why)
+	}
+	server := peers.Here(t)
+	authority := peers.NewAuthority(t)
+	certificate, key := authority.Issue(server, "localhost")
+	port := freeTCP(t)
+	peers.Timeball(t, server, fmt.Sprintf("clock: {driver: virtual}\nlocal: {}\nserver: {listen: [\"127.0.0.1:0\"], nts: {listen: [\"127.0.0.1:%d\"], certificate: %s, key: %s}}\n", port, certificate, key))
+	client := peers.Here(t)
+	conf := client.Write("client.yaml", fmt.Sprintf("clock: {driver: virtual}\ncontrol: {socket: client.sock}\nsources: [{server: localhost, nts: {port: %d}}]\n", port))
+	client.Start("timeball", none, peers.Binary(t), "run", "--config", conf)
+	peers.Eventually(t, time.Minute, "explain says why", func() error {
+		text, complaint, err := client.Run(nil, peers.Binary(t), "explain", "--socket", filepath.Join(client.Dir, "client.sock"))
+		if err == nil && !strings.Contains(text, why) {
+			err = fmt.Errorf("got %s", text)
+		}
+		if err != nil {
+			err = fmt.Errorf("%w: %s", err, complaint)
+		}
+		return err
+	})
+}
