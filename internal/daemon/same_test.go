@@ -11,6 +11,8 @@ import (
 
 	"timeball/internal/config"
 	"timeball/internal/engine"
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
 	"timeball/test/same"
 )
 
@@ -33,17 +35,20 @@ func runnable(from *config.Config) *config.Config {
 
 // sameMeaning are the settings that the daemon's parts have got.
 func (w *world) sameMeaning() same.Got {
-	made := same.Got{Policy: w.d.policy.Load()}
+	made := same.Got{Policy: w.d.policy.Load(), System: w.d.system.process}
 	w.look(func(g *registry) {
-		made.System = engine.System(g.config, g.host())
 		for _, target := range g.set.Targets("") {
 			made.Associations = append(made.Associations, target.Members...)
 		}
 		made.Associations = append(made.Associations, g.set.Senders()...)
 		for _, a := range made.Associations {
-			if g.runners[a.ID()] == nil {
+			r := g.runners[a.ID()]
+			if r == nil {
 				w.t.Errorf("%s: nothing runs", a.Config.Name)
+				made.Associations = nil
+				return
 			}
+			made.Processes = append(made.Processes, r.process)
 		}
 	})
 	return made
@@ -132,4 +137,57 @@ func (w *world) replies(e same.Exchange, silent map[string]bool) (replies [][]by
 func (w *world) mobilized() (list []*engine.Association) {
 	w.look(func(g *registry) { list = g.set.Dynamic() })
 	return list
+}
+
+// The daemon's and the simulator's clients make the same of what a server answers.
+func TestSameDecisionsInBothDrivers(t *testing.T) {
+	got := map[string]string{}
+	var mu sync.Mutex
+	t.Run("all", func(t *testing.T) {
+		for _, a := range same.AllAnswers(t) {
+			t.Run(a.Name, func(t *testing.T) {
+				t.Parallel()
+				server := answerOnce(t, a.Replies)
+				w := start(t, strings.Replace(a.Config, "SERVER", "\""+server.String()+"\"", 1))
+				var status *model.SourceStatus
+				until(t, "all answers are judged", func() bool {
+					status = &model.SourceStatus{}
+					w.look(func(g *registry) {
+						if members := g.set.Targets("")[0].Members; len(members) == 0 {
+							status = nil // it has ended
+						} else if told := g.statusOf(members[0].ID()); told != nil {
+							status = told
+						}
+					})
+					return a.Judged(status) >= len(a.Replies)
+				})
+				mu.Lock()
+				defer mu.Unlock()
+				got[a.Name] = same.Decided(a, status)
+			})
+		}
+	})
+	same.Check(t, moduleRoot, "decisions.txt", got)
+}
+
+// answerOnce is a server that answers its first request.
+func answerOnce(t *testing.T, replies []same.Reply) netip.AddrPort {
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var wait sync.WaitGroup
+	wait.Go(func() {
+		buffer := make([]byte, 1024)
+		n, from, err := conn.ReadFromUDPAddrPort(buffer)
+		if err != nil {
+			return
+		}
+		at := ntptime.WallOf(time.Now()).Timestamp()
+		for _, r := range replies {
+			_, _ = conn.WriteToUDPAddrPort(r.Make(buffer[:n], at), from)
+		}
+	})
+	t.Cleanup(func() { conn.Close(); wait.Wait() })
+	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
 }

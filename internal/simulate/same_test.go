@@ -3,11 +3,13 @@ package simulate
 import (
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"timeball/internal/config"
 	"timeball/internal/engine"
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/scenario"
 	"timeball/test/same"
@@ -39,7 +41,7 @@ func TestSameSettingsInBothDrivers(t *testing.T) {
 			w := newWorld(s, 1, false, boot)
 			core := w.machines[0].program.(*core)
 			made := same.Got{
-				System: engine.System(&cfg, w.machines[0].engineHost()),
+				System: core.system,
 				Policy: engine.Policy(&cfg, core.keys, w.machines[0].engineHost(), 0),
 			}
 			if core.server != nil {
@@ -50,9 +52,11 @@ func TestSameSettingsInBothDrivers(t *testing.T) {
 			}
 			made.Associations = append(made.Associations, core.set.Senders()...)
 			for _, a := range made.Associations {
-				if core.member(a.ID()) == nil {
-					t.Errorf("%s: nothing runs", a.Config.Name)
+				member := core.member(a.ID())
+				if member == nil {
+					t.Fatalf("%s: nothing runs", a.Config.Name)
 				}
+				made.Processes = append(made.Processes, member.process)
 			}
 			same.Compare(t, &cfg, made)
 		})
@@ -119,4 +123,52 @@ func TestSameExchangesInBothDrivers(t *testing.T) {
 		})
 	}
 	same.Check(t, moduleRoot, "exchanges.txt", got)
+}
+
+// answerer is a server that answers its first request.
+type answerer struct {
+	idle
+	m       *machine
+	replies []same.Reply
+}
+
+func (a *answerer) receive(*packet, ntptime.Instant) bool { return false }
+
+func (a *answerer) serve(p *packet, now ntptime.Instant) {
+	for _, r := range a.replies {
+		a.m.send(p.to.Port(), p.from, r.Make(p.data, now.Timestamp()))
+	}
+	a.replies = nil
+}
+
+// The daemon's and the simulator's clients make the same of what a server answers.
+func TestSameDecisionsInBothDrivers(t *testing.T) {
+	got := map[string]string{}
+	for _, a := range same.AllAnswers(t) {
+		t.Run(a.Name, func(t *testing.T) {
+			cfg, problems := config.Parse("test.yaml", []byte(strings.Replace(a.Config, "SERVER", "there", 1)))
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			delay := time.Millisecond
+			path := scenario.Path{Delay: &delay}
+			s := &scenario.Scenario{Duration: 10 * time.Second, Runs: 1,
+				Hosts: []scenario.Host{{Name: "here", Config: cfg}, {Name: "there", Config: &config.Config{}}},
+				Links: []scenario.Link{{Between: [2]string{"here", "there"}, Forward: path, Backward: path}}}
+			w := newWorld(s, 1, false, func(m *machine) program {
+				if m.index == 0 {
+					return boot(m)
+				}
+				return &answerer{m: m, replies: a.Replies}
+			})
+			w.run(nil)
+			var status *model.SourceStatus
+			core := w.machines[0].program.(*core)
+			for _, member := range core.set.Targets("")[0].Members {
+				status = core.statusOf(member.ID())
+			}
+			got[a.Name] = same.Decided(a, status)
+		})
+	}
+	same.Check(t, moduleRoot, "decisions.txt", got)
 }

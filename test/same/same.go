@@ -1,14 +1,16 @@
 // Package same holds the two drivers to one meaning. For every example configuration and
-// every host of the scenarios, the settings that the daemon's associations, system process
-// and responder get are those that the engine gives for it, and so are the simulator's. And
-// the same packets, sent to both, get the same replies, which testdata/exchanges.txt keeps;
-// `go test ./internal/simulate -run Same -update` writes it anew.
+// every host of the scenarios, the settings by which the daemon's associations, system process
+// and responder run are those that the engine gives for it, and so are the simulator's. The
+// same packets, sent to both, get the same replies, which testdata/exchanges.txt keeps; and a
+// client of either decides the same of what it is answered, as testdata/decisions.txt has it.
+// `go test ./internal/simulate -run Same -update` writes them anew.
 package same
 
 import (
 	"flag"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -19,6 +21,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"timeball/internal/association"
 	"timeball/internal/config"
 	"timeball/internal/engine"
 	"timeball/internal/mac"
@@ -80,24 +83,32 @@ func Cases(t *testing.T, root string) (cases []Case) {
 	return cases
 }
 
-// Got is what a driver has made of a configuration.
+// Got is what a driver has made of a configuration: the processes that run.
 type Got struct {
-	System       system.Config
+	System       *engine.SystemProcess
 	Policy       *responder.Policy
 	Associations []*engine.Association
+	Processes    []*engine.PeerProcess // of Associations
+}
+
+// inForce reads the settings by which a process runs, and not those that it was meant to
+// have: they are its core's own.
+func inForce[C any](process any, core string) C {
+	cfg := reflect.ValueOf(process).Elem().FieldByName(core).Elem().FieldByName("cfg")
+	return *(*C)(cfg.Addr().UnsafePointer())
 }
 
 // Text writes the settings, without what is the machine's and not the configuration's:
 // its addresses, interfaces, clock, and what an earlier run has left on its disk.
 func (g Got) Text() string {
 	var b strings.Builder
-	s, p := g.System, *g.Policy
+	s, p := inForce[system.Config](g.System, "core"), *g.Policy
 	s.Precision, s.Addresses, s.Frequency, s.FrequencyError, s.PanicGateOpen = 0, nil, 0, 0, false
 	s.Leap.Table, s.Leap.Expires = nil, 0
 	p.LoopbackInterface, p.SilentUntilSynchronized = 0, false // the latter ends with time
 	fmt.Fprintf(&b, "system%s\npolicy%s\n", fields(s), fields(p))
-	for _, a := range g.Associations {
-		c := a.Config
+	for i, a := range g.Associations {
+		c := inForce[association.Config](g.Processes[i], "assoc")
 		c.ID, c.InterfaceIndex, c.PivotFloor, c.Local = 0, 0, 0, netip.Addr{}
 		c.Remote = netip.AddrPortFrom(netip.IPv4Unspecified(), c.Remote.Port())
 		fmt.Fprintf(&b, "%s%s\n  options%s\n", c.Kind, fields(c), fields(a.Options))
@@ -142,7 +153,10 @@ func Want(t *testing.T, cfg *config.Config) string {
 		t.Fatal(err)
 	}
 	var host engine.Host
-	made := Got{System: engine.System(cfg, &host), Policy: engine.Policy(cfg, keys, &host, 0)}
+	made := Got{
+		System: engine.NewSystemProcess(engine.System(cfg, &host), nobody{}, ntptime.Instant{}),
+		Policy: engine.Policy(cfg, keys, &host, 0),
+	}
 	var changes engine.Changes
 	setup := engine.Setup{Config: cfg, Keys: keys, Access: made.Policy.Access}
 	set := engine.NewAssociations(setup, &host, engine.UsualTiming, func(model.SourceID) *model.SourceStatus { return nil })
@@ -160,8 +174,16 @@ func Want(t *testing.T, cfg *config.Config) string {
 		made.Associations = append(made.Associations, target.Members...)
 	}
 	made.Associations = append(made.Associations, set.Senders()...)
+	for _, a := range made.Associations {
+		made.Processes = append(made.Processes, engine.NewPeerProcess(a.Config, nil, ntptime.Instant{}, rand.NewPCG(1, 2)))
+	}
 	return made.Text()
 }
+
+// nobody is a driver whose clock nobody reads.
+type nobody struct{ engine.ClockDriver }
+
+func (nobody) Publish(*model.Snapshot) {}
 
 // Compare says in which lines a driver's settings are others than those of the engine.
 func Compare(t *testing.T, cfg *config.Config, got Got) {
