@@ -14,6 +14,7 @@ func (d *draft) warn() Warnings {
 	d.warnNumber()
 	d.warnOperator()
 	d.warnReceiver()
+	d.warnSameID()
 	d.warnSameAddress()
 	d.warnSmear()
 	d.warnNTS()
@@ -135,6 +136,22 @@ func (d *draft) warnReceiver() {
 		if shm >= 0 && s.Kind == RefclockSource && !s.NoSelect && s.Refclock.Driver == RefclockSOCK && s.Refclock.Lock == "" {
 			d.warning(sourcePath(i), "gpsd sends the same samples here and to the shared memory of %s, so that one receiver has two votes; keep one of them", sourcePath(shm))
 		}
+	}
+}
+
+// warnSameID warns of reference clocks that a client, or chronyc, cannot tell apart.
+func (d *draft) warnSameID() {
+	first := map[string]int{}
+	for i := range d.config.Sources {
+		s := &d.config.Sources[i]
+		if s.Kind != RefclockSource {
+			continue
+		}
+		if j, again := first[s.Refclock.RefID]; again {
+			d.warning(sourcePath(i), "has the reference id %s of %s: who follows us, and chronyc, cannot tell which is meant; give each its own refid", s.Refclock.RefID, sourcePath(j))
+			continue
+		}
+		first[s.Refclock.RefID] = i
 	}
 }
 

@@ -40,6 +40,8 @@ func TestWarnings(t *testing.T) {
 		{"one receiver, two votes", "sources: [{refclock: {driver: shm}}, {refclock: {driver: sock, device: /run/gps.sock}}]",
 			[]string{"1:38: sources[1]: gpsd sends the same samples here and to the shared memory of sources[0], so that one receiver has two votes; keep one of them"}},
 		{"a receiver whose socket numbers no vote", "sources: [{refclock: {driver: shm}}, {refclock: {driver: sock, device: /run/gps.sock}, no_select: true}]", nil},
+		{"two clocks of one name", "sources: [{refclock: {driver: shm, unit: 2}}, {refclock: {driver: shm, unit: 3}}]",
+			[]string{"1:47: sources[1]: has the reference id SHM of sources[0]: who follows us, and chronyc, cannot tell which is meant; give each its own refid"}},
 		{"a reference clock is enough", "sources: [{refclock: {driver: shm}}]", nil},
 		{"measured sources do not count", "sources: [{server: a}, {server: b, no_select: true}]",
 			[]string{"1:10: sources: one source only: nothing tells when it is wrong; use four or more (RFC 8633 3.2)"}},

@@ -190,8 +190,11 @@ func refusals(before, now *[model.ReadingRefusals]uint64, otherwise string) stri
 			most, why = n, model.ReadingRefusal(i)
 		}
 	}
-	if most == 0 {
+	switch {
+	case most == 0:
 		return otherwise
+	case why == model.ReadingNoise:
+		return "something comes on the serial line, and it is no NMEA: has the line the receiver's speed (baud), and does the receiver send NMEA?"
 	}
 	return fmt.Sprintf("the receiver's readings are refused: %s (%d since the last poll)", why, most)
 }

@@ -230,10 +230,11 @@ const (
 	ReadingOld                             // not newer than the last one
 	ReadingDate                            // a date before this program was made: GPS week rollover
 	ReadingFraction                        // microseconds that are none
+	ReadingNoise                           // a serial line on which no sentence comes, for instance at a wrong speed
 	ReadingRefusals  = iota                // how many there are
 )
 
-var readingNames = [ReadingRefusals]string{"malformed", "torn", "no fix", "stale", "from the future", "old", "impossible date", "impossible fraction"}
+var readingNames = [ReadingRefusals]string{"malformed", "torn", "no fix", "stale", "from the future", "old", "impossible date", "impossible fraction", "no sentences"}
 
 // String returns the words used in metrics and reports.
 func (r ReadingRefusal) String() string { return readingNames[r] }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 )
 
@@ -24,6 +25,7 @@ type nmea struct {
 	chunk   [512]byte
 	pending []byte // read and not looked at
 	came    ntptime.Wall
+	noise   int // octets passed over since the last whole sentence
 	once    sync.Once
 }
 
@@ -103,7 +105,19 @@ func (n *nmea) Read(ctx context.Context) (Reading, error) {
 			}
 			return Reading{}, fmt.Errorf("serial receiver: %w", err)
 		}
-		r, why, told := n.parse.take(line, n.began)
+		fields, ok := splitSentence(line)
+		switch {
+		case ok:
+			n.noise = 0
+		case !printable(line): // not even a sentence that was spoilt
+			n.pass(len(line))
+			continue
+		default:
+			n.pass(len(line))
+			n.config.Counters.refuse(model.ReadingMalformed)
+			continue
+		}
+		r, why, told := n.parse.take(fields, n.began)
 		switch {
 		case why != noRefusal:
 			n.config.Counters.refuse(why)
@@ -132,9 +146,11 @@ func (n *nmea) next() ([]byte, error) {
 		if len(n.line) == 0 {
 			at := bytes.IndexByte(n.pending, '$')
 			if at < 0 {
+				n.pass(len(n.pending))
 				n.pending = nil
 				continue
 			}
+			n.pass(at)
 			n.pending, n.began = n.pending[at:], n.came
 		}
 		c := n.pending[0]
@@ -145,11 +161,34 @@ func (n *nmea) next() ([]byte, error) {
 		case c == '\n' || c == '\r':
 			return n.line, nil
 		case len(n.line) == maxSentence:
+			n.pass(maxSentence)
 			n.line = n.line[:0]
 		default:
 			n.line = append(n.line, c)
 		}
 	}
+}
+
+// muchNoise is how many octets without a whole sentence are one refused reading: as many
+// as some three sentences have.
+const muchNoise = 256
+
+// pass counts octets that are passed over, until a sentence ends the count.
+func (n *nmea) pass(count int) {
+	if n.noise += count; n.noise >= muchNoise {
+		n.noise = 0
+		n.config.Counters.refuse(model.ReadingNoise)
+	}
+}
+
+// printable reports whether a line holds what sentences hold.
+func printable(line []byte) bool {
+	for _, c := range line {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // Close ends a Read that waits.

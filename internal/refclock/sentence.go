@@ -30,16 +30,15 @@ type sentences struct {
 }
 
 // take decodes one sentence that began at a moment of CLOCK_REALTIME. more is false
-// where it has nothing to say of the time.
-func (s *sentences) take(line []byte, at ntptime.Wall) (r Reading, why model.ReadingRefusal, more bool) {
-	fields, ok := splitSentence(line)
-	if !ok {
-		return r, model.ReadingMalformed, true
-	}
+// where it has nothing to say of the time, as those of receivers' makers ($PUBX, $PGRMC).
+func (s *sentences) take(fields [][]byte, at ntptime.Wall) (r Reading, why model.ReadingRefusal, more bool) {
 	var clock time.Duration
 	var date ntptime.Wall
-	var hasDate bool
-	switch kind := fields[0][len(fields[0])-3:]; string(kind) {
+	var hasDate, ok bool
+	if len(fields[0]) != 5 || fields[0][0] == 'P' {
+		return r, noRefusal, false
+	}
+	switch kind := fields[0][2:]; string(kind) {
 	case "RMC": // $GPRMC,hhmmss.ss,A,lat,N,lon,E,speed,course,ddmmyy,...
 		clock, date, hasDate, ok = parseRMC(fields)
 		if ok {
@@ -126,7 +125,7 @@ func splitSentence(line []byte) (fields [][]byte, ok bool) {
 		return nil, false
 	}
 	fields = bytes.Split(line[1:star], []byte{','})
-	return fields, len(fields[0]) >= 5 && len(fields) > 1
+	return fields, len(fields[0]) > 0
 }
 
 func hexDigit(c byte) (byte, bool) {

@@ -44,6 +44,11 @@ func TestNMEASentences(t *testing.T) {
 		{"wrong checksum", []string{"$GPRMC,120000,A,,,,,,,011126,,*00\r\n"}, nil, []model.ReadingRefusal{model.ReadingMalformed}},
 		{"no checksum", []string{"$GPRMC,120000,A,,,,,,,011126,,\r\n"}, nil, []model.ReadingRefusal{model.ReadingMalformed}},
 		{"satellites in view say nothing", []string{sentence("GPGSV,1,1,00")}, nil, nil},
+		{"makers' own sentences say nothing", []string{sentence("GPRMC,115959,A,,,,,,,011126,,"), sentence("PGRMC,A,218.8,100,6378137.000,298.257223563,0.0,0.0,0.0,A,3,1,2,4,30"),
+			sentence("PUBX,04,073731.00,091202,113851.00,1196,15D,1930035,-2660.664,43,"), sentence("PRMC,1"), sentence("GPGGA,120000,,,,,1,08,,,,,,,")}, []time.Time{noon.Add(-time.Second), noon}, nil},
+		{"what is no sentence", []string{strings.Repeat("\xff\x00$\x80\r\n", 100)}, nil, []model.ReadingRefusal{model.ReadingNoise}},
+		{"a console", []string{strings.Repeat("login: \r\n", 50)}, nil, []model.ReadingRefusal{model.ReadingNoise}},
+		{"a maker's binary between sentences", []string{strings.Repeat("\xb5b\x01\x07\x5c\x00"+sentence("GPGSV,1,1,00"), 100)}, nil, nil},
 		{"leap second", []string{sentence("GPRMC,115960,A,,,,,,,011126,,")}, []time.Time{noon}, nil},
 		{"a broken sentence before a whole one", []string{"$GPRMC,1200" + sentence("GPRMC,120000,A,,,,,,,011126,,")}, []time.Time{noon}, nil},
 	} {
@@ -92,10 +97,15 @@ func FuzzNMEA(f *testing.F) {
 		var s sentences
 		at := ntptime.Wall(1)
 		for range 2 {
-			if r, why, told := s.take([]byte(strings.TrimSpace(sentence(string(body)))), at); told && why == noRefusal && r.Reference < 0 {
-				t.Errorf("a time before 1970: %+v", r)
+			for _, line := range [][]byte{[]byte(strings.TrimSpace(sentence(string(body)))), body} {
+				fields, ok := splitSentence(line)
+				if !ok {
+					continue
+				}
+				if r, why, told := s.take(fields, at); told && why == noRefusal && r.Reference < 0 {
+					t.Errorf("a time before 1970: %+v", r)
+				}
 			}
-			_, _, _ = s.take(body, at)
 			at += 1e9
 		}
 	})

@@ -171,3 +171,44 @@ func TestSharedMemoryOfOthers(t *testing.T) {
 		return err == nil && d.Perm.Mode&0o777 == 0o600
 	})
 }
+
+// A serial line at a wrong speed brings noise: explain names the speed, and not the fix. A
+// receiver whose sentences have no fix is told from it, also among its maker's own.
+func TestWhatComesOnASerialLine(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ name, text, want string }{
+		{"noise", strings.Repeat("\xfe\x00\x80$\xf8\r\x1c", 50), "has the line the receiver's speed"},
+		{"no fix", peers.Sentence("GPRMC,120000,V,,,,,,,281126,,,N") + peers.Sentence("PUBX,04,073731.00,091202"), "no fix"},
+		{"makers' own", peers.Sentence("PGRMC,A,218.8,100,6378137.000") + peers.Sentence("GPGSV,1,1,00"), "has the receiver a fix"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			line, name := peers.SerialLine(t)
+			d := start(t, fmt.Sprintf("clock: {driver: observe}\nsources: [{refclock: {driver: nmea, device: %s}, min_poll: 0}]\n", name))
+			end := make(chan struct{})
+			t.Cleanup(func() { close(end) })
+			go func() {
+				for {
+					select {
+					case <-end:
+						return
+					case <-time.After(100 * time.Millisecond):
+					}
+					if _, err := line.WriteString(test.text); err != nil {
+						return
+					}
+				}
+			}()
+			peers.Eventually(t, patience, "explain says why", func() error {
+				text, complaint, err := d.operate("explain")
+				if err == nil && !strings.Contains(strings.Join(strings.Fields(text), " "), test.want) {
+					err = fmt.Errorf("it says %s", text)
+				}
+				if err != nil {
+					return fmt.Errorf("%w %s", err, complaint)
+				}
+				return nil
+			})
+		})
+	}
+}
