@@ -101,7 +101,7 @@ func (f *Filter) Slant() float64 {
 	if belief == 0 || n == 0 {
 		return 0
 	}
-	gap := math.Min(slantGap*(p.low[lowestKept-1]-low), math.Max(low, 0))
+	gap := math.Min(slantGap*p.low.spread(2), math.Max(low, 0))
 	return belief / 2 * math.Max(slantShare*p.excess(n), gap)
 }
 

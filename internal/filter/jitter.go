@@ -150,7 +150,10 @@ func (f *Filter) measureJitter(e *Estimate, anew bool) {
 		for i := range d.n { // there the newest is first, here last
 			f.rest[direction][i] = rest[d.n-1-i]
 		}
-		f.window[direction] = d.n
+		if f.window[direction] == 0 {
+			f.window[direction] = d.n
+		}
+		f.window[direction] = min(f.window[direction]+1, d.n) // what a change has dropped stays so
 	}
 	f.taken = d.n
 	f.setScales(0, scaleRounds)

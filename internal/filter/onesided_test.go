@@ -198,3 +198,55 @@ func TestAJitterThatLastsIsSeenAcrossTheRegister(t *testing.T) {
 		t.Errorf("jitter without memory: got %.1f times, want 1", got)
 	}
 }
+
+// A start within a burst: what it has dropped from the jitter stays dropped while the register fills.
+func TestABurstAtTheStartIsForgottenForGood(t *testing.T) {
+	var l *late
+	l = newLate(16e9, func(n int) (float64, float64) {
+		if n < 14 {
+			return 200e-3 * l.rand.Float64(), 200e-3 * l.rand.Float64()
+		}
+		return 300e-6 * l.rand.ExpFloat64(), 300e-6 * l.rand.ExpFloat64()
+	})
+	l.run(27)
+	for range 18 {
+		l.run(1)
+		if got := l.filter.path.scale; got[0] > 1.5e-3 || got[1] > 1.5e-3 {
+			t.Errorf("%d exchanges after the burst: got scales %v, want those of 300 us", l.n-14, got)
+		}
+	}
+}
+
+// Bursts make the scales large; the least round trips know better.
+func TestTheBaseIsNearWhereTheLeastRoundTripsLie(t *testing.T) {
+	var l *late
+	l = newLate(16e9, func(n int) (float64, float64) {
+		if n%4 == 3 {
+			return 50e-3 * l.rand.Float64(), 50e-3 * l.rand.Float64()
+		}
+		return 20e-6 * l.rand.ExpFloat64(), 20e-6 * l.rand.ExpFloat64()
+	})
+	l.run(100)
+	if base, _ := l.filter.Base(); math.Abs(base-200e-6) > 30e-6 {
+		t.Errorf("got a base of %v s at scales of %v, want 200 us", base, l.filter.path.scale)
+	}
+}
+
+// Seldom a clean exchange, and none near: two clean ones that lie together are the base.
+func TestTwoCleanExchangesAreTheBase(t *testing.T) {
+	var l *late
+	l = newLate(16e9, func(n int) (float64, float64) {
+		queue := 2e-3 + 7e-3*l.rand.ExpFloat64()
+		if n == 20 || n == 40 {
+			queue = 0
+		}
+		return 5e-6 * l.rand.ExpFloat64(), queue
+	})
+	l.run(60)
+	if base, _ := l.filter.Base(); math.Abs(base-200e-6) > 30e-6 {
+		t.Errorf("got a base of %v s, want 200 us", base)
+	}
+	if got := math.Abs(l.error()); got > 20e-6 {
+		t.Errorf("got an error of %v s, want it near the clean exchanges'", got)
+	}
+}
