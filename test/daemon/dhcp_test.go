@@ -98,6 +98,43 @@ func TestServersOfDhclient(t *testing.T) {
 	run("reason=EXPIRE", "new_ntp_servers=127.9.8.4")
 	d.follows()
 	run("reason=RELEASE")
+
+	// dhclient -6 beside it: neither takes the other's servers away.
+	run("reason=BOUND", "new_ntp_servers=127.9.8.5")
+	run("reason=BOUND6", "new_dhcp6_ntp_servers=::1 fe80::7")
+	d.follows("127.9.8.5", "::1", "fe80::7%eth0")
+	run("reason=RENEW", "new_ntp_servers=127.9.8.5")
+	run("reason=REBIND6", "new_dhcp6_sntp_servers=::1")
+	d.follows("127.9.8.5", "::1")
+	run("reason=EXPIRE6")
+	d.follows("127.9.8.5")
+	run("reason=STOP")
+	d.follows()
+
+	// What a removed package leaves behind does nothing, and is no error.
+	d.call([]string{"reason=BOUND", "interface=eth0", "new_ntp_servers=127.9.8.5", "PATH=/usr/bin:/bin"}, "/bin/sh", "-c", "set -e; . ../../configs/dhcp/dhclient-exit-hook")
+	d.follows()
+}
+
+// A DHCP server's nonsense is left out, and does not take the good servers or the
+// configuration with it.
+func TestServersThatAreNone(t *testing.T) {
+	t.Parallel()
+	d := startDHCP(t)
+	for _, servers := range []string{"0.0.0.0 127.9.8.3", "127.9.8.3 255.255.255.255 1.2.3.4.5 .. a..b", "127.9.8.3 127.9.8.3 224.0.1.1 :: 127.9.8.3"} {
+		d.call([]string{"reason=BOUND", "interface=eth0", "new_ntp_servers=" + servers}, "/bin/sh", "-c", "set -e; . ../../configs/dhcp/dhclient-exit-hook")
+		d.follows("127.9.8.3")
+		if _, complaint, err := d.Run("check", "--config", filepath.Join(d.folder, "dhcp-eth0.yaml")); err != nil {
+			t.Errorf("%s: check of the drop-in: %v, %s", servers, err, complaint)
+		}
+		d.call([]string{"reason=EXPIRE", "interface=eth0"}, "/bin/sh", "-c", "set -e; . ../../configs/dhcp/dhclient-exit-hook")
+		d.follows()
+	}
+	d.call([]string{"DHCP4_NTP_SERVERS=0.0.0.0"}, "../../configs/dhcp/nm-dispatcher", "wlan0", "up")
+	d.follows()
+	if left, _ := os.ReadDir(d.folder); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }
 
 func TestServersOfNetworkd(t *testing.T) {
