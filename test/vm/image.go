@@ -16,7 +16,7 @@ const suite = "bookworm"
 var guestPackages = []string{"systemd", "systemd-sysv", "udev", "dbus", "kmod", "iproute2", "procps", "libcap2-bin", "util-linux", "tzdata"}
 
 // Programs that are laid beside, never set up by their packages: nothing of theirs starts.
-var laidBeside = []string{"chrony"}
+var laidBeside = []string{"chrony", "ntpsec"}
 
 // modules are what the disk, the network and the agent's port need.
 var modules = []string{"virtio_pci", "virtio_blk", "virtio_net", "virtio_console", "ext4"}
@@ -41,7 +41,7 @@ func base() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(cache, "timeball-vm", suite+"-1")
+	dir := filepath.Join(cache, "timeball-vm", suite+"-2")
 	if _, err := os.Stat(dir); err == nil {
 		return dir, nil
 	}

@@ -159,7 +159,17 @@ func long() bool { return os.Getenv("TIMEBALL_VM") == "long" }
 func (g *Guest) bounded(t *testing.T, mark int) {
 	t.Helper()
 	readings := g.Clock.Since(mark)
-	broken := 0
+	broken := beyond(readings)
+	for _, r := range broken[:min(len(broken), 10)] {
+		t.Logf("beyond its bound: %v", r)
+	}
+	if len(broken) > 0 {
+		t.Errorf("%d of %d readings beyond maxerror", len(broken), len(readings))
+	}
+}
+
+// beyond gives the readings of a clock that was called synchronized and off by more than maxerror.
+func beyond(readings []Reading) (broken []Reading) {
 	for i := 1; i+1 < len(readings); i++ {
 		before, r, after := readings[i-1], readings[i], readings[i+1]
 		if before.Unsynchronized() || r.Unsynchronized() || after.Unsynchronized() {
@@ -167,12 +177,8 @@ func (g *Guest) bounded(t *testing.T, mark int) {
 		}
 		bound := time.Duration(max(before.Page.MaxError, r.Page.MaxError, after.Page.MaxError)) * time.Microsecond
 		if r.Error.Abs()-r.Width > bound {
-			if broken++; broken <= 10 {
-				t.Logf("beyond its bound: %v", r)
-			}
+			broken = append(broken, r)
 		}
 	}
-	if broken > 0 {
-		t.Errorf("%d of %d readings beyond maxerror", broken, len(readings))
-	}
+	return broken
 }
