@@ -15,29 +15,23 @@ import (
 // day: CLOCK_TAI goes on, and the clock is right before and after.
 func TestLeapByMajority(t *testing.T) {
 	g := guest(t)
-	midnight := g.eve(t, "", Behaviour{Leap: 1})
+	midnight := g.eve(t, time.Minute, "", Behaviour{Leap: 1})
 	g.leaps(t, midnight)
 }
 
-// Nobody announces it, but the list has it.
-func TestLeapByList(t *testing.T) {
-	g := guest(t)
-	midnight := g.eve(t, listed, Behaviour{})
-	comes(t, "the kernel knows TAI", time.Minute, func() bool { return g.Clock.Last().Page.TAIOffset == 37 })
-	g.leaps(t, midnight)
-}
-
-// A slew may end after the leap second was due and before the kernel, at its next tick, has
-// made it: the correction that ends it must not disarm it.
-func TestSlewEndsInTheGuardOfTheLeap(t *testing.T) {
+// Nobody announces it, but the list has it. A slew ends after the leap second was due and
+// before the kernel, at its next tick, has made it: the correction that ends the slew must
+// not disarm it.
+func TestLeapByListWhereASlewEnds(t *testing.T) {
 	const rate = 0.01 // of clock.max_slew
 	g := guest(t)
 	for range 3 {
-		midnight := g.eve(t, listed+"  max_slew: 10000ppm\n", Behaviour{})
-		g.rest(midnight.Add(-90 * time.Second))
+		midnight := g.eve(t, 110*time.Second, "  leap: {file: /etc/timeball/leap-seconds.list}\n  max_slew: 10000ppm\n", Behaviour{})
+		comes(t, "the kernel knows TAI", time.Minute, func() bool { return g.Clock.Last().Page.TAIOffset == 37 })
+		g.rest(midnight.Add(-70 * time.Second))
 		zero := middle(g.Clock.Since(g.Clock.Mark() - 50)) // what it takes for right
-		g.Step(t, 500*time.Millisecond)
-		g.rest(midnight.Add(-40 * time.Second))
+		g.Step(t, 400*time.Millisecond)
+		g.rest(midnight.Add(-35 * time.Second))
 		r := g.Clock.Last()
 		if !slewing(r) {
 			t.Fatalf("not slewing: %v", r)
@@ -58,13 +52,9 @@ func TestSlewEndsInTheGuardOfTheLeap(t *testing.T) {
 	t.Error("no slew of three has ended there")
 }
 
-// listed are the lines of `clock:` for the list of the guest.
-const listed = "  leap: {file: /etc/timeball/leap-seconds.list}\n"
-
-// eve starts the daemon two and a half minutes before the end of 2026, with lines added to
-// `clock:`, and waits until the kernel knows of the leap second to come. After the test all
+// eve starts the daemon so long before the end of 2026, with lines added to `clock:`, and waits until the kernel knows of the leap second to come. After the test all
 // is as before.
-func (g *Guest) eve(t *testing.T, lines string, b Behaviour) (midnight time.Time) {
+func (g *Guest) eve(t *testing.T, before time.Duration, lines string, b Behaviour) (midnight time.Time) {
 	t.Helper()
 	g.ready(t)
 	g.does(t, "systemctl stop timeball")
@@ -79,7 +69,7 @@ func (g *Guest) eve(t *testing.T, lines string, b Behaviour) (midnight time.Time
 	midnight = time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	g.file(t, "/etc/timeball/leap-seconds.list", leapList(midnight))
 	g.file(t, "/etc/timeball/timeball.yaml", strings.Replace(configuration, "clock:\n", "clock:\n"+lines, 1))
-	g.Move(midnight.Add(-150 * time.Second))
+	g.Move(midnight.Add(-before))
 	g.Set(t, 0)
 	g.Net.Cut(false)
 	g.Net.All(b)
