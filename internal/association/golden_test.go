@@ -22,12 +22,12 @@ func TestTraceClient(t *testing.T) {
 	cfg := clientOf(b)
 	cfg.IBurst = true
 	a.mobilize(cfg)
-	r.say("A client's quick first exchanges (iburst), 2 s apart: 64 random bits go out, and come back as the origin.")
+	r.Say("A client's quick first exchanges (iburst), 2 s apart: 64 random bits go out, and come back as the origin.")
 	w.run(7 * time.Second)
-	r.say("The system process has seen enough, and asks for 64 s: that is the pace from now on.")
+	r.Say("The system process has seen enough, and asks for 64 s: that is the pace from now on.")
 	a.assocs[0].OnHint(model.Hint{Interval: 64 * time.Second}, a.clock.at(w.now))
 	w.run(100 * time.Second)
-	r.say("A reply that answers nothing, and the true one twice: only the first of the true ones counts.")
+	r.Say("A reply that answers nothing, and the true one twice: only the first of the true ones counts.")
 	w.lose = func(f flight) bool {
 		if f.from == b.end {
 			forged := f
@@ -42,12 +42,12 @@ func TestTraceClient(t *testing.T) {
 		return false
 	}
 	w.run(170 * time.Second)
-	r.say("The server falls silent, and is found again.")
+	r.Say("The server falls silent, and is found again.")
 	b.serves = false
 	w.run(900 * time.Second)
 	b.serves = true
 	w.run(1100 * time.Second)
-	r.golden(t, "client")
+	r.Compare(t, "client")
 }
 
 // kisses has a host answer every request by a kiss.
@@ -60,15 +60,15 @@ func TestTraceKisses(t *testing.T) {
 	r := newTrace(w)
 	a, b := w.add("192.0.2.1", 0, 0), w.add("192.0.2.2", 0, 2)
 	a.mobilize(clientOf(b))
-	r.say("RATE slows the polls down at once, and they come back after a while without it.")
+	r.Say("RATE slows the polls down at once, and they come back after a while without it.")
 	kisses(b, wire.KissRATE)
 	w.run(300 * time.Second)
 	b.answers = nil
 	w.run(2600 * time.Second)
-	r.say("DENY ends the association.")
+	r.Say("DENY ends the association.")
 	kisses(b, wire.KissDENY)
 	w.run(4000 * time.Second)
-	r.golden(t, "kiss")
+	r.Compare(t, "kiss")
 }
 
 func TestTraceInterleavedClient(t *testing.T) {
@@ -78,15 +78,15 @@ func TestTraceInterleavedClient(t *testing.T) {
 	cfg := clientOf(b)
 	cfg.Interleaved, cfg.MinPoll = InterleaveOn, 2
 	a.mobilize(cfg)
-	r.say("From the second exchange on the client asks for an interleaved reply: its origin is the server's last receive timestamp.")
+	r.Say("From the second exchange on the client asks for an interleaved reply: its origin is the server's last receive timestamp.")
 	answersInterleaved(b)
 	w.run(18 * time.Second)
-	r.say("A reply is lost: the next request is a basic one again.")
+	r.Say("A reply is lost: the next request is a basic one again.")
 	w.lose = func(f flight) bool { return f.to == b.end }
 	w.run(22 * time.Second)
 	w.lose = nil
 	w.run(32 * time.Second)
-	r.golden(t, "client-interleaved")
+	r.Compare(t, "client-interleaved")
 }
 
 // answersInterleaved has a host answer as RFC 9769 §2 says; its timestamps are its clock's.
@@ -114,37 +114,37 @@ func TestTraceSymmetric(t *testing.T) {
 	passive := passiveConfig()
 	passive.Key = cfg.Key
 	b.passive, b.key = passive, cfg.Key
-	r.say("The active side opens by a client exchange; its first mode 1 mobilizes a passive association, which answers at once.")
+	r.Say("The active side opens by a client exchange; its first mode 1 mobilizes a passive association, which answers at once.")
 	w.run(20 * time.Second)
-	r.say("The side with the higher stratum follows; the other refuses to, and answers at once, so that little time passes between.")
+	r.Say("The side with the higher stratum follows; the other refuses to, and answers at once, so that little time passes between.")
 	w.run(70 * time.Second)
-	r.say("A packet without a key, and a replay of a true one, change nothing.")
+	r.Say("A packet without a key, and a replay of a true one, change nothing.")
 	h := forgery(wire.ModeActive, &seeded{1}, epoch.Add(w.now))
 	w.forge(&h, nil, a.end, b.end)
 	w.replay(w.log[2])
 	w.run(71 * time.Second)
-	r.say("The active side loses its memory and begins anew: it is answered at once, and known when it answers in turn.")
+	r.Say("The active side loses its memory and begins anew: it is answered at once, and known when it answers in turn.")
 	a.assocs = nil
 	a.mobilize(cfg)
 	w.run(110 * time.Second)
-	r.say("The active side is gone: the passive association ends after eight polls.")
+	r.Say("The active side is gone: the passive association ends after eight polls.")
 	a.assocs = nil
 	a.serves = false
 	w.run(1000 * time.Second)
-	r.golden(t, "symmetric")
+	r.Compare(t, "symmetric")
 }
 
 func TestTraceBothActive(t *testing.T) {
 	w, a, b := pair(t, 3, 3, true)
 	r := newTrace(w)
-	r.say("Two active sides of one stratum exchange packets, and neither follows the other.")
+	r.Say("Two active sides of one stratum exchange packets, and neither follows the other.")
 	w.run(60 * time.Second)
-	r.say("One of them loses its sources and says so; then it follows.")
+	r.Say("One of them loses its sources and says so; then it follows.")
 	a.follows = false
 	a.synchronize(0, "")
 	w.run(150 * time.Second)
 	_ = b
-	r.golden(t, "symmetric-both-active")
+	r.Compare(t, "symmetric-both-active")
 }
 
 func TestTraceInterleavedSymmetric(t *testing.T) {
@@ -160,9 +160,9 @@ func TestTraceInterleavedSymmetric(t *testing.T) {
 		cfg.Interleaved = InterleaveOn
 		h.mobilize(cfg)
 	}
-	r.say("Interleaved: the transmit field is when the packet before left, and the origin is the other's last receive timestamp.")
+	r.Say("Interleaved: the transmit field is when the packet before left, and the origin is the other's last receive timestamp.")
 	w.run(90 * time.Second)
-	r.golden(t, "symmetric-interleaved")
+	r.Compare(t, "symmetric-interleaved")
 }
 
 func TestTraceBroadcast(t *testing.T) {
@@ -174,25 +174,25 @@ func TestTraceBroadcast(t *testing.T) {
 	a.mobilize(Config{Name: "sender", Kind: KindBroadcastServer, Remote: groupEnd, Interval: 16 * time.Second, Key: key, Version: 4})
 	b.listens = &Config{Name: "listener", Kind: KindBroadcastClient, Version: 4, Key: key, MaxDelay: 3 * time.Second}
 	b.follows = false
-	r.say("A server without the time sends nothing.")
+	r.Say("A server without the time sends nothing.")
 	w.run(20 * time.Second)
-	r.say("With the time it does. The first packet mobilizes a client, which finds the delay by a volley of exchanges, then follows.")
+	r.Say("With the time it does. The first packet mobilizes a client, which finds the delay by a volley of exchanges, then follows.")
 	a.synchronize(1, "GPS")
 	w.run(70 * time.Second)
-	r.say("A replay and a packet without a key are refused.")
+	r.Say("A replay and a packet without a key are refused.")
 	w.replay(w.log[0])
 	h := forgery(wire.ModeBroadcast, &seeded{1}, epoch.Add(w.now))
 	w.forge(&h, nil, a.end, groupEnd)
 	w.run(71 * time.Second)
-	r.say("The client's clock is stepped: the volley is made again.")
+	r.Say("The client's clock is stepped: the volley is made again.")
 	b.clock.behind = 0
 	var out Output
 	b.assocs[0].OnClockChanged(b.clock.at(w.now), &out)
 	w.run(110 * time.Second)
-	r.say("The server falls silent: the association ends after eight intervals.")
+	r.Say("The server falls silent: the association ends after eight intervals.")
 	a.assocs = nil
 	w.run(300 * time.Second)
-	r.golden(t, "broadcast")
+	r.Compare(t, "broadcast")
 }
 
 func TestTraceClockChange(t *testing.T) {
@@ -203,17 +203,17 @@ func TestTraceClockChange(t *testing.T) {
 	a.mobilize(clientOf(b))
 	w.delay = time.Second
 	w.run(66 * time.Second)
-	r.say("Our clock is stepped between request and reply: the exchange is dropped, and the next one made soon.")
+	r.Say("Our clock is stepped between request and reply: the exchange is dropped, and the next one made soon.")
 	r.line("    a: clock stepped by +1s")
 	a.clock.behind = -time.Second
 	var out Output
 	a.assocs[0].OnClockChanged(a.clock.at(w.now), &out)
 	r.output(a, &out)
 	w.run(140 * time.Second)
-	r.say("A hint of the system process moves the next poll.")
+	r.Say("A hint of the system process moves the next poll.")
 	a.assocs[0].OnHint(model.Hint{Soon: 5 * time.Second}, a.clock.at(w.now))
 	w.run(150 * time.Second)
 	a.assocs[0].OnHint(model.Hint{Interval: 256 * time.Second}, a.clock.at(w.now))
 	w.run(700 * time.Second)
-	r.golden(t, "clock-change")
+	r.Compare(t, "clock-change")
 }

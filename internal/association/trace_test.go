@@ -1,65 +1,30 @@
 package association
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strings"
-	"testing"
+	"slices"
 	"time"
 
 	"timeball/internal/model"
-	"timeball/internal/ntptime"
 	"timeball/internal/wire"
+	"timeball/test/golden"
 )
 
-var update = flag.Bool("update", false, "write the traces in testdata anew")
-
-// trace writes down what hosts send and what comes of it. A timestamp has a name: who
-// made it and its number, so that a reader sees which field answers which. Nil writes
-// nothing.
+// trace writes down what hosts send and what comes of it. Nil writes nothing.
 type trace struct {
-	w     *world
-	text  strings.Builder
-	names map[ntptime.Timestamp]string
-	count map[string]int
-	at    time.Duration // of the last line
+	golden.Trace
+	w *world
 }
 
 func newTrace(w *world) *trace {
-	w.trace = &trace{w: w, names: map[ntptime.Timestamp]string{0: "0"}, count: map[string]int{}, at: -1}
+	w.trace = &trace{Trace: golden.Trace{Width: 12, Digits: 3}, w: w}
 	return w.trace
 }
 
-// say writes a heading.
-func (r *trace) say(format string, args ...any) {
-	fmt.Fprintf(&r.text, "\n# "+format+"\n", args...)
-	r.at = -1
-}
-
-// line writes one line; the time stands where it is another one.
-func (r *trace) line(format string, args ...any) {
-	when := ""
-	if r.w.now != r.at {
-		when = fmt.Sprintf("%.3f s", r.w.now.Seconds())
-		r.at = r.w.now
-	}
-	text := fmt.Sprintf("%12s  "+format, append([]any{when}, args...)...)
-	r.text.WriteString(strings.TrimRight(text, " ") + "\n")
-}
+func (r *trace) line(format string, args ...any) { r.Line(r.w.now, format, args...) }
 
 // nameOf is the letter of a host: a, b, c in the order of the world.
-func (r *trace) nameOf(h *host) string { return string(rune('a' + index(r.w.hosts, h))) }
-
-func index(hosts []*host, h *host) int {
-	for i := range hosts {
-		if hosts[i] == h {
-			return i
-		}
-	}
-	return -1
-}
+func (r *trace) nameOf(h *host) string { return string(rune('a' + slices.Index(r.w.hosts, h))) }
 
 func (r *trace) ends(f flight) (from, to string) {
 	from, to = "?", f.to.Addr().String()
@@ -72,17 +37,6 @@ func (r *trace) ends(f flight) (from, to string) {
 		}
 	}
 	return from, to
-}
-
-// timestamp names a timestamp of a packet from somebody.
-func (r *trace) timestamp(t ntptime.Timestamp, from string) string {
-	name := r.names[t]
-	if name == "" {
-		r.count[from]++
-		name = fmt.Sprintf("%s%d", from, r.count[from])
-		r.names[t] = name
-	}
-	return name
 }
 
 // packet writes a packet that leaves.
@@ -114,7 +68,7 @@ func (r *trace) packet(f flight, fate string) {
 		signed = fmt.Sprintf(" key %d", p.KeyID)
 	}
 	r.line("%s -> %s  mode %d v%d poll %d  org %s rec %s xmt %s  %s%s %s", from, to, p.Mode, p.Version, p.Poll,
-		r.timestamp(p.Origin, who), r.timestamp(p.Receive, who), r.timestamp(p.Transmit, who), state, signed, fate)
+		r.Timestamp(p.Origin, who), r.Timestamp(p.Receive, who), r.Timestamp(p.Transmit, who), state, signed, fate)
 }
 
 // output writes what an association wants done, but for what it sends.
@@ -151,38 +105,4 @@ func (r *trace) refusals(h *host, before, after *[model.RejectReasons]uint64) {
 			r.line("    %s: refused: %s", r.nameOf(h), model.RejectReason(reason))
 		}
 	}
-}
-
-// golden compares a trace with testdata/NAME.txt, or writes it there.
-func (r *trace) golden(t *testing.T, name string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".txt")
-	got := strings.TrimLeft(r.text.String(), "\n")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v (go test -update writes it)", err)
-	}
-	if got == string(want) {
-		return
-	}
-	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-	for i := range gotLines {
-		if i >= len(wantLines) || gotLines[i] != wantLines[i] {
-			t.Fatalf("%s:%d: got\n%s\nwant\n%s\n(go test -update writes it anew; read what has changed)", path, i+1, gotLines[i], at(wantLines, i))
-		}
-	}
-	t.Fatalf("%s: got %d lines, want %d", path, len(gotLines), len(wantLines))
-}
-
-func at(lines []string, i int) string {
-	if i < len(lines) {
-		return lines[i]
-	}
-	return "(nothing)"
 }

@@ -2,16 +2,14 @@ package convert
 
 import (
 	"bytes"
-	"flag"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"timeball/internal/config"
+	"timeball/test/golden"
 )
-
-var update = flag.Bool("update", false, "rewrite the expected files")
 
 // mains are where a daemon's configuration lies.
 var mains = []string{"etc/chrony/chrony.conf", "etc/ntpsec/ntp.conf", "etc/ntp.conf", "etc/systemd/timesyncd.conf", "etc/openntpd/ntpd.conf", "etc/ntpd-rs/ntp.toml"}
@@ -38,16 +36,7 @@ func TestConvert(t *testing.T) {
 					got.WriteString("# refused: " + printable(n.String()) + "\n")
 				}
 			}
-			golden := filepath.Join("testdata", name+".yaml")
-			if *update {
-				if err := os.WriteFile(golden, got.Bytes(), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(golden)
-			if err != nil || !bytes.Equal(got.Bytes(), want) {
-				t.Errorf("got\n%s\nwant (%v)\n%s\na new key changes this: look at it, then go test ./internal/convert -update", got.Bytes(), err, want)
-			}
+			golden.Compare(t, filepath.Join("testdata", name+".yaml"), got.String()) // a new key changes this
 			if strings.HasSuffix(name, "-bad") && r.Count(NoteRefused) == 0 || strings.HasSuffix(name, "-stock") && r.Count(NoteRefused) > 0 {
 				t.Errorf("got %d refused lines", r.Count(NoteRefused))
 			}

@@ -2,11 +2,8 @@ package responder_test
 
 import (
 	"encoding/binary"
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -16,33 +13,17 @@ import (
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
 	"timeball/internal/wire"
+	"timeball/test/golden"
 )
 
-var update = flag.Bool("update", false, "write the traces in testdata anew")
-
-// trace writes down what is asked and what is answered. A timestamp has a name: c for one
-// that the client has made, s for one of ours; those of kisses and resets are 0.
+// trace writes down what is asked and what is answered. A timestamp is c's that the client
+// has made, s's that is one of ours; those of kisses and resets are 0.
 type trace struct {
-	w     *world
-	text  strings.Builder
-	names map[ntptime.Timestamp]string
-	count map[string]int
+	golden.Trace
+	w *world
 }
 
-func newTrace(w *world) *trace {
-	return &trace{w: w, names: map[ntptime.Timestamp]string{0: "0"}, count: map[string]int{}}
-}
-
-// say writes a heading.
-func (r *trace) say(format string, args ...any) { fmt.Fprintf(&r.text, "\n# "+format+"\n", args...) }
-
-func (r *trace) timestamp(t ntptime.Timestamp, by string) string {
-	if r.names[t] == "" {
-		r.count[by]++
-		r.names[t] = fmt.Sprintf("%s%d", by, r.count[by])
-	}
-	return r.names[t]
-}
+func newTrace(w *world) *trace { return &trace{w: w} }
 
 // packet writes a packet down.
 func (r *trace) packet(data []byte, by string) string {
@@ -51,7 +32,7 @@ func (r *trace) packet(data []byte, by string) string {
 		return fmt.Sprintf("%d octets: %v", len(data), defect)
 	}
 	text := fmt.Sprintf("mode %d v%d  org %s rec %s xmt %s", p.Mode, p.Version,
-		r.timestamp(p.Origin, by), r.timestamp(p.Receive, by), r.timestamp(p.Transmit, by))
+		r.Timestamp(p.Origin, by), r.Timestamp(p.Receive, by), r.Timestamp(p.Transmit, by))
 	switch {
 	case by == "c":
 	case p.Stratum == 0 && p.ReferenceID != 0:
@@ -74,46 +55,23 @@ func (r *trace) ask(from netip.AddrPort, to netip.Addr, data []byte) []byte {
 	w := r.w
 	rx := &model.Received{Data: data, Remote: from, Local: to, Interface: 2, At: w.now}
 	reply, v := w.receive(rx)
-	fmt.Fprintf(&r.text, "%s -> %s\n", from, r.packet(data, "c"))
+	r.Printf("%s -> %s\n", from, r.packet(data, "c"))
 	verdict := v.Result.String()
 	if v.Reason != responder.ReasonNone {
 		verdict += " (" + v.Reason.String() + ")"
 	}
 	if reply != nil {
-		fmt.Fprintf(&r.text, "    %s: %s\n", verdict, r.packet(reply, "s"))
+		r.Printf("    %s: %s\n", verdict, r.packet(reply, "s"))
 	} else {
-		fmt.Fprintf(&r.text, "    %s: silence\n", verdict)
+		r.Printf("    %s: silence\n", verdict)
 	}
 	if v.TimestampID != 0 {
 		left := w.later(w.took + 3*time.Microsecond)
 		w.shard.Transmitted(v.TimestampID, left)
-		fmt.Fprintf(&r.text, "    it left at %s\n", r.timestamp(left.Timestamp(), "s"))
+		r.Printf("    it left at %s\n", r.Timestamp(left.Timestamp(), "s"))
 	}
 	w.pass(time.Second)
 	return reply
-}
-
-func (r *trace) golden(t *testing.T, name string) {
-	t.Helper()
-	path := filepath.Join("testdata", name+".txt")
-	got := strings.TrimLeft(r.text.String(), "\n")
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatalf("%v (go test -update writes it)", err)
-	}
-	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-	for i := range max(len(gotLines), len(wantLines)) {
-		if i >= len(gotLines) || i >= len(wantLines) || gotLines[i] != wantLines[i] {
-			t.Fatalf("%s:%d: got\n%s\nwant\n%s\n(go test -update writes it anew; read what has changed)",
-				path, i+1, strings.Join(gotLines[min(i, len(gotLines)):min(i+1, len(gotLines))], ""), strings.Join(wantLines[min(i, len(wantLines)):min(i+1, len(wantLines))], ""))
-		}
-	}
 }
 
 // asked is a request of a mode and version, with a transmit timestamp of its own.
@@ -132,31 +90,31 @@ func TestTraceRequests(t *testing.T) {
 		h := asked(mode, version, n)
 		return r.ask(clientAt, serverAt, h.Append(nil))
 	}
-	r.say("A request of mode 3 is answered by mode 4, in its own version: its transmit timestamp comes back as the origin.")
+	r.Say("A request of mode 3 is answered by mode 4, in its own version: its transmit timestamp comes back as the origin.")
 	for version := uint8(1); version <= 4; version++ {
 		ask(wire.ModeClient, version)
 	}
 	ask(wire.ModeClient, 5)
-	r.say("Version 1 has no modes: mode 0 from a high port is a request.")
+	r.Say("Version 1 has no modes: mode 0 from a high port is a request.")
 	ask(wire.ModeReserved, 1)
 	h := asked(wire.ModeReserved, 1, 90)
 	r.ask(netip.AddrPortFrom(clientAt.Addr(), 123), serverAt, h.Append(nil))
-	r.say("Mode 1 is answered by mode 2, without an association; modes 2, 4, 5 and 7 by nothing.")
+	r.Say("Mode 1 is answered by mode 2, without an association; modes 2, 4, 5 and 7 by nothing.")
 	for _, mode := range []wire.Mode{wire.ModeActive, wire.ModePassive, wire.ModeServer, wire.ModeBroadcast, wire.ModePrivate} {
 		ask(mode, 4)
 	}
-	r.say("What is no packet, was sent to a group, or comes from where nobody can ask.")
+	r.Say("What is no packet, was sent to a group, or comes from where nobody can ask.")
 	r.ask(clientAt, serverAt, []byte{0x23, 0, 0})
 	h = asked(wire.ModeClient, 4, 91)
 	r.ask(clientAt, netip.MustParseAddr("224.0.1.1"), h.Append(nil))
 	r.ask(netip.AddrPortFrom(clientAt.Addr(), 0), serverAt, h.Append(nil))
-	r.say("A server that is not synchronized says so: leap 3, stratum 0.")
+	r.Say("A server that is not synchronized says so: leap 3, stratum 0.")
 	w.snapshot.Synchronized = false
 	ask(wire.ModeClient, 4)
-	r.say("In its first seconds it says nothing instead.")
+	r.Say("In its first seconds it says nothing instead.")
 	w.policy.SilentUntilSynchronized, w.snapshot.Updates = true, 0
 	ask(wire.ModeClient, 4)
-	r.golden(t, "requests")
+	r.Compare(t, "requests")
 }
 
 // Who may ask: rights, keys and the rate limit.
@@ -171,13 +129,13 @@ func TestTraceWhoMayAsk(t *testing.T) {
 		Server:          []responder.AccessRule{rule("192.0.2.0/24", responder.RequireNone, false), rule("192.0.2.64/26", responder.RequireKey, false)},
 		Synchronization: []responder.AccessRule{rule("198.51.100.0/24", responder.RequireNone, false), rule("198.51.100.128/25", responder.RequireNone, true)},
 	})
-	r.say("server: [192.0.2.0/24, {networks: [192.0.2.64/26], require: key}], synchronization: [198.51.100.0/24, {networks: [198.51.100.128/25], deny: true}]")
+	r.Say("server: [192.0.2.0/24, {networks: [192.0.2.64/26], require: key}], synchronization: [198.51.100.0/24, {networks: [198.51.100.128/25], deny: true}]")
 	h := asked(wire.ModeClient, 4, 1)
 	plain, signed := h.Append(nil), key.AppendMAC(h.Append(nil), 4)
 	for _, address := range []string{"192.0.2.7:40000", "192.0.2.77:40000", "198.51.100.7:40000", "198.51.100.177:40000", "203.0.113.7:40000"} {
 		r.ask(netip.MustParseAddrPort(address), serverAt, plain)
 	}
-	r.say("A request with a true MAC is answered with one of the same key; a false one, or of a key that is not known, gets silence.")
+	r.Say("A request with a true MAC is answered with one of the same key; a false one, or of a key that is not known, gets silence.")
 	r.ask(netip.MustParseAddrPort("192.0.2.77:40000"), serverAt, signed)
 	bad := append([]byte(nil), signed...)
 	bad[60] ^= 1
@@ -186,13 +144,13 @@ func TestTraceWhoMayAsk(t *testing.T) {
 	binary.BigEndian.PutUint32(unknown[48:], 9)
 	r.ask(netip.MustParseAddrPort("192.0.2.77:40000"), serverAt, unknown)
 	r.ask(netip.MustParseAddrPort("192.0.2.7:40000"), serverAt, wire.AppendCryptoNAK(h.Append(nil)))
-	r.say("rate_limit: {interval: 64s, burst: 2, leak: 16}: two at once, then a kiss, then silence.")
+	r.Say("rate_limit: {interval: 64s, burst: 2, leak: 16}: two at once, then a kiss, then silence.")
 	w.policy.Access = nil
 	w.policy.Limit = &responder.RateLimit{Interval: 64 * time.Second, Burst: 2, Leak: 16, Kiss: true}
 	for range 5 {
 		r.ask(netip.MustParseAddrPort("203.0.113.7:40000"), serverAt, plain)
 	}
-	r.golden(t, "who")
+	r.Compare(t, "who")
 }
 
 // Interleaved client/server mode (RFC 9769 §2).
@@ -200,17 +158,17 @@ func TestTraceInterleaved(t *testing.T) {
 	w := newWorld(t)
 	w.policy.Interleaved = true
 	r := newTrace(w)
-	r.say("The client asks by an origin that is our last receive timestamp; it is told when that last reply really left.")
+	r.Say("The client asks by an origin that is our last receive timestamp; it is told when that last reply really left.")
 	h := asked(wire.ModeClient, 4, 1)
 	h.Receive, h.Origin = 77, 99 // it may ask so in any request; the first origin is nobody's
 	for range 3 {
 		reply := decode(t, r.ask(clientAt, serverAt, h.Append(nil)))
 		h.Origin, h.Receive, h.Transmit = reply.Receive, h.Receive+1000, h.Transmit+1000
 	}
-	r.say("An origin that is not our last receive timestamp is answered in basic mode.")
+	r.Say("An origin that is not our last receive timestamp is answered in basic mode.")
 	h.Origin++
 	r.ask(clientAt, serverAt, h.Append(nil))
-	r.golden(t, "interleaved")
+	r.Compare(t, "interleaved")
 }
 
 // Control queries (mode 6, RFC 9327), as ntpq sends them.
@@ -224,34 +182,34 @@ func TestTraceControl(t *testing.T) {
 		query := controlQuery(0x16, opcode, association, data)
 		datagrams, v := reader.monitor.Answer(query, reader.from, view)
 		status, failed, text := assemble(t, query, datagrams)
-		fmt.Fprintf(&r.text, "opcode %d association %d %q\n    %s: status %04x, error %v, %d datagrams\n", opcode, association, data, v.Result, status, failed, len(datagrams))
+		r.Printf("opcode %d association %d %q\n    %s: status %04x, error %v, %d datagrams\n", opcode, association, data, v.Result, status, failed, len(datagrams))
 		if opcode == 1 && association == 0 {
 			for i := 0; i+4 <= len(text); i += 4 {
-				fmt.Fprintf(&r.text, "    association %d status %x\n", binary.BigEndian.Uint16(text[i:]), text[i+2:i+4])
+				r.Printf("    association %d status %x\n", binary.BigEndian.Uint16(text[i:]), text[i+2:i+4])
 			}
 			return ""
 		}
 		for line := range strings.SplitSeq(strings.TrimSpace(string(text)), "\r\n") {
 			if line != "" {
-				fmt.Fprintf(&r.text, "    %s\n", line)
+				r.Printf("    %s\n", line)
 			}
 		}
 		return string(text)
 	}
-	r.say("The associations, with their status words.")
+	r.Say("The associations, with their status words.")
 	ask(1, 0, "")
-	r.say("The variables of the system, and of an association; some by name; one that there is not.")
+	r.Say("The variables of the system, and of an association; some by name; one that there is not.")
 	ask(2, 0, "")
 	ask(2, 1, "")
 	ask(2, 1, "stratum,offset")
 	ask(2, 0, "colour")
-	r.say("Nothing can be changed.")
+	r.Say("Nothing can be changed.")
 	ask(3, 0, "leap=1")
 	ask(8, 0, "server 192.0.2.9")
-	r.say("The list of clients wants a nonce, and goes on behind the newest entry that the reader has.")
+	r.Say("The list of clients wants a nonce, and goes on behind the newest entry that the reader has.")
 	ask(10, 0, "frags=32")
 	nonce := strings.TrimSpace(ask(12, 0, ""))
 	part := parse([]byte(ask(10, 0, nonce+", limit=1")))
 	ask(10, 0, fmt.Sprintf("%s, limit=1, addr.0=%s, last.0=%s", nonce, part["addr.0"], part["last.0"]))
-	r.golden(t, "control")
+	r.Compare(t, "control")
 }

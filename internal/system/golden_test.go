@@ -1,55 +1,35 @@
 package system
 
 import (
-	"flag"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/wire"
+	"timeball/test/golden"
 )
-
-var update = flag.Bool("update", false, "write the traces in testdata anew")
 
 // trace writes down what comes to the system process and what goes out of it: samples in;
 // events, corrections and changes of state out. Numbers are rounded, so that only what
 // matters changes a trace; what is too small to matter is left out.
 type trace struct {
 	*bench
-	text  strings.Builder
-	at    ntptime.Raw
+	golden.Trace
 	state string
 	seen  int // events written
 	rate  string
 }
 
 func newTrace(t *testing.T, ahead time.Duration, f func(c *Config)) *trace {
-	r := &trace{bench: newBench(t, ahead, f), at: -1}
+	r := &trace{bench: newBench(t, ahead, f), Trace: golden.Trace{Width: 9}}
 	r.note()
 	return r
 }
 
-// say writes a heading.
-func (r *trace) say(format string, args ...any) {
-	fmt.Fprintf(&r.text, "\n# "+format+"\n", args...)
-	r.at = -1
-}
-
-// line writes one line; the time stands where it is another one.
-func (r *trace) line(format string, args ...any) {
-	when := ""
-	if r.raw != r.at {
-		when = fmt.Sprintf("%.0f s", time.Duration(r.raw).Seconds())
-		r.at = r.raw
-	}
-	r.text.WriteString(strings.TrimRight(fmt.Sprintf("%9s  "+format, append([]any{when}, args...)...), " ") + "\n")
-}
+func (r *trace) line(format string, args ...any) { r.Line(time.Duration(r.raw), format, args...) }
 
 // from makes an exchange with sources whose clocks are ahead by server.
 func (r *trace) from(server time.Duration, ids ...model.SourceID) {
@@ -139,61 +119,28 @@ func rough(seconds float64) string {
 	return fmt.Sprintf("%+.0f s", seconds)
 }
 
-// compare holds the trace against the one in testdata.
-func (r *trace) compare(name string) {
-	r.t.Helper()
-	path := filepath.Join("testdata", name+".txt")
-	got := strings.TrimLeft(r.text.String(), "\n")
-	if *update {
-		if err := os.MkdirAll("testdata", 0o755); err != nil {
-			r.t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			r.t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	gotLines, wantLines := strings.Split(got, "\n"), strings.Split(string(want), "\n")
-	for i := range max(len(gotLines), len(wantLines)) {
-		g, w := "", ""
-		if i < len(gotLines) {
-			g = gotLines[i]
-		}
-		if i < len(wantLines) {
-			w = wantLines[i]
-		}
-		if g != w {
-			r.t.Fatalf("%s, line %d: got %q, want %q; if that is right, go test ./internal/system -run Traces -update", path, i+1, g, w)
-		}
-	}
-}
-
 // The lives of a clock, each as a trace to read (docs/WALK.md).
 func TestTraces(t *testing.T) {
 	t.Run("start", func(t *testing.T) {
 		r := newTrace(t, 10*time.Second, nil)
-		r.say("A clock that is 10 s ahead is stepped once, and its state learned by a startup burst.")
+		r.Say("A clock that is 10 s ahead is stepped once, and its state learned by a startup burst.")
 		r.add(1, nil)
 		r.from(0, 1)
 		r.polls(10, 2*time.Second, 0, 1)
-		r.say("A server that is 300 ms ahead from now on: below the threshold the clock is slewed to it, and the slew ends.")
+		r.Say("A server that is 300 ms ahead from now on: below the threshold the clock is slewed to it, and the slew ends.")
 		r.polls(3, 16*time.Second, 300*time.Millisecond, 1)
-		r.compare("start")
+		r.Compare(t, "start")
 	})
 	t.Run("panic", func(t *testing.T) {
 		r := newTrace(t, 20*time.Millisecond, nil)
-		r.say("Three sources.")
+		r.Say("Three sources.")
 		for id := model.SourceID(1); id <= 3; id++ {
 			r.add(id, nil)
 		}
 		r.polls(8, 16*time.Second, 0, 1, 2, 3)
-		r.say("All of them are 2000 s ahead from now on: beyond clock.panic nothing is corrected.")
+		r.Say("All of them are 2000 s ahead from now on: beyond clock.panic nothing is corrected.")
 		r.polls(8, 16*time.Second, 2000*time.Second, 1, 2, 3)
-		r.say("The operator lets that correction through, and only that.")
+		r.Say("The operator lets that correction through, and only that.")
 		r.out.Reset()
 		if _, err := r.sys.AcceptCorrection(r.now(), 1990*time.Second, &r.out); err == nil {
 			t.Error("another size was accepted")
@@ -208,13 +155,13 @@ func TestTraces(t *testing.T) {
 		r.line("in:  accept 2000 s")
 		r.note()
 		r.polls(2, 16*time.Second, 2000*time.Second, 1, 2, 3)
-		r.compare("panic")
+		r.Compare(t, "panic")
 	})
 	t.Run("set-by-others", func(t *testing.T) {
 		r := newTrace(t, 0, nil)
 		r.add(1, nil)
 		r.polls(10, 16*time.Second, 0, 1)
-		r.say("Somebody sets the clock 5 s ahead: it is known at once, and the next sample is enough to undo it.")
+		r.Say("Somebody sets the clock 5 s ahead: it is known at once, and the next sample is enough to undo it.")
 		r.wall += int64(5 * time.Second)
 		r.out.Reset()
 		r.sys.OnClockJump(model.ClockJump{At: r.now(), By: 5 * time.Second}, &r.out)
@@ -223,15 +170,15 @@ func TestTraces(t *testing.T) {
 		r.wait(2 * time.Second)
 		r.from(0, 1)
 		r.wait(16 * time.Second)
-		r.compare("set-by-others")
+		r.Compare(t, "set-by-others")
 	})
 	t.Run("paused", func(t *testing.T) {
 		r := newTrace(t, 0, nil)
 		r.add(1, nil)
 		r.polls(10, 16*time.Second, 0, 1)
-		r.say("The machine was paused for 60 s, which none of its clocks shows: the source does, twice.")
+		r.Say("The machine was paused for 60 s, which none of its clocks shows: the source does, twice.")
 		r.polls(4, 16*time.Second, 60*time.Second, 1)
-		r.compare("paused")
+		r.Compare(t, "paused")
 	})
 	t.Run("falseticker", func(t *testing.T) {
 		r := newTrace(t, 0, nil)
@@ -239,29 +186,29 @@ func TestTraces(t *testing.T) {
 			r.add(id, nil)
 		}
 		r.polls(10, 16*time.Second, 0, 1, 2, 3)
-		r.say("The third source goes wrong by 200 ms, and later comes back.")
+		r.Say("The third source goes wrong by 200 ms, and later comes back.")
 		for range 6 {
 			r.polls(1, 0, 0, 1, 2)
 			r.polls(1, 16*time.Second, 200*time.Millisecond, 3)
 		}
 		r.polls(40, 16*time.Second, 0, 1, 2, 3)
-		r.compare("falseticker")
+		r.Compare(t, "falseticker")
 	})
 	t.Run("holdover", func(t *testing.T) {
 		r := newTrace(t, 0, func(c *Config) { c.Local = &Local{Stratum: 10, Activate: 20 * time.Minute, Awaits: true} })
 		r.add(1, nil)
 		r.polls(10, 16*time.Second, 0, 1)
-		r.say("The only source falls silent: holdover, and after 20 minutes the local clock, with a growing error.")
+		r.Say("The only source falls silent: holdover, and after 20 minutes the local clock, with a growing error.")
 		r.out.Reset()
 		r.status[1].Reach, r.status[1].Unanswered = 0, 8
 		r.sys.OnStatus(r.now(), r.status[1], &r.out)
 		r.act()
 		r.note()
 		r.wait(30 * time.Minute)
-		r.say("It comes back.")
+		r.Say("It comes back.")
 		r.status[1].Reach = 1
 		r.from(0, 1)
-		r.compare("holdover")
+		r.Compare(t, "holdover")
 	})
 	t.Run("leap-second", func(t *testing.T) {
 		leap := ntptime.WallOf(time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC))
@@ -270,11 +217,11 @@ func TestTraces(t *testing.T) {
 		})
 		r.utc = leap.Add(-10 * time.Minute)
 		r.sys = New(r.sys.cfg, r.now())
-		r.say("Ten minutes before a leap second that the list has; it is announced, and made by a step.")
+		r.Say("Ten minutes before a leap second that the list has; it is announced, and made by a step.")
 		r.add(1, nil)
 		r.polls(10, 16*time.Second, 0, 1)
 		r.wait(8 * time.Minute)
 		r.polls(2, 16*time.Second, -time.Second, 1)
-		r.compare("leap-second")
+		r.Compare(t, "leap-second")
 	})
 }
