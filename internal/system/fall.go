@@ -19,6 +19,7 @@ type fall struct {
 	fell  bool        // it had fallen from the one before
 	depth float64     // s, how far it fell lately
 	rate  float64     // s/s, how quickly
+	over  float64     // s, what the prediction may have run on by since the last fall
 	still int         // samples in a row without a fall
 }
 
@@ -35,11 +36,12 @@ func (f *fall) note(at ntptime.Raw, dispersion float64, samples uint64) {
 	depth := f.disp - dispersion
 	f.depth, f.rate = fallKeep*f.depth, fallKeep*f.rate
 	fell := samples > 1 && span > 0 && depth > fallRate*span
+	f.over += f.rate * math.Max(span, 0)
 	if f.still++; fell {
-		f.still = 0
+		f.still, f.over = 0, 0
 	}
 	if f.still >= fallOver { // the state has followed by now
-		f.depth, f.rate = 0, 0
+		f.depth, f.rate, f.over = 0, 0, 0
 	}
 	if fell && (f.fell || samples < fallYoung) {
 		f.depth, f.rate = math.Max(f.depth, depth), math.Max(f.rate, depth/span)
@@ -47,7 +49,10 @@ func (f *fall) note(at ntptime.Raw, dispersion float64, samples uint64) {
 	f.at, f.disp, f.fell = at, dispersion, fell
 }
 
+// narrow takes note that the prediction is at most most seconds off, as a sample shows.
+func (f *fall) narrow(most float64) { f.over = math.Min(f.over, math.Max(most, 0)) }
+
 // overshoot is how far off the prediction of the server may be, in seconds.
 func (f *fall) overshoot(now ntptime.Raw) float64 {
-	return math.Max(f.depth, f.rate*math.Max(now.Sub(f.at).Seconds(), 0))
+	return math.Max(f.depth, f.over+f.rate*math.Max(now.Sub(f.at).Seconds(), 0))
 }

@@ -56,7 +56,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 	} else if s.combinedSince == ntptime.Never {
 		s.combinedSince = m.T1.Raw
 	}
-	s.noteConflict(src, &x, &r)
+	s.noteContradiction(src, &x, &r)
 	s.rebase()
 	s.track(now, src, used, &r, out)
 	out.Changed = true
@@ -168,39 +168,6 @@ func (s *System) take(src *source, x *filter.Exchange, r *filter.Result, replay 
 	r.Outcome = s.combined.Update(x.At, &w, patience+s.othersIn(src)+1)
 	return true
 }
-
-// noteConflict remembers how far the clock lies outside of what a source of it says now.
-// The state waits with believing it, as for one outlier it should; the bound does not.
-func (s *System) noteConflict(src *source, x *filter.Exchange, r *filter.Result) {
-	if !src.inCombined || !s.combined.Started() {
-		return
-	}
-	e := s.combined.Estimate().Extrapolate(x.At)
-	w := src.filter.Window(x, src.filter.Count()-1, &e).Shifted(src.bias.applied)
-	miss := 2 * math.Max(w.Lo-e.Offset, e.Offset-w.Hi) // twice: it may go on growing
-	if r.Conflict && s.summary.Combined > 2 && (s.contradicts == 0 || s.contradicts == src.id) {
-		s.contradicts = src.id // one of several: the others do not say so
-		return
-	}
-	if !r.Conflict && s.contradicts == src.id {
-		s.contradicts = 0
-	}
-	if r.Conflict && miss > s.conflict*conflictSame {
-		s.conflict = math.Max(s.conflict, miss)
-		s.agreed = 0
-		return
-	}
-	if s.agreed++; s.agreed >= conflictOver {
-		s.conflict = 0
-	}
-	s.conflict *= conflictKeep
-}
-
-const (
-	conflictKeep = 0.75 // of a contradiction stays in the bound with each sample that agrees
-	conflictSame = 0.1  // of it at least is the same one still
-	conflictOver = 2    // so many that agree in a row end it
-)
 
 // registersHoldCombined reports whether the registers of the combined sources still hold most of
 // what the combined state was made of: only then working it out anew from them, to better what

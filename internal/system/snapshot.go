@@ -79,10 +79,11 @@ func (s *System) slant() float64 {
 func (s *System) quality(left float64, e filter.Estimate) quality {
 	spread := discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}
 	sd, slant := sqrt(e.P00), s.slant()
-	dispersion := s.peer.dispersion + uncertainty(s.peer.ticks, sd) + math.Abs(left) + math.Max(s.conflict, s.peer.fall.overshoot(ntptime.Raw(e.At)))
-	rate := s.peer.fall.rate
+	dispersion := s.peer.dispersion + uncertainty(s.peer.ticks, sd) + math.Abs(left) + s.contradiction.widens(ntptime.Raw(e.At)) + s.peer.fall.overshoot(ntptime.Raw(e.At))
+	drift := s.peer.fall.rate + s.contradiction.rate
+	rate := drift
 	for t := 4.0; t <= 32; t *= 2 { // until the next snapshot, 16 s from now, and as long again
-		rate = math.Max(rate, s.peer.fall.rate+boundSigmas*(sqrt(spread.Variance(t))-sd)/t)
+		rate = math.Max(rate, drift+boundSigmas*(sqrt(spread.Variance(t))-sd)/t)
 	}
 	if s.split {
 		bound, grows := s.splitBound(left, e)

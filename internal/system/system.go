@@ -100,19 +100,17 @@ type System struct {
 	firstHeard ntptime.Raw // first sample of all, to let the others answer
 	heard      bool
 
-	discipline  discipline.Discipline
-	known       float64 // s, error at the last correction
-	lastRefusal string  // why the clock driver refused the last correction
-	poll        discipline.Poll
-	split       bool           // the sources have parted without a majority, and none is usable yet
-	conflict    float64        // s, by which a source's last samples contradict the state, for the bound
-	contradicts model.SourceID // the only one of several combined sources that does
-	agreed      int            // samples in a row that did not
-	interval    float64        // s, expected until the next update
-	leap        leapState
-	local       localState
-	state       model.DisciplineState
-	synced      bool
+	discipline    discipline.Discipline
+	known         float64 // s, error at the last correction
+	lastRefusal   string  // why the clock driver refused the last correction
+	poll          discipline.Poll
+	split         bool          // the sources have parted without a majority, and none is usable yet
+	contradiction contradiction // of the state by its source's last samples
+	interval      float64       // s, expected until the next update
+	leap          leapState
+	local         localState
+	state         model.DisciplineState
+	synced        bool
 
 	rival          rivalState
 	disruptions    uint64 // of the clock by others
@@ -147,6 +145,7 @@ type source struct {
 	grid        grid    // how coarsely its clock ticks, whatever it claims
 	fall        fall    // of its root dispersion, while it slews
 	inCombined  bool
+	agreedAt    ntptime.Raw // its last sample that did not contradict the combined state
 	bias        bias
 	hint        float64 // interval last asked for, s
 	startupDone int     // exchanges of a startup burst done
