@@ -100,16 +100,6 @@ func (p *Package) add(fset *token.FileSet, name string, text []byte) error {
 	return nil
 }
 
-// Find gives the package of that path, or nil where there is none.
-func (t *Tree) Find(path string) *Package {
-	for _, p := range t.Packages {
-		if p.Path == path {
-			return p
-		}
-	}
-	return nil
-}
-
 // Program is the packages that end up in the binary: those below internal/ and cmd/.
 func (t *Tree) Program() []*Package {
 	var out []*Package

@@ -32,12 +32,6 @@ func (a *Association) initStatus() {
 // Status is what the association knows of itself; valid until the next call.
 func (a *Association) Status() *model.SourceStatus { return &a.status }
 
-// CopyStatus writes Status into dst.
-func (a *Association) CopyStatus(dst *model.SourceStatus) { *dst = a.status }
-
-// Config is the configuration in force, with its defaults.
-func (a *Association) Config() Config { return a.cfg }
-
 // announce reports the association's beginning, once.
 func (a *Association) announce(now ntptime.Instant, out *Output) {
 	if a.announced {

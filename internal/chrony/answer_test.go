@@ -172,3 +172,10 @@ func FuzzAnswer(f *testing.F) {
 		}
 	})
 }
+
+// decodeNumber reads what encodeNumber writes.
+func decodeNumber(x uint32) float64 {
+	exponent := int32(x) >> coefficientBits
+	coefficient := int32(x<<(32-coefficientBits)) >> (32 - coefficientBits)
+	return math.Ldexp(float64(coefficient), int(exponent)-coefficientBits)
+}

@@ -102,13 +102,18 @@ func (a *answer) sourceData(_ *model.Snapshot, r *model.SourceReport) {
 	a.seconds(r.Error)
 }
 
-func (a *answer) sourceStats(s *model.Snapshot, r *model.SourceReport) {
+// sourceID appends the reference id that names a source, and its address.
+func (a *answer) sourceID(r *model.SourceReport) {
 	id := r.Server.ReferenceID
 	if !r.Reference {
 		id = wire.ReferenceAddress(r.Address.Addr().Unmap())
 	}
 	a.u32(uint32(id))
 	a.sourceAddress(r)
+}
+
+func (a *answer) sourceStats(s *model.Snapshot, r *model.SourceReport) {
+	a.sourceID(r)
 	a.u32(uint32(len(r.Filter)))
 	a.u32(0) // runs: of chronyd's regression
 	span := time.Duration(0)
@@ -128,12 +133,7 @@ func (a *answer) sourceStats(s *model.Snapshot, r *model.SourceReport) {
 }
 
 func (a *answer) selectData(_ *model.Snapshot, r *model.SourceReport) {
-	id := r.Server.ReferenceID
-	if !r.Reference {
-		id = wire.ReferenceAddress(r.Address.Addr().Unmap())
-	}
-	a.u32(uint32(id))
-	a.sourceAddress(r)
+	a.sourceID(r)
 	a.u8(selectMarks[r.State])
 	a.u8(boolean(r.KeyID != 0 || r.NTS))
 	a.u8(uint8(leapOf(r.Server.Leap)))

@@ -188,13 +188,6 @@ func encodeNumber(v float64) uint32 {
 	return uint32(exponent)<<coefficientBits | uint32(coefficient)&coefficientMask
 }
 
-// decodeNumber reads what encodeNumber writes.
-func decodeNumber(x uint32) float64 {
-	exponent := int32(x) >> coefficientBits
-	coefficient := int32(x<<(32-coefficientBits)) >> (32 - coefficientBits)
-	return math.Ldexp(float64(coefficient), int(exponent)-coefficientBits)
-}
-
 func (p *packet) seconds(d time.Duration) { p.number(d.Seconds()) }
 
 // ago appends an age in whole seconds; never is all ones.

@@ -311,20 +311,12 @@ func (d *Daemon) feedWatchdog(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	ticker := time.NewTicker(d.opts.Watchdog / 2)
-	defer ticker.Stop()
-	for {
+	return every(ctx, d.opts.Watchdog/2, func() {
 		select {
+		case d.system.inbox <- alive{func() { d.notify("WATCHDOG=1") }}:
 		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			select {
-			case d.system.inbox <- alive{func() { d.notify("WATCHDOG=1") }}:
-			case <-ctx.Done():
-				return nil
-			}
 		}
-	}
+	})
 }
 
 // alive is a message that comes back: whoever sent it knows that the loop turns.

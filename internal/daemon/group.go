@@ -53,6 +53,20 @@ func (g *group) GoBeside(name string, work func(context.Context) error, failed f
 	})
 }
 
+// every does something again and again, the first time after a while; it ends with ctx.
+func every(ctx context.Context, while time.Duration, do func()) error {
+	ticker := time.NewTicker(while)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			do()
+		}
+	}
+}
+
 // besideAgain is the pause after work beside the clock has failed.
 const besideAgain = time.Second
 

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"timeball/internal/history"
 	"timeball/internal/ntptime"
@@ -35,16 +34,8 @@ func (d *Daemon) keepHistory(ctx context.Context) error {
 	if d.history.ring == nil {
 		return nil
 	}
-	ticker := time.NewTicker(history.Interval)
-	defer ticker.Stop()
-	for {
-		d.record()
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-	}
+	d.record()
+	return every(ctx, history.Interval, d.record)
 }
 
 func (d *Daemon) record() {

@@ -229,17 +229,10 @@ func (n *ntsServer) start(g *group) {
 // look is a goroutine: it reads the certificate again when its files have changed, and
 // replaces the cookies' key when it is old.
 func (n *ntsServer) look(ctx context.Context) error {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			n.readAgain(false)
-			n.rotate()
-		}
-	}
+	return every(ctx, lookEvery, func() {
+		n.readAgain(false)
+		n.rotate()
+	})
 }
 
 // readAgain reads certificate and key again, if they have changed or always. A bad pair

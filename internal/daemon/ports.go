@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -132,16 +131,9 @@ func (d *Daemon) openMetricsOrWait(cfg *config.Config) error {
 // awaitMetrics is a goroutine: it tries again to open the listener of the metrics, as often
 // as the registry looks after the rest.
 func (d *Daemon) awaitMetrics(ctx context.Context) error {
-	ticker := time.NewTicker(d.registry.timing.Tend)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-			d.registry.tell(ctx, func(g *registry) { d.openMissingMetrics(g.config) })
-		}
-	}
+	return every(ctx, d.registry.timing.Tend, func() {
+		d.registry.tell(ctx, func(g *registry) { d.openMissingMetrics(g.config) })
+	})
 }
 
 // openMissingMetrics tries again. It runs on the registry's goroutine.

@@ -82,7 +82,3 @@ func (t Type) Accepts(n int) bool {
 	size := t.Size()
 	return size > 0 && (n == size || size > truncated && n == truncated)
 }
-
-// Weak reports whether a configuration should be warned of the type: RFC 8573
-// deprecates MD5.
-func (t Type) Weak() bool { return t == MD5 }

@@ -126,17 +126,10 @@ func (c *clientSocket) readOnce(fd int, buf []byte, rx *model.Received, event *E
 func (c *clientSocket) fill(rx *model.Received, data []byte) {
 	m := &c.mapping
 	*rx = model.Received{Data: data, Remote: c.cfg.Remote, Local: m.dest, Interface: m.ifindex}
-	if m.hardware != 0 && c.cfg.Hardware != nil {
-		if at, ok := c.cfg.Hardware.instant(m.nicIndex(), m.hardware); ok {
-			rx.At, rx.Timestamp = at, model.TimestampHardware
-			return
-		}
+	var known bool
+	if rx.At, rx.Timestamp, known = m.received(c.cfg.Hardware, c.cfg.Clock.At); !known {
+		rx.At, rx.Timestamp = c.cfg.Clock.Now(), model.TimestampDaemon
 	}
-	if m.software != 0 {
-		rx.At, rx.Timestamp = c.cfg.Clock.At(ntptime.Wall(m.software)), model.TimestampKernel
-		return
-	}
-	rx.At, rx.Timestamp = c.cfg.Clock.Now(), model.TimestampDaemon
 }
 
 // readTimestamp reads one message of the error queue. got says that it was a timestamp of ours;

@@ -138,29 +138,16 @@ func (v *server) accept(fd uintptr, i, n int) bool {
 	if scope != 0 && remote.Addr().IsLinkLocalUnicast() {
 		rx.Remote = netip.AddrPortFrom(remote.Addr().WithZone(v.zone(fd, scope)), remote.Port())
 	}
-	v.timestamp(c)
+	var known bool
+	if rx.At, rx.Timestamp, known = c.received(v.cfg.Hardware, v.cfg.Clock.AtLatest); !known {
+		rx.At, rx.Timestamp = v.now, model.TimestampDaemon
+	}
 	if n == batchSize && v.cfg.StaleAfter > 0 && v.now.Raw.Sub(rx.At.Raw) > v.cfg.StaleAfter {
 		v.count.stale.Add(1)
 		return false
 	}
 	v.count.received.Add(1)
 	return true
-}
-
-// timestamp sets the arrival time from the best timestamp there is.
-func (v *server) timestamp(c *control) {
-	rx := &v.rx
-	if c.hardware != 0 && v.cfg.Hardware != nil {
-		if at, ok := v.cfg.Hardware.instant(c.nicIndex(), c.hardware); ok {
-			rx.At, rx.Timestamp = at, model.TimestampHardware
-			return
-		}
-	}
-	if c.software != 0 {
-		rx.At, rx.Timestamp = v.cfg.Clock.AtLatest(ntptime.Wall(c.software)), model.TimestampKernel
-		return
-	}
-	rx.At, rx.Timestamp = v.now, model.TimestampDaemon
 }
 
 func (v *server) isIgnored(ifindex int) bool {
@@ -329,6 +316,20 @@ func (v *server) deliver(controls, sent []byte) {
 	}
 	v.count.timestamped.Add(1)
 	v.handler.Sent(token, at, kind)
+}
+
+// received is the best timestamp of a datagram that came in: its NIC's, or the kernel's,
+// which at puts on both scales; false: there is none.
+func (c *control) received(hw *Hardware, at func(ntptime.Wall) ntptime.Instant) (ntptime.Instant, model.TimestampKind, bool) {
+	if c.hardware != 0 && hw != nil {
+		if precise, ok := hw.instant(c.nicIndex(), c.hardware); ok {
+			return precise, model.TimestampHardware, true
+		}
+	}
+	if c.software != 0 {
+		return at(ntptime.Wall(c.software)), model.TimestampKernel, true
+	}
+	return ntptime.Instant{}, 0, false
 }
 
 // transmitTimestamp reads a message of the error queue; false if it is no transmit timestamp.

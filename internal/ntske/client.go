@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -299,9 +298,4 @@ func SystemRoots() error {
 		return errors.New("this machine has no certificates of authorities (package ca-certificates): install them, or name a file in nts.ca")
 	}
 	return nil
-}
-
-// JoinPort is host and port as one word.
-func JoinPort(host string, port uint16) string {
-	return net.JoinHostPort(host, strconv.Itoa(int(port)))
 }

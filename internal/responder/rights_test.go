@@ -63,7 +63,7 @@ func TestRFC5905_9_2_BadMAC(t *testing.T) {
 		{"another key's digest of the same length", other, responder.ReasonBadMAC},
 		{"a digest cut to nothing", signed[:52], responder.ReasonNAK},
 		{"a digest lengthened", append(bytes.Clone(signed), 0, 0, 0, 0), responder.ReasonBadMAC},
-		{"a crypto-NAK", wire.AppendCryptoNAK(h.Append(nil)), responder.ReasonNAK},
+		{"a crypto-NAK", append(h.Append(nil), 0, 0, 0, 0), responder.ReasonNAK},
 	} {
 		w.silent(t, test.name, test.data, test.want)
 	}
@@ -90,7 +90,7 @@ func TestRFC5905_9_2_CryptoNAK(t *testing.T) {
 			signed := w.key(t, mac.SHA1).AppendMAC(h.Append(nil), version)
 			signed[60] ^= 1
 			w.silent(t, "a wrong MAC", signed, responder.ReasonBadMAC)
-			w.silent(t, "a NAK in a request", wire.AppendCryptoNAK(h.Append(nil)), responder.ReasonNAK)
+			w.silent(t, "a NAK in a request", append(h.Append(nil), 0, 0, 0, 0), responder.ReasonNAK)
 		}
 	}
 }

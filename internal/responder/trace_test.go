@@ -143,7 +143,7 @@ func TestTraceWhoMayAsk(t *testing.T) {
 	unknown := append([]byte(nil), signed...)
 	binary.BigEndian.PutUint32(unknown[48:], 9)
 	r.ask(netip.MustParseAddrPort("192.0.2.77:40000"), serverAt, unknown)
-	r.ask(netip.MustParseAddrPort("192.0.2.7:40000"), serverAt, wire.AppendCryptoNAK(h.Append(nil)))
+	r.ask(netip.MustParseAddrPort("192.0.2.7:40000"), serverAt, append(h.Append(nil), 0, 0, 0, 0))
 	r.Say("rate_limit: {interval: 64s, burst: 2, leak: 16}: two at once, then a kiss, then silence.")
 	w.policy.Access = nil
 	w.policy.Limit = &responder.RateLimit{Interval: 64 * time.Second, Burst: 2, Leak: 16, Kiss: true}

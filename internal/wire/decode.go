@@ -95,12 +95,3 @@ func Peek(b []byte) (version uint8, mode Mode) {
 	}
 	return b[0] >> 3 & 7, Mode(b[0] & 7)
 }
-
-// AppendKeyID appends the key id that begins a trailer. Alone, it is a crypto-NAK.
-func AppendKeyID(dst []byte, id uint32) []byte {
-	return binary.BigEndian.AppendUint32(dst, id)
-}
-
-// AppendCryptoNAK appends the trailer that tells a client that its MAC could not
-// be verified: a key id of zero without a digest (RFC 5905 §9.2).
-func AppendCryptoNAK(dst []byte) []byte { return AppendKeyID(dst, 0) }

@@ -180,9 +180,9 @@ func TestPeek(t *testing.T) {
 	}
 }
 
-func TestAppendCryptoNAK(t *testing.T) {
+func TestDecodeCryptoNAK(t *testing.T) {
 	var p wire.Packet
-	if got := p.Decode(wire.AppendCryptoNAK(packet(4))); got != wire.DefectNone || !p.CryptoNAK() || p.KeyID != 0 {
+	if got := p.Decode(append(packet(4), 0, 0, 0, 0)); got != wire.DefectNone || !p.CryptoNAK() || p.KeyID != 0 {
 		t.Errorf("got %v, crypto-NAK %v, key %d; want none, true, 0", got, p.CryptoNAK(), p.KeyID)
 	}
 }
@@ -227,7 +227,7 @@ func checkWhole(t *testing.T, p *wire.Packet, b []byte) {
 		t.Errorf("got %x signed, want %x", p.Signed, again)
 	}
 	if p.HasMAC {
-		again = append(wire.AppendKeyID(again, p.KeyID), p.Digest...)
+		again = append(binary.BigEndian.AppendUint32(again, p.KeyID), p.Digest...)
 	}
 	if !bytes.Equal(again, b) {
 		t.Errorf("put together again: got %x, want %x", again, b)

@@ -194,7 +194,7 @@ func TestRequireKeyOnTheWire(t *testing.T) {
 		{"unsigned", plain, false},
 		{"signed by another known key", other.AppendMAC(question(wire.ModeClient), 4), true},
 		{"signed by a stranger's key of the same number", stranger.AppendMAC(question(wire.ModeClient), 4), false},
-		{"with a crypto-NAK", wire.AppendCryptoNAK(question(wire.ModeClient)), false},
+		{"with a crypto-NAK", append(question(wire.ModeClient), 0, 0, 0, 0), false},
 	} {
 		if got := answered(t, client, server.IPv4, tt.packet, wire.ModeServer); got != tt.want {
 			t.Errorf("a request %s is answered: got %v, want %v", tt.name, got, tt.want)

@@ -1,6 +1,7 @@
 package peers
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"slices"
 	"time"
@@ -37,13 +38,13 @@ func Lie(mode wire.Mode) Payload {
 // Falsely puts a key's number and octets behind a packet that are no MAC of it.
 func Falsely(p Payload, key uint32, octets int) Payload {
 	return func(round int) []byte {
-		return append(wire.AppendKeyID(p(round), key), slices.Repeat([]byte{0xa5}, octets)...)
+		return append(binary.BigEndian.AppendUint32(p(round), key), slices.Repeat([]byte{0xa5}, octets)...)
 	}
 }
 
 // Refusal puts a crypto-NAK behind a packet (threats 14).
 func Refusal(p Payload) Payload {
-	return func(round int) []byte { return wire.AppendCryptoNAK(p(round)) }
+	return func(round int) []byte { return append(p(round), 0, 0, 0, 0) }
 }
 
 // Replayed sends recorded packets again, one a round, in turn.
