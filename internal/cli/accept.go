@@ -48,7 +48,11 @@ func newAcceptCorrection() *cobra.Command {
 }
 
 func printStepped(w io.Writer, s *control.Stepped) error {
-	_, err := fmt.Fprintf(w, "the clock was set by %s\n", formatOffset(s.Offset))
+	text := "the clock was set by %s\n"
+	if s.Observed {
+		text = "the time worked out was set by %s; the machine's clock is only observed, and was left alone\n"
+	}
+	_, err := fmt.Fprintf(w, text, formatOffset(s.Offset))
 	return err
 }
 

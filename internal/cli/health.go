@@ -96,7 +96,7 @@ func (o *healthOptions) check(ctx context.Context) (status int, line string) {
 	}
 	status, reasons := o.judge(&s)
 	if len(reasons) == 0 {
-		reasons = []string{headline(&s.Tracking) + ", " + offsetWords(s.Offset) + ", " + errorAtMost(machineBound(&s))}
+		reasons = []string{headline(&s.Tracking) + ", " + offsetWords(machineOffset(&s)) + ", " + errorAtMost(machineBound(&s))}
 	}
 	return status, oneLine(strings.Join(reasons, "; ")) + " | " + o.performance(&s)
 }
@@ -107,6 +107,14 @@ func machineBound(s *control.Status) control.Bound {
 		return s.Machine.ErrorBound
 	}
 	return s.ErrorBound
+}
+
+// machineOffset is how far that clock is off.
+func machineOffset(s *control.Status) float64 {
+	if s.Machine != nil {
+		return s.Machine.Offset
+	}
+	return s.Offset
 }
 
 // judge finds what is wrong, and how much.
@@ -175,15 +183,12 @@ func usedSources(s *control.Status) (used int) {
 
 // performance is the data behind the bar: 'label'=value[unit];warn;crit;min;max.
 func (o *healthOptions) performance(s *control.Status) string {
-	offset, bound := s.Offset, "U" // not known
-	if s.Machine != nil {
-		offset = s.Machine.Offset
-	}
+	bound := "U" // not known
 	if b := machineBound(s); b.Known() {
 		bound = fmt.Sprintf("%.9fs", float64(b))
 	}
 	return fmt.Sprintf("offset=%.9fs error_bound=%s;%s;%s;0 frequency=%.6f stratum=%d;;;0;16 sources=%d;%s;%s;0",
-		offset, bound, seconds(o.warnError), seconds(o.critError), s.Frequency*1e6, s.Stratum, usedSources(s), least(o.warnSources), least(o.critLeft))
+		machineOffset(s), bound, seconds(o.warnError), seconds(o.critError), s.Frequency*1e6, s.Stratum, usedSources(s), least(o.warnSources), least(o.critLeft))
 }
 
 // least is a range of the plugins that warns below a number; "" for none.

@@ -95,5 +95,6 @@ type Changed struct {
 
 // Stepped is the answer to step and accept-correction.
 type Stepped struct {
-	Offset float64 `json:"offset"` // s, what the clock was set by; positive: forward
+	Offset   float64 `json:"offset"`             // s, what the clock was set by; positive: forward
+	Observed bool    `json:"observed,omitempty"` // the machine's clock was left alone: only the time worked out was set
 }

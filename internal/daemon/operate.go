@@ -142,7 +142,8 @@ func (d *Daemon) setNow(ctx context.Context, set func(*engine.SystemProcess, ntp
 		if r.err != nil {
 			return nil, r.err
 		}
-		return control.Stepped{Offset: r.by.Seconds()}, nil
+		_, observed := d.machineOffset()
+		return control.Stepped{Offset: r.by.Seconds(), Observed: observed}, nil
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case <-d.group.ctx.Done():

@@ -46,7 +46,16 @@ func TestObserveSaysHowWrongTheMachinesClockIs(t *testing.T) {
 					t.Errorf("%s: got %v and %q, want %s, and what is served apart from it", report, err, said, test.want)
 				}
 			}
-			said, _, err := d.Run("wait", "--timeout", "5s")
+			// A monitor's line says the same before the bar as behind it.
+			line, _, err := d.Run("health", "--critical", "10s", "--warning", "10s")
+			if words, data, _ := strings.Cut(line, "|"); err != nil || !want.MatchString(words) || !strings.Contains(data, fmt.Sprintf("offset=%.1f", test.by.Seconds())) && !strings.Contains(data, "offset=0.29") && !strings.Contains(data, "offset=-1.9") {
+				t.Errorf("health: got %v and %q, want the machine's offset, %s", err, line, test.want)
+			}
+			said, _, err := d.Run("step")
+			if err != nil || !strings.Contains(said, "left alone") {
+				t.Errorf("step: got %v and %q, want it to say that the machine's clock was left alone", err, said)
+			}
+			said, _, err = d.Run("wait", "--timeout", "5s")
 			if err != nil || !want.MatchString(said) {
 				t.Errorf("wait: got %v and %q, want success and %s", err, said, test.want)
 			}
