@@ -204,9 +204,11 @@ func (p *pollProcess) unreachable() int {
 	return int(min(max(-lossDoubt/math.Log(1-p.answeredShare), unreachPolls), unreachMost))
 }
 
-// answered notes a reply; a server that was silent for long is asked again quickly.
-func (p *pollProcess) answered() {
-	if lossy := p.unreachable() > unreachPolls; p.missed >= burstCount && !lossy && p.iburst && p.rateFloor == 0 {
+// answered notes a reply and reports whether the server was silent for long: it is asked
+// again quickly, and the next poll is to be set anew.
+func (p *pollProcess) answered() (isBack bool) {
+	isBack = p.missed >= burstCount
+	if lossy := p.unreachable() > unreachPolls; isBack && !lossy && p.iburst && p.rateFloor == 0 {
 		p.enterStartup(againCount, againCount)
 	}
 	if p.answeredShare == 0 {
@@ -220,6 +222,7 @@ func (p *pollProcess) answered() {
 	if p.rateFloor > 0 {
 		p.recover()
 	}
+	return isBack
 }
 
 // unanswered notes a poll without a reply.

@@ -328,3 +328,28 @@ func TestLossDoesNotSlowThePolls(t *testing.T) {
 		t.Errorf("a long silence: got polls %v apart, want the server let alone", last)
 	}
 }
+
+// A server that was silent for long is asked again quickly once it answers, not after the
+// interval that its silence had led to; whether or not anybody hints.
+func TestAServerThatIsBackIsAskedAgainQuickly(t *testing.T) {
+	for _, iburst := range []bool{true, false} {
+		cfg := clientConfig()
+		cfg.IBurst = iburst
+		b := newBench(t, cfg)
+		b.a.OnHint(model.Hint{Interval: 64 * time.Second}, b.clock.at(0))
+		gaps(b, 30, true)
+		if silence := gaps(b, 30, false); !near(silence[28], 1024*time.Second) {
+			t.Fatalf("after 30 unanswered polls: got %v between them, want 1024 s", silence[28])
+		}
+		b.exchange()
+		back := b.now
+		b.sendNext()
+		want := 64 * time.Second
+		if iburst {
+			want = 2 * time.Second
+		}
+		if got := b.now - back; got > want+want/32 {
+			t.Errorf("iburst %v: the poll after the first answer came %v later, want %v", iburst, got, want)
+		}
+	}
+}

@@ -27,7 +27,9 @@ func (a *Association) onReply(rx *model.Received, p *wire.Packet, out *Output) {
 	server := a.serverState(p, rx)
 	a.heard(p, server, rx.At)
 	reason := testServer(p)
-	a.poll.answered()
+	if a.poll.answered() {
+		a.poll.reschedule(rx.At, a.random)
+	}
 	a.role.answered(a, reason == model.RejectNone, rx.At, out)
 	if reason != model.RejectNone && !a.cfg.Unsynchronized {
 		a.reject(reason)
