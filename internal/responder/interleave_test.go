@@ -52,6 +52,16 @@ func newInterleaved(t testing.TB) *world {
 	return w
 }
 
+// interleaves is a client that has come into interleaved mode.
+func (w *world) interleaves(t *testing.T) *xclient {
+	c := &xclient{at: clientAt}
+	for range 4 {
+		w.exchange(t, c, 0)
+		w.pass(time.Second)
+	}
+	return c
+}
+
 // TestRFC9769_2_InterleavedReplies: two basic replies, as the first request knows no
 // timestamp and the second one is only then known to ask for it; then interleaved ones.
 func TestRFC9769_2_InterleavedReplies(t *testing.T) {
@@ -143,11 +153,7 @@ func TestClassicClientStaysBasic(t *testing.T) {
 // switches to interleaved mode (threat 17).
 func TestRFC9769_2_ForgedOrigin(t *testing.T) {
 	w := newInterleaved(t)
-	c := &xclient{at: clientAt}
-	for range 4 {
-		w.exchange(t, c, 0)
-		w.pass(time.Second)
-	}
+	c := w.interleaves(t)
 	known := c.receive
 	for _, test := range []struct {
 		name   string
@@ -179,11 +185,7 @@ func TestTimestampOfAnotherAddress(t *testing.T) {
 	w := newInterleaved(t)
 	w.timestamps = responder.NewTimestamps(1, seed)
 	w.shard = responder.NewShard(responder.ShardConfig{Timestamps: w.timestamps})
-	c := &xclient{at: clientAt}
-	for range 4 {
-		w.exchange(t, c, 0)
-		w.pass(time.Second)
-	}
+	c := w.interleaves(t)
 	thief := &xclient{at: numbered(5), receive: c.receive}
 	if _, _, v := w.exchange(t, thief, 0); v.Result != responder.Answered {
 		t.Errorf("another address with the right origin: got %v, want basic", v.Result)
@@ -237,11 +239,7 @@ func TestForgedFloodKeepsInterleavedMode(t *testing.T) {
 // on from whichever reply it has seen.
 func TestRFC9769_2_DuplicateRequest(t *testing.T) {
 	w := newInterleaved(t)
-	c := &xclient{at: clientAt}
-	for range 4 {
-		w.exchange(t, c, 0)
-		w.pass(time.Second)
-	}
+	c := w.interleaves(t)
 	h := c.request()
 	first, v1 := w.askFrom(c.at, h.Append(nil))
 	second, v2 := w.askFrom(c.at, h.Append(nil))
@@ -260,11 +258,7 @@ func TestRFC9769_2_DuplicateRequest(t *testing.T) {
 // A lost reply costs one basic reply.
 func TestInterleavedAfterALostReply(t *testing.T) {
 	w := newInterleaved(t)
-	c := &xclient{at: clientAt}
-	for range 4 {
-		w.exchange(t, c, 0)
-		w.pass(time.Second)
-	}
+	c := w.interleaves(t)
 	before := c.receive
 	w.exchange(t, c, 0)
 	c.receive = before // the client has not seen it

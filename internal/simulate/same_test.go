@@ -95,31 +95,40 @@ func (p *prober) receive(rx *packet, _ ntptime.Instant) bool {
 	return true
 }
 
+// coreBeside runs a configuration for 10 s beside a program on a machine called there.
+func coreBeside(t *testing.T, text string, other func(m *machine) program) *core {
+	t.Helper()
+	cfg, problems := config.Parse("test.yaml", []byte(text))
+	if len(problems) > 0 {
+		t.Fatal(problems)
+	}
+	delay := time.Millisecond
+	path := scenario.Path{Delay: &delay}
+	s := &scenario.Scenario{Duration: 10 * time.Second, Runs: 1,
+		Hosts: []scenario.Host{{Name: "here", Config: cfg}, {Name: "there", Config: &config.Config{}}},
+		Links: []scenario.Link{{Between: [2]string{"here", "there"}, Forward: path, Backward: path}}}
+	w := newWorld(s, 1, false, func(m *machine) program {
+		if m.index == 0 {
+			return boot(m)
+		}
+		return other(m)
+	})
+	w.run(nil)
+	return w.machines[0].program.(*core)
+}
+
 // The daemon and the simulator answer the same packets with the same replies, and mobilize
 // the same associations.
 func TestSameExchangesInBothDrivers(t *testing.T) {
 	got := map[string]string{}
 	for _, e := range same.Exchanges(t) {
 		t.Run(e.Name, func(t *testing.T) {
-			cfg, problems := config.Parse("test.yaml", []byte(e.Config))
-			if len(problems) > 0 {
-				t.Fatal(problems)
-			}
-			delay := time.Millisecond
-			path := scenario.Path{Delay: &delay}
-			s := &scenario.Scenario{Duration: 10 * time.Second, Runs: 1,
-				Hosts: []scenario.Host{{Name: "host", Config: cfg}, {Name: "prober", Config: &config.Config{}}},
-				Links: []scenario.Link{{Between: [2]string{"host", "prober"}, Forward: path, Backward: path}}}
 			probe := &prober{packets: e.Packets, replies: make([][]byte, len(e.Packets))}
-			w := newWorld(s, 1, false, func(m *machine) program {
-				if m.index == 0 {
-					return boot(m)
-				}
+			here := coreBeside(t, e.Config, func(m *machine) program {
 				probe.m, probe.next = m, m.read().Raw.Add(2*time.Second)
 				return probe
 			})
-			w.run(nil)
-			got[e.Name] = same.Transcript(e, probe.replies, w.machines[0].program.(*core).set.Dynamic())
+			got[e.Name] = same.Transcript(e, probe.replies, here.set.Dynamic())
 		})
 	}
 	same.Check(t, moduleRoot, "exchanges.txt", got)
@@ -146,26 +155,12 @@ func TestSameDecisionsInBothDrivers(t *testing.T) {
 	got := map[string]string{}
 	for _, a := range same.AllAnswers(t) {
 		t.Run(a.Name, func(t *testing.T) {
-			cfg, problems := config.Parse("test.yaml", []byte(strings.Replace(a.Config, "SERVER", "there", 1)))
-			if len(problems) > 0 {
-				t.Fatal(problems)
-			}
-			delay := time.Millisecond
-			path := scenario.Path{Delay: &delay}
-			s := &scenario.Scenario{Duration: 10 * time.Second, Runs: 1,
-				Hosts: []scenario.Host{{Name: "here", Config: cfg}, {Name: "there", Config: &config.Config{}}},
-				Links: []scenario.Link{{Between: [2]string{"here", "there"}, Forward: path, Backward: path}}}
-			w := newWorld(s, 1, false, func(m *machine) program {
-				if m.index == 0 {
-					return boot(m)
-				}
+			here := coreBeside(t, strings.Replace(a.Config, "SERVER", "there", 1), func(m *machine) program {
 				return &answerer{m: m, replies: a.Replies}
 			})
-			w.run(nil)
 			var status *model.SourceStatus
-			core := w.machines[0].program.(*core)
-			for _, member := range core.set.Targets("")[0].Members {
-				status = core.statusOf(member.ID())
+			for _, member := range here.set.Targets("")[0].Members {
+				status = here.statusOf(member.ID())
 			}
 			got[a.Name] = same.Decided(a, status)
 		})
