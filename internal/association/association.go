@@ -166,7 +166,7 @@ const (
 // association; everything else in cfg is brought into its bounds.
 func New(cfg Config, now ntptime.Instant, random Random) *Association {
 	cfg = bounded(cfg)
-	a := &Association{cfg: cfg, random: random, announced: false}
+	a := &Association{cfg: cfg, random: random}
 	a.system.Leap, a.system.Stratum, a.system.Precision = wire.LeapUnknown, wire.MaxStratum, -20 // until OnSystem
 	if cfg.Key != nil {
 		a.signer = new(mac.Signer)
@@ -205,7 +205,9 @@ func (a *Association) OnTimer(now ntptime.Instant, out *Output) {
 	if a.done {
 		return
 	}
-	a.announce(now, out)
+	if !a.announced {
+		a.announce(now, out)
+	}
 	if now.Raw >= a.Deadline() {
 		a.role.onDeadline(a, now, out)
 	}
@@ -218,7 +220,9 @@ func (a *Association) OnPacket(rx *model.Received, p *wire.Packet, out *Output) 
 	if a.done {
 		return
 	}
-	a.announce(rx.At, out)
+	if !a.announced {
+		a.announce(rx.At, out)
+	}
 	// An active association that makes its first exchanges, and a broadcast client in its
 	// volley, are clients too (RFC 5905 §9.2 on NEWBC).
 	kind := a.cfg.Kind

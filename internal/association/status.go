@@ -32,11 +32,8 @@ func (a *Association) initStatus() {
 // Status is what the association knows of itself; valid until the next call.
 func (a *Association) Status() *model.SourceStatus { return &a.status }
 
-// announce reports the association's beginning, once.
+// announce reports the association's beginning.
 func (a *Association) announce(now ntptime.Instant, out *Output) {
-	if a.announced {
-		return
-	}
 	a.announced = true
 	a.event(model.EventMobilized, now, a.cfg.Kind.String(), out)
 	out.StatusChanged = true
@@ -77,13 +74,17 @@ func (a *Association) missed(now ntptime.Instant, out *Output) {
 	a.role.missed(a, now, out)
 }
 
-// shiftReach enters a poll's outcome into the reach register (RFC 5905 §13) and
-// reports when the other end is reached, or eight polls in a row were for nothing.
+// shiftReach enters a poll's outcome into the reach register (RFC 5905 §13). It reports when
+// the other end is reached, or eight polls in a row were for nothing; and that it answers and
+// is refused: once for each reason, until a packet is accepted. Kiss codes have events of their own.
 func (a *Association) shiftReach(good bool, now ntptime.Instant, out *Output) {
 	a.status.Reach <<= 1
 	out.StatusChanged = true
-	a.tellRefusal(good, now, out)
+	refusals := &a.status.Refusals
+	refusedNow := refusals.Polls&1 != 0
+	refusals.Polls <<= 1
 	if good {
+		a.refusalTold = model.RejectNone
 		a.status.Reach |= 1
 		if a.reachState != reachYes {
 			a.reachState = reachYes
@@ -91,25 +92,14 @@ func (a *Association) shiftReach(good bool, now ntptime.Instant, out *Output) {
 		}
 		return
 	}
+	if last := refusals.Last; refusedNow && last != a.refusalTold && last != model.RejectKiss && last != model.RejectUnsync {
+		a.refusalTold = last
+		a.event(model.EventRefused, now, a.status.Refused(), out)
+	}
 	lost := a.reachState == reachYes || a.status.Unanswered >= burstCount
 	if a.status.Reach == 0 && lost && a.reachState != reachNo {
 		a.reachState = reachNo
 		a.event(model.EventUnreachable, now, a.whyUnreachable(), out)
-	}
-}
-
-// tellRefusal reports, at the end of a poll, that the other end answers and is refused:
-// once for each reason, until a packet is accepted. Kiss codes have events of their own.
-func (a *Association) tellRefusal(good bool, now ntptime.Instant, out *Output) {
-	r := &a.status.Refusals
-	refusedNow := r.Polls&1 != 0
-	r.Polls <<= 1
-	switch {
-	case good:
-		a.refusalTold = model.RejectNone
-	case refusedNow && r.Last != a.refusalTold && r.Last != model.RejectKiss && r.Last != model.RejectUnsync:
-		a.refusalTold = r.Last
-		a.event(model.EventRefused, now, a.status.Refused(), out)
 	}
 }
 

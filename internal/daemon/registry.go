@@ -208,7 +208,7 @@ func (g *registry) route(rx *model.Received) {
 	g.carryOut()
 	if decision.Action == engine.Deliver {
 		if r := g.runners[decision.Association.ID()]; r != nil {
-			g.ports.Count(rx, r.take(arrival{data: rx.Data, received: *rx}))
+			g.ports.Count(rx, r.take(rx))
 		} else {
 			g.ports.Count(rx, responder.Verdict{Result: responder.Ignored, Reason: responder.ReasonNoAssociation})
 		}
@@ -238,7 +238,7 @@ func (g *registry) newRunner(a *engine.Association) *runner {
 		clock:      g.clock,
 		snapshot:   &g.snapshot,
 		steering:   newSteering(),
-		packets:    make(chan arrival, packetQueue),
+		packets:    make(chan model.Received, packetQueue),
 		timestamps: make(chan transmitted, packetQueue),
 		orders:     make(chan order, orderQueue),
 		keys:       make(chan keyOutcome),

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"timeball/internal/control"
+	"timeball/internal/model"
 	"timeball/internal/wire"
 )
 
@@ -170,9 +171,9 @@ func TestDropsAreReported(t *testing.T) {
 	if _, err := conn.Write(make([]byte, 3000)); err != nil {
 		t.Fatal(err)
 	}
-	r := &runner{packets: make(chan arrival, 1), port: w.d.ports}
+	r := &runner{packets: make(chan model.Received, 1), port: w.d.ports}
 	for range 3 {
-		r.take(arrival{})
+		r.take(&model.Received{})
 	}
 	until(t, "the long datagram is counted", func() bool {
 		got := call[control.ServerStats](w, control.Request{Command: control.CommandServerStats})

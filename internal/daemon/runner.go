@@ -38,7 +38,7 @@ type runner struct {
 	clock       clock.Clock
 	snapshot    *atomic.Pointer[model.Snapshot]
 	steering    steering
-	packets     chan arrival         // full: dropped and counted
+	packets     chan model.Received  // full: dropped and counted
 	timestamps  chan transmitted     // full: dropped; the daemon's own timestamp then stays
 	orders      chan order           // an operator's; full: refused
 	keys        chan keyOutcome      // of key exchanges; whoever sends waits
@@ -62,12 +62,6 @@ type runner struct {
 	cancel      context.CancelFunc                 // ends run
 }
 
-// arrival is a datagram on its way to an association.
-type arrival struct {
-	data     []byte
-	received model.Received
-}
-
 // transmitted is a precise transmit timestamp that came late.
 type transmitted struct {
 	id   uint32
@@ -89,8 +83,8 @@ func (r *runner) run(ctx context.Context) error {
 			return nil
 		case <-timer.C:
 			r.process.OnTimer(r.clock.Now(), r.snapshot.Load())
-		case a := <-r.packets:
-			r.onArrival(a)
+		case rx := <-r.packets:
+			r.onArrival(&rx)
 		case t := <-r.timestamps:
 			r.process.OnTransmitted(t.id, t.at, t.kind)
 		case o := <-r.orders:
@@ -108,7 +102,7 @@ func (r *runner) run(ctx context.Context) error {
 
 // onArrival takes the late transmit timestamps first: they belong to the request that
 // the datagram answers.
-func (r *runner) onArrival(a arrival) {
+func (r *runner) onArrival(rx *model.Received) {
 	for pending := true; pending; {
 		select {
 		case t := <-r.timestamps:
@@ -117,8 +111,7 @@ func (r *runner) onArrival(a arrival) {
 			pending = false
 		}
 	}
-	a.received.Data = a.data
-	r.process.OnPacket(&a.received, r.snapshot.Load())
+	r.process.OnPacket(rx, r.snapshot.Load())
 }
 
 // Record logs an event.
@@ -214,8 +207,8 @@ func (r *runner) closeSocket() {
 func (r *runner) readReplies(ctx context.Context, socket *netio.Client, id uint32) {
 	for {
 		buffer := make([]byte, longestReply)
-		var a arrival
-		event, err := socket.Read(buffer, &a.received)
+		var rx model.Received
+		event, err := socket.Read(buffer, &rx)
 		unreachable := &netio.UnreachableError{}
 		switch {
 		case errors.Is(err, net.ErrClosed) || ctx.Err() != nil:
@@ -231,19 +224,18 @@ func (r *runner) readReplies(ctx context.Context, socket *netio.Client, id uint3
 			r.log.Debug("socket given up until the next poll", zap.String("source", r.name), zap.Error(err))
 			return
 		case event.Transmitted:
-			offer(r.timestamps, transmitted{id: id, at: a.received.At, kind: a.received.Timestamp})
+			offer(r.timestamps, transmitted{id: id, at: rx.At, kind: rx.Timestamp})
 		default:
 			r.refusal.Store(nil)
-			a.data = a.received.Data
-			r.take(a)
+			r.take(&rx)
 		}
 	}
 }
 
 // take queues a datagram for the association, or counts that there was no room. It says
 // what became of it.
-func (r *runner) take(a arrival) responder.Verdict {
-	if offer(r.packets, a) {
+func (r *runner) take(rx *model.Received) responder.Verdict {
+	if offer(r.packets, *rx) {
 		return responder.Verdict{Result: responder.Forwarded}
 	}
 	if r.port != nil {
