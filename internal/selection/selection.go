@@ -66,6 +66,7 @@ type Candidate struct {
 	Distance   float64 // s, half width of the interval that holds the true offset
 	Jitter     float64 // s
 	Diverging  bool    // its offset moves against the others'
+	Slewing    bool    // it says that its clock is being slewed: it moves as long as that lasts
 
 	Verdict Verdict // of the last Select; State also tells the next one who was a falseticker
 }
@@ -122,6 +123,8 @@ type Selector struct {
 	saved []Verdict
 	order []int
 	peer  model.SourceID
+	// steady: a truechimer that may be combined says that its clock is not being slewed.
+	steady bool
 	// challenges counts the selections in a row in which another one was nearer than peer.
 	challenges int
 }
@@ -347,11 +350,15 @@ func (s *Selector) combine(cs []Candidate, sum *Summary) {
 	}
 	s.order = s.order[:0]
 	preferred := false
+	s.steady = false
 	for i := range cs {
 		if cs[i].Verdict.State == model.StateSurvivor {
 			s.order = append(s.order, i)
 			preferred = preferred || cs[i].Prefer
 		}
+	}
+	for _, i := range s.order {
+		s.steady = s.steady || !cs[i].Slewing && cs[i].Prefer == preferred && !s.runsAway(&cs[i])
 	}
 	slices.SortFunc(s.order, func(a, b int) int { return s.nearer(&cs[a], &cs[b]) })
 	s.keep(cs)
@@ -364,7 +371,7 @@ func (s *Selector) combine(cs []Candidate, sum *Summary) {
 			v.Cause = CauseNotPreferred
 		case sum.Combined >= MaxCombined:
 			v.Cause, v.Value, v.Limit = CauseCrowd, float64(sum.Combined+1), MaxCombined
-		case c.Diverging && sum.Truechimers > 2:
+		case s.runsAway(c):
 			v.State, v.Cause = model.StateOutlier, CauseInconsistent
 		default:
 			sum.Combined++
@@ -383,11 +390,17 @@ func (s *Selector) combine(cs []Candidate, sum *Summary) {
 	sum.Usable = sum.Combined > 0
 }
 
+// runsAway reports whether a truechimer moves against the others: a majority of them shows it,
+// or it says so itself and another one stands still.
+func (s *Selector) runsAway(c *Candidate) bool {
+	return c.Diverging && len(s.order) > 2 || c.Slewing && s.steady
+}
+
 // keep leaves the system peer first unless another one, of the same preference, is nearer
 // by more than twice the jitter of both, or has been nearer for long: among equals, whose
 // distances come and go, the peer does not change.
 func (s *Selector) keep(cs []Candidate) {
-	at := slices.IndexFunc(s.order, func(i int) bool { return cs[i].ID == s.peer && !(cs[i].Diverging && len(s.order) > 2) })
+	at := slices.IndexFunc(s.order, func(i int) bool { return cs[i].ID == s.peer && !s.runsAway(&cs[i]) })
 	if at <= 0 {
 		s.challenges = 0
 		return

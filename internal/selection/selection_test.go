@@ -23,6 +23,7 @@ func TestVerdicts(t *testing.T) {
 		sel, com, sur, fal = model.StateSelected, model.StateCombined, model.StateSurvivor, model.StateFalseticker
 	)
 	far := func(c *Candidate) { c.Distance = 2 }
+	slews := func(c *Candidate) { c.Slewing = true }
 	for _, c := range []struct {
 		name   string
 		policy Policy
@@ -94,6 +95,15 @@ func TestVerdicts(t *testing.T) {
 			[]model.State{sel, com, model.StateOutlier}, CauseInconsistent},
 		{"of two, nobody runs away from anybody", policy,
 			[]Candidate{good(1, 0, 0.01), with(good(2, 0.005, 0.02), func(c *Candidate) { c.Diverging = true })}, []model.State{sel, com}, CauseUsed},
+		{"a server that slews is not combined with one that does not", policy,
+			[]Candidate{good(1, 0, 0.02), with(good(2, 0.005, 0.01), slews)}, []model.State{sel, model.StateOutlier}, CauseInconsistent},
+		{"of two that slew the nearer is the peer", policy,
+			[]Candidate{with(good(1, 0, 0.02), slews), with(good(2, 0.005, 0.01), slews)}, []model.State{com, sel}, CauseUsed},
+		{"a preferred server that slews is used", policy,
+			[]Candidate{good(1, 0, 0.01), with(good(2, 0.005, 0.02), func(c *Candidate) { c.Slewing, c.Prefer = true, true })}, []model.State{sur, sel}, CauseUsed},
+		{"servers that slew are used where the one that does not runs away", policy,
+			[]Candidate{with(good(1, 0, 0.01), slews), with(good(2, 0, 0.02), slews), with(good(3, 0.005, 0.01), func(c *Candidate) { c.Diverging = true })},
+			[]model.State{sel, com, model.StateOutlier}, CauseInconsistent},
 	} {
 		var s Selector
 		s.Select(c.in, c.policy)

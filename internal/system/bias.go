@@ -58,6 +58,7 @@ func (s *System) updateBias(src *source) {
 	j := s.combined.Estimate().Extrapolate(e.At)
 	b := &src.bias
 	b.predict(e.At, src.asymmetrySD())
+	src.limitBias()
 	if at, p, ok := s.middle(e.At); ok && (b.n >= matureCount || b.diverging) {
 		b.judge(e.Offset-b.applied-at, math.Sqrt(e.P00+p+b.variance))
 	}
@@ -109,6 +110,17 @@ func (s *System) middle(at int64) (offset, variance float64, ok bool) {
 
 // opinion is one source's offset, and its variance.
 type opinion struct{ offset, variance float64 }
+
+// limitBias takes off the bias of a server that slews, or did lately, what neither the path, by
+// half of the least round trip, nor the server, by what it says of itself now, can be wrong
+// by any more. What was learned while its clock was far off, as it said, is not to outlive
+// the slew: it would carry ours along.
+func (src *source) limitBias() {
+	if b := &src.bias; src.fall.rate > 0 && !b.diverging {
+		most := src.serverDistance() + src.filter.MinDelay()/2
+		b.applied = math.Min(math.Max(b.applied, -most), most)
+	}
+}
 
 // asymmetrySD is what a source's offset may be off by for good, in seconds: the
 // asymmetry of the whole path to the primary reference, what its own servers say of

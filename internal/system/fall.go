@@ -20,6 +20,7 @@ type fall struct {
 	depth float64     // s, how far it fell lately
 	rate  float64     // s/s, how quickly
 	over  float64     // s, what the prediction may have run on by since the last fall
+	slews bool        // it fell twice in a row lately: that is no single update
 	still int         // samples in a row without a fall
 }
 
@@ -41,11 +42,12 @@ func (f *fall) note(at ntptime.Raw, dispersion float64, samples uint64) {
 		f.still, f.over = 0, 0
 	}
 	if f.still >= fallOver { // the state has followed by now
-		f.depth, f.rate, f.over = 0, 0, 0
+		f.depth, f.rate, f.over, f.slews = 0, 0, 0, false
 	}
 	if fell && (f.fell || samples < fallYoung) {
 		f.depth, f.rate = math.Max(f.depth, depth), math.Max(f.rate, depth/span)
 	}
+	f.slews = f.slews || fell && f.fell
 	f.at, f.disp, f.fell = at, dispersion, fell
 }
 

@@ -140,7 +140,7 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		Fallback: src.opt.Fallback,
 		Denied:   src.status.Denied, Reach: src.status.Reach, Unanswered: src.status.Unanswered,
 		Leap: src.server.Leap, Stratum: src.server.Stratum, Samples: src.filter.Count(),
-		Loop: src.server.Loop, Orphan: s.orphaned(src), Diverging: src.bias.diverging,
+		Loop: src.server.Loop, Orphan: s.orphaned(src), Diverging: src.bias.diverging, Slewing: src.fall.slews,
 		Verdict: src.verdict,
 	}
 	if src.reference && c.Stratum == 0 {

@@ -22,6 +22,7 @@ type peerState struct {
 	roundTrip  float64 // s, least one to the peer
 	dispersion float64 // s, the peer's root dispersion
 	ticks      float64 // s, what its samples may be off for the precision of clocks
+	apart      float64 // s, how far the combined state is from the peer's own, beyond their noise
 	fall       fall    // of the peer's root dispersion
 	jitter     float64
 }
@@ -39,12 +40,23 @@ func (s *System) refreshPeer() {
 		roundTrip:  least,
 		dispersion: p.server.RootDispersion.Seconds() + p.filter.OffMiddle(),
 		ticks:      p.ownDispersion(),
+		apart:      s.apart(p),
 		fall:       p.fall,
 		jitter:     p.filter.Jitter(),
 	}
 	if p.reference {
 		s.peer.stratum, s.peer.refid = 1, p.server.ReferenceID
 	}
+}
+
+// apart is how far the combined state is from a source's own, in seconds, beyond what their
+// uncertainty explains: what a source says of its distance is of its own offset.
+func (s *System) apart(src *source) float64 {
+	if src == s.soleSource || !src.estimate.Started() || !s.combined.Started() {
+		return 0
+	}
+	theirs, ours := src.lastEst, s.combined.Estimate().Extrapolate(src.lastEst.At)
+	return math.Max(math.Abs(theirs.Offset-ours.Offset)-boundSigmas*math.Sqrt(theirs.P00+ours.P00), 0)
 }
 
 // boundSigmas is how many standard deviations the error bound holds.
@@ -79,7 +91,7 @@ func (s *System) slant() float64 {
 func (s *System) quality(left float64, e filter.Estimate) quality {
 	spread := discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}
 	sd, slant := sqrt(e.P00), s.slant()
-	dispersion := s.peer.dispersion + uncertainty(s.peer.ticks, sd) + math.Abs(left) + s.contradiction.widens(ntptime.Raw(e.At)) + s.peer.fall.overshoot(ntptime.Raw(e.At))
+	dispersion := s.peer.dispersion + s.peer.apart + uncertainty(s.peer.ticks, sd) + math.Abs(left) + s.contradiction.widens(ntptime.Raw(e.At)) + s.peer.fall.overshoot(ntptime.Raw(e.At))
 	drift := s.peer.fall.rate + s.contradiction.rate
 	rate := drift
 	for t := 4.0; t <= 32; t *= 2 { // until the next snapshot, 16 s from now, and as long again
