@@ -27,7 +27,7 @@ type ntpConf struct {
 	names      map[string]bool
 	fudges     map[string]map[string]string // by driver and unit
 	refids     map[string]int               // how many clocks have each
-	clocks     map[string]bool              // 127.127.T.U that a server line names
+	asked      map[string]bool              // what server, peer and pool lines name
 	signed     []uint32                     // trustedkey
 	trusts     bool                         // there is such a line
 	off        map[string]bool              // what the last word on it disables
@@ -45,7 +45,7 @@ type ntpConf struct {
 // words, # begins a comment anywhere, quotes.
 func convertNTP(b *builder, path string, data []byte) {
 	n := &ntpConf{builder: b, sec: b.o.Format == NTPsec, access: accessTable{}, restricted: map[netip.Prefix]restrictFlags{}, names: map[string]bool{}, average: 3,
-		fudges: map[string]map[string]string{}, refids: map[string]int{}, clocks: map[string]bool{}, off: map[string]bool{}, noFile: map[string]bool{}}
+		fudges: map[string]map[string]string{}, refids: map[string]int{}, asked: map[string]bool{}, off: map[string]bool{}, noFile: map[string]bool{}}
 	all := n.lines(path, data)
 	if n.sec { // drop-ins are read after the file (ntp.conf(5), FILES)
 		for _, file := range b.o.Files.Glob(filepath.Join(filepath.Dir(path), "ntp.d", "*.conf")) {
@@ -140,9 +140,12 @@ func (n *ntpConf) prepare(l line) {
 	case "trustedkey":
 		n.trusts = true
 		n.signed = append(n.signed, keyRange(words[1:])...)
-	case "server":
-		if len(words) > 1 {
-			n.clocks[words[1]] = true
+	case "server", "peer", "pool":
+		for _, word := range words[1:] {
+			if !strings.HasPrefix(word, "-") { // -4 and -6 may come before it
+				n.asked[strings.ToLower(word)] = true
+				break
+			}
 		}
 	case "restrict":
 		n.all = n.all || slices.Contains(words[1:], "default")

@@ -95,11 +95,11 @@ func (n *ntpConf) isLimited() bool {
 func ntpRestrict(n *ntpConf, l line, args []string) {
 	networks, words, why := restrictNetworks(args)
 	switch {
+	case why != "" && len(args) > 0 && n.asked[strings.ToLower(args[0])], why == "" && len(networks) == 0:
+		n.note(l, NoteNothing, "rights do not bear on the servers that are asked")
+		return
 	case why != "":
 		n.note(l, NoteRefused, "%s", why)
-		return
-	case len(networks) == 0:
-		n.note(l, NoteNothing, "rights do not bear on the servers that are asked")
 		return
 	case !n.flags(l, words):
 		return

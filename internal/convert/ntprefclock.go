@@ -33,7 +33,7 @@ func ntpFudge(n *ntpConf, l line, args []string) {
 	switch {
 	case len(args) < 3 || len(args)%2 == 0:
 		n.note(l, NoteRefused, "a clock and pairs of setting and value are needed")
-	case !n.clocks[args[0]]:
+	case !n.asked[args[0]]:
 		n.note(l, NoteRefused, "no server line names this clock, so ntpd does nothing with it")
 	default:
 		n.note(l, NoteNothing, "taken over with its clock")
