@@ -179,13 +179,17 @@ func (n *ntpConf) prepare(l line) {
 			n.refids[words[at+1]]++
 		}
 	case "nts":
-		for i, word := range words {
-			switch {
-			case word == "enable", word == "disable":
-				n.ntsOn = word == "enable"
-			case word == "ca" && i+1 < len(words):
-				n.ca = words[i+1]
-			}
+		n.prepareNTS(words)
+	}
+}
+
+func (n *ntpConf) prepareNTS(words []string) {
+	for i, word := range words {
+		switch {
+		case word == "enable", word == "disable":
+			n.ntsOn = word == "enable"
+		case word == "ca" && i+1 < len(words):
+			n.ca = words[i+1]
 		}
 	}
 }
