@@ -17,6 +17,7 @@ import (
 
 	"timeball/internal/config"
 	"timeball/internal/control"
+	"timeball/internal/footprint"
 	"timeball/internal/ntptime"
 	"timeball/internal/nts"
 	"timeball/internal/ntske"
@@ -176,7 +177,7 @@ func (l *keListener) close() {
 func (n *ntsServer) keConfig() ntske.ServerConfig {
 	c := ntske.ServerConfig{
 		Certificates: n.certs, Ring: n.ring.Load, NTPServer: n.config.NTPServer, NTPPort: n.config.NTPPort,
-		MaxSessions: min(n.config.MaxConnections, descriptors()/4), AcceptFailed: n.acceptFailed,
+		MaxSessions: min(n.config.MaxConnections, descriptors()/4), AcceptFailed: n.acceptFailed, Idle: footprint.Trim,
 	}
 	if c.NTPPort == 0 && c.NTPServer == "" && n.ports != nil {
 		if list := n.ports.Listeners(); len(list) > 0 {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"timeball/internal/nts"
@@ -558,4 +559,37 @@ func BenchmarkHandshake(b *testing.B) {
 		_ = conn.Close()
 	}
 	b.ReportMetric(float64((worked(b)-before).Microseconds())/float64(b.N), "cpu-us/op")
+}
+
+// Sessions whose clients say nothing are told of once, together; those that ask at once are not.
+func TestIdleSessionsAreToldOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		s := NewServer(ServerConfig{Idle: func() { told++ }, Certificates: &Certificates{}})
+		for range 5 {
+			time.AfterFunc(idleAfter, func() { s.tellIdle(s.settings.Load().Idle) })
+			time.Sleep(idleAfter / 100)
+		}
+		time.Sleep(idleAfter)
+		synctest.Wait()
+		first := told
+		time.Sleep(10 * idleAfter)
+		synctest.Wait()
+		if first != 1 || told != 2 { // the first one at once, the other four after a pause
+			t.Errorf("told of %d, then %d times; want 1 and 2", first, told)
+		}
+	})
+	idle := make(chan struct{}, 100)
+	w := start(t, func(c *ServerConfig) { c.Idle = func() { idle <- struct{}{} } })
+	if _, err := Exchange(context.Background(), w.ask()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.dial(t, nil); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case <-idle:
+	case <-time.After(20 * time.Second):
+		t.Error("an idle session was not told of")
+	}
 }

@@ -27,6 +27,10 @@ const (
 	DefaultMaxSessions = 128
 )
 
+// idleAfter is how long a client says nothing after the handshake until its session counts as
+// idle; ServerConfig.Idle is called for such sessions, with pauses as long at least between.
+const idleAfter = 500 * time.Millisecond
+
 // acceptPause is how long nothing is accepted after an error of accept: mostly there
 // were no descriptors left, and there will be none a moment later.
 const acceptPause = 100 * time.Millisecond
@@ -42,6 +46,9 @@ type ServerConfig struct {
 	Timeout      time.Duration    // 0: DefaultTimeout
 	// AcceptFailed is told of errors of accept; nil: nobody is.
 	AcceptFailed func(error)
+	// Idle is told that sessions wait for their clients, so that what their handshakes have
+	// left behind may be given back; nil: nobody is.
+	Idle func()
 }
 
 // Outcome is how a session ended, as counted in ntp_nts_ke_connections_total{result}.
@@ -73,6 +80,8 @@ type Server struct {
 	mu       sync.Mutex
 	sessions map[*session]struct{}
 	running  sync.WaitGroup
+	idle     *time.Timer // running: Idle will be called
+	idleLast time.Time   // when it was
 }
 
 // settings are a configuration with its defaults, ready for use.
@@ -188,7 +197,27 @@ func (s *Server) start(conn net.Conn, from net.Listener) {
 		}
 		// The handshake has grown the stack to 32 kB. Who then says nothing is waited for on
 		// a new one.
-		s.running.Go(func() { s.end(c, conn, c.answer(conn)) })
+		s.running.Go(func() {
+			wait := time.AfterFunc(idleAfter, func() { s.tellIdle(c.Idle) })
+			defer wait.Stop()
+			s.end(c, conn, c.answer(conn))
+		})
+	})
+}
+
+// tellIdle calls idle now, or once a pause has passed since the last time. Many sessions that
+// become idle one after the other are told of together.
+func (s *Server) tellIdle(idle func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if idle == nil || s.idle != nil {
+		return
+	}
+	s.idle = time.AfterFunc(time.Until(s.idleLast.Add(idleAfter)), func() {
+		s.mu.Lock()
+		s.idle, s.idleLast = nil, time.Now()
+		s.mu.Unlock()
+		idle()
 	})
 }
 

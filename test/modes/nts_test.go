@@ -183,13 +183,17 @@ func TestSixtyFourIdleKeyExchangesCostLittle(t *testing.T) {
 		}
 		defer c.Close()
 	}
-	after, anonymousAfter := n.resident()
-	t.Logf("%d kB before, %d kB more with 64 idle key exchanges, %d kB of it memory of its own", before, after-before, anonymousAfter-anonymous)
-	// The rest is clean pages of the executable, which the end of the start gives back: when
-	// that happens, and what comes again, is the kernel's affair.
-	if grown := anonymousAfter - anonymous; grown > 4096 {
-		t.Errorf("got %d kB more, want at most 4096", grown)
-	}
+	// What the handshakes have left behind goes once the clients have said nothing for a while.
+	peers.Eventually(t, 20*time.Second, "64 idle key exchanges cost little", func() error {
+		after, anonymousAfter := n.resident()
+		t.Logf("%d kB before, %d kB more with 64 idle key exchanges, %d kB of it memory of its own", before, after-before, anonymousAfter-anonymous)
+		// The rest is clean pages of the executable, which the end of the start gives back: when
+		// that happens, and what comes again, is the kernel's affair.
+		if grown := anonymousAfter - anonymous; grown > 2048 {
+			return fmt.Errorf("got %d kB more, want at most 2048", grown)
+		}
+		return nil
+	})
 }
 
 // threats 30, 31: what is no TLS, no TLS 1.3, not its protocol, or no request.
