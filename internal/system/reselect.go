@@ -158,7 +158,12 @@ func (s *System) candidate(now ntptime.Raw, src *source) selection.Candidate {
 		least := math.Max(base, src.filter.MinDelay())
 		c.Distance = src.serverDistance() + least/2 + uncertainty(src.ownDispersion(), sqrt(e.P00))
 		if c.Samples < fewSamples {
-			c.Distance = math.Min(c.Distance, src.serverDistance()+src.ownDispersion()+src.firstError(now, e.Offset, least))
+			// What the estimate says of itself is not to be relied on yet: two exchanges that are
+			// late by the same, one on each way, look like a clock that runs 400 ppm fast.
+			first := src.serverDistance() + src.ownDispersion() + src.firstError(now, e.Offset, least)
+			if src.sure.at != 0 || first < c.Distance {
+				c.Distance = first
+			}
 		}
 	}
 	return c
