@@ -14,6 +14,7 @@ import (
 const (
 	accuracySettled = 240 * time.Second // from here on it is the steady state
 	accuracyRun     = 15 * time.Minute
+	accuracyWidth   = 5 * time.Microsecond // readings known to this count for it: an emulated processor that waited tells of the host
 )
 
 // contender is one daemon and how it is started in a guest where timeball is stopped.
@@ -143,10 +144,10 @@ func measure(readings []Reading) string {
 		if first < 0 && r.Error.Abs() < time.Millisecond {
 			first = at
 		}
-		if r.Error.Abs() >= 100*time.Microsecond {
+		if r.Error.Abs()-r.Width >= 100*time.Microsecond {
 			good = at
 		}
-		if at >= accuracySettled {
+		if at >= accuracySettled && r.Width <= accuracyWidth {
 			sum, squares, largest, count = sum+seconds, squares+seconds*seconds, max(largest, math.Abs(seconds)), count+1
 		}
 	}
