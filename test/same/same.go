@@ -251,12 +251,23 @@ func sections(file string) (map[string]string, error) {
 	return texts, nil
 }
 
+// Kept are the texts kept in a file of testdata, by their names; nil while they are written
+// anew.
+func Kept(t *testing.T, root, file string) map[string]string {
+	t.Helper()
+	texts, err := sections(filepath.Join(root, "test/same/testdata", file))
+	if *update || err != nil {
+		return nil
+	}
+	return texts
+}
+
 // Silent says, by exchange and packet, which packets are expected to get no reply; nil while
 // the expected texts are written anew.
 func Silent(t *testing.T, root, file string) map[string]map[string]bool {
 	t.Helper()
-	texts, err := sections(filepath.Join(root, "test/same/testdata", file))
-	if *update || err != nil {
+	texts := Kept(t, root, file)
+	if texts == nil {
 		return nil
 	}
 	silent := map[string]map[string]bool{}
