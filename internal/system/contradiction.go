@@ -38,9 +38,11 @@ func (s *System) noteContradiction(src *source, x *filter.Exchange, r *filter.Re
 	e := s.combined.Estimate().Extrapolate(x.At)
 	w := src.filter.Window(x, src.filter.Count()-1, &e).Shifted(src.bias.applied)
 	miss := math.Max(w.Lo-e.Offset, e.Offset-w.Hi)
-	src.fall.narrow(math.Max(w.Hi-e.Offset, e.Offset-w.Lo) + contradictionSD*w.Edge)
+	off := math.Max(w.Hi-e.Offset, e.Offset-w.Lo) + contradictionSD*w.Edge // at most, if the sample is true
+	src.fall.narrow(off)
+	src.window.note(ntptime.Raw(x.At), off, contradictionSD*sqrt(e.P11))
 	if src.id == s.summary.SystemPeer {
-		s.peer.fall = src.fall
+		s.peer.fall, s.peer.ticks = src.fall, src.tickError()
 	}
 	contrary := r.Conflict || miss > contradictionSD*math.Hypot(w.Edge, sqrt(e.P00))
 	if !contrary {
@@ -70,4 +72,28 @@ func (s *System) noteContradiction(src *source, x *filter.Exchange, r *filter.Re
 // widens is what the contradiction adds to the bound at now, in seconds.
 func (c *contradiction) widens(now ntptime.Raw) float64 {
 	return c.reach + c.rate*math.Max(now.Sub(c.at).Seconds(), 0)
+}
+
+// window is how far off the state may be, by the windows of a source's samples: each holds the
+// true offset. Where clocks tick coarsely the state may be anywhere in windows that are two
+// ticks wide, and polls that keep step with the ticks get no others.
+type window struct {
+	at  ntptime.Raw
+	off float64 // s; 0: nothing known
+}
+
+// note takes a sample, off which the state is at most off seconds; it may have run away by
+// drift seconds a second since the one before.
+func (w *window) note(at ntptime.Raw, off, drift float64) {
+	if w.off > 0 {
+		off = math.Min(off, w.off+drift*math.Max(at.Sub(w.at).Seconds(), 0))
+	}
+	w.at, w.off = at, off
+}
+
+// tickError is how wrong the state may be for what clocks tick, in seconds: up to the ticks that
+// the samples may be off and as much again that the state is off the samples.
+func (src *source) tickError() float64 {
+	ticks := src.ownDispersion()
+	return math.Min(math.Max(ticks, src.window.off), 2*ticks)
 }

@@ -2,7 +2,7 @@ package system
 
 import "timeball/internal/model"
 
-// grid finds the part of a second that all of a source's last timestamps are multiples of,
+// grid finds the interval that all of a source's last timestamps are multiples of,
 // apart from a constant. Polls that keep step with coarse ticks get samples that are all wrong by as
 // much, and so contradict nothing (see spread): what shows it are the timestamps themselves.
 type grid struct {
@@ -19,7 +19,7 @@ const (
 	gridOff      = 20e3 // ns that they are off it
 	gridExact    = 1000 // ns: timestamps cut to ticks are multiples of them but for a rounding
 	gridFinest   = 1e5  // ns: below it chance makes multiples, and the scatter shows it
-	gridCoarsest = 1e9  // ns: clocks tick seconds, or parts that make up one; polls are spaced otherwise
+	gridCoarsest = 1e9  // ns: clocks tick seconds or finer
 )
 
 // tick takes a sample and returns how coarsely the source's clock ticks, s; 0 if that does
@@ -32,9 +32,12 @@ func (g *grid) tick(m *model.Sample) float64 {
 	g.taken[g.n%gridMemory] = gridTimes{int64(m.T1.Raw), int64(m.T2), int64(m.T3)}
 	g.n++
 	taken := g.taken[:min(g.n, gridMemory)]
-	first, unit := taken[0], int64(gridCoarsest)
+	first, unit := taken[0], int64(0)
 	for _, x := range taken {
 		unit = commonUnit(commonUnit(unit, x.t2-first.t2), x.t3-first.t3)
+	}
+	if unit > gridCoarsest { // few samples, whose intervals have a part in common: a part of a second then
+		unit = commonUnit(unit, gridCoarsest)
 	}
 	if unit < gridFinest {
 		return 0

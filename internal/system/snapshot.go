@@ -39,7 +39,7 @@ func (s *System) refreshPeer() {
 		delay:      p.server.RootDelay.Seconds() + least,
 		roundTrip:  least,
 		dispersion: p.server.RootDispersion.Seconds() + p.filter.OffMiddle(),
-		ticks:      p.ownDispersion(),
+		ticks:      p.tickError(),
 		apart:      s.apart(p),
 		fall:       p.fall,
 		jitter:     p.filter.Jitter(),

@@ -146,6 +146,7 @@ type source struct {
 	fall        fall    // of its root dispersion, while it slews
 	inCombined  bool
 	agreedAt    ntptime.Raw // its last sample that did not contradict the combined state
+	window      window      // that its samples leave to the combined state
 	bias        bias
 	hint        float64 // interval last asked for, s
 	startupDone int     // exchanges of a startup burst done
