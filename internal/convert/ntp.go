@@ -255,12 +255,12 @@ func (n *ntpConf) finish() {
 	}
 	if at := n.nic.listen(); len(at) > 0 {
 		n.fillListen(at)
+		if !n.nic.listens {
+			n.note(n.nic.first, NoteChanged, `ntpd opens no address that no interface line names, also where they only ignore some: this host alone is served, as by ntpd; if all others are meant, write listen: [":123"]`)
+		}
 	}
 	if len(n.ignore) > 0 {
 		n.fill("server", "interfaces", "{ignore: "+list(n.ignore)+"}")
-		if len(n.nic.listen()) == 0 && !n.nic.all {
-			n.note(n.nic.ignores, NoteChanged, "ntpd opens no address that an interface line does not name, so that it serves this host alone; here all others are served")
-		}
 	}
 	if len(n.kinds) > 0 {
 		n.fill("statistics", "directory", statisticsFolder)

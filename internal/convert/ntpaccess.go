@@ -250,7 +250,8 @@ type nicRules struct {
 	families  [2]bool // listen ipv4, ipv6
 	ignored   [2]bool // ignore ipv4, ipv6
 	all       bool
-	ignores   line // the first that ignores an interface by its name
+	listens   bool // listen WHAT
+	first     line // without a number where there is none
 }
 
 // listen gives server.listen; nothing: every address.
@@ -263,16 +264,20 @@ func (r *nicRules) listen() []string {
 		return append(slices.DeleteFunc(slices.Clone(r.addresses), func(a string) bool { return a[0] != '[' }), four)
 	case r.families[1]:
 		return append(slices.DeleteFunc(slices.Clone(r.addresses), func(a string) bool { return a[0] == '[' }), six)
-	case len(r.addresses) > 0:
-		at := append([]string{"127.0.0.1:123", "[::1]:123"}, r.addresses...)
-		slices.Sort(at)
-		return slices.Compact(at)
-	case r.ignored[0] && !r.ignored[1]:
-		return []string{six}
-	case r.ignored[1] && !r.ignored[0]:
-		return []string{four}
+	case r.first.nr == 0:
+		return nil
 	}
-	return nil
+	at := slices.Clone(r.addresses)
+	for family, loopback := range []string{"127.0.0.1:123", "[::1]:123"} {
+		if !r.ignored[family] {
+			at = append(at, loopback)
+		}
+	}
+	if len(at) == 0 { // an empty list would be every address
+		at = []string{"127.0.0.1:123"}
+	}
+	slices.Sort(at)
+	return slices.Compact(at)
 }
 
 // ntpInterface converts interface listen|ignore|drop WHAT.
@@ -285,6 +290,11 @@ func ntpInterface(n *ntpConf, l line, args []string) {
 	family := map[string]int{"ipv4": 1, "ipv6": 2}[what]
 	address, err := netip.ParseAddr(what)
 	listens := args[0] == "listen"
+	n.nic.listens = n.nic.listens || listens && what != "wildcard"
+	if n.nic.first.nr == 0 {
+		n.nic.first = l
+	}
+	n.place("server", "listen")
 	switch {
 	case listens && err == nil:
 		at := netip.AddrPortFrom(address, 123).String()
@@ -295,12 +305,15 @@ func ntpInterface(n *ntpConf, l line, args []string) {
 		n.nic.addresses = append(n.nic.addresses, at)
 	case listens && family > 0:
 		n.nic.families[family-1] = true
-	case listens && (what == "all" || what == "wildcard"):
-		n.nic.all = what == "all" || n.nic.all
+	case listens && what == "all":
+		n.nic.all = true
 		n.note(l, NoteNothing, "every address is listened at unless server.listen says otherwise")
 		return
+	case listens && what == "wildcard":
+		n.note(l, NoteNothing, "ntpd answers nobody at the wildcard address")
+		return
 	case listens:
-		n.note(l, NoteChanged, "server.listen takes addresses, not %s: name those that it has, or timeball listens at what the other lines leave", shorten(what, 40))
+		n.note(l, NoteChanged, "server.listen takes addresses, not %s: add those that it has; until then nobody is served there", shorten(what, 40))
 		return
 	case family > 0:
 		n.nic.ignored[family-1] = true
@@ -314,14 +327,10 @@ func ntpInterface(n *ntpConf, l line, args []string) {
 		n.note(l, NoteRefused, "%q is no interface", shorten(what, 40))
 		return
 	default:
-		if len(n.ignore) == 0 {
-			n.nic.ignores = l
-		}
 		if !slices.Contains(n.ignore, what) {
 			n.ignore = append(n.ignore, what)
 			slices.Sort(n.ignore)
 		}
 	}
-	n.place("server", "listen")
 	n.out.Converted++
 }

@@ -112,8 +112,9 @@ func TestConvertedConfigurationsSynchronize(t *testing.T) {
 }
 
 // Whom ntpsec's ntpd answers, and what, is whom timeball answers: the lines of restrict for
-// one network add up, what is built in for all others stays, and unrestrict takes back.
-func TestRestrictLinesMeanTheSame(t *testing.T) {
+// one network add up, what is built in for all others stays, and unrestrict takes back; and
+// with an interface line of any kind nobody is answered at an address that none of them names.
+func TestRightsMeanTheSame(t *testing.T) {
 	t.Parallel()
 	lab := peers.NewLab(t)
 	server, client := lab.Host("server"), lab.Host("client")
@@ -133,6 +134,11 @@ func TestRestrictLinesMeanTheSame(t *testing.T) {
 		"restrict 10.0.0.0/8 ignore\nunrestrict 10.0.0.0/8 ignore",
 		"restrict default ignore\nrestrict 10.0.0.0/8 noserve\nunrestrict 10.0.0.0/8 noserve",
 		"restrict 10.0.0.0/8 kod\nunrestrict 10.0.0.0/8",
+		"interface ignore wildcard",
+		"interface ignore ipv6",
+		"interface drop nosuch7",
+		"interface listen all",
+		"interface ignore wildcard\ninterface listen ipv4",
 	} {
 		conf := server.Write(fmt.Sprintf("restrict%d.conf", i), "disable kernel ntp\n"+lines+"\nrestrict 127.0.0.1\n")
 		loopback := netip.MustParseAddr("127.0.0.1")
