@@ -284,6 +284,9 @@ func (d *decoder) boolean(at place) (value, ok bool) {
 	return false, false
 }
 
+// scenarioKeys are what every scenario begins with, and no configuration.
+var scenarioKeys = []string{"duration", "hosts", "links"}
+
 // unknown reports a key that does not exist, with the one that may be meant.
 func (d *decoder) unknown(path string, p pair, names []string) {
 	near, other := nearest(p.name, names), pathOfKey(p.name)
@@ -292,6 +295,8 @@ func (d *decoder) unknown(path string, p pair, names []string) {
 	}
 	message := "unknown key; see docs/configuration.md"
 	switch {
+	case path == "" && slices.Contains(scenarioKeys, p.name):
+		message = "is of a scenario, not of a configuration; `timeball lab FILE` and `timeball simulate FILE` run one"
 	case near != "" && (other == "" || near == other || plainName(near) == plainName(p.name)):
 		message = "unknown key; did you mean " + near + "?"
 	case other != "":

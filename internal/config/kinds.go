@@ -134,6 +134,13 @@ func parseSocket(text string) (string, error) {
 // maxSize is the most that is spent on memories: what the ring of the history can use.
 const maxSize = 1_000_000
 
+// sizeKey is a key that holds a number of bytes up to maxSize.
+func sizeKey[T any](key, defaultValue string, target func(*T) *int) field[T] {
+	f := value(key, sizeKind, defaultValue, target)
+	f.info.Range = "0 to 1MB"
+	return f
+}
+
 // parseSize reads bytes: 0, 500kB, 1MB.
 func parseSize(text string) (int, error) {
 	number, unit := text, 1

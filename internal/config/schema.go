@@ -206,7 +206,7 @@ var clockBoundKeys = section[ClockBound]{
 }
 
 var historyKeys = section[History]{
-	value("size", sizeKind, "1MB", func(h *History) *int { return &h.Size }),
+	sizeKey("size", "1MB", func(h *History) *int { return &h.Size }),
 }
 
 var statisticsKeys = section[Statistics]{

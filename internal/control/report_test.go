@@ -253,3 +253,16 @@ func TestKeysOfTheReportsAreStable(t *testing.T) {
 		}
 	}
 }
+
+// Before a packet was heard nobody knows the other side's mode.
+func TestAssociationNeverHeardHasNoRemoteMode(t *testing.T) {
+	now := ntptime.Instant{Raw: 2e9, Wall: 2e9}
+	s := &model.Snapshot{At: now, Sources: []model.SourceReport{
+		{SourceStatus: model.SourceStatus{Source: 1, Mode: wire.ModeClient}},
+		{SourceStatus: model.SourceStatus{Source: 2, Mode: wire.ModeClient, RemoteMode: wire.ModeServer, LastPacket: ntptime.Instant{Raw: 1e9, Wall: 1e9}}},
+	}}
+	got := AssociationsReport(s, now).Associations
+	if got[0].RemoteMode != "" || got[1].RemoteMode != "server" {
+		t.Errorf("got %q and %q, want none and server", got[0].RemoteMode, got[1].RemoteMode)
+	}
+}

@@ -234,12 +234,15 @@ func AssociationsReport(s *model.Snapshot, now ntptime.Instant) Associations {
 func associationOf(r *model.SourceReport, s *model.Snapshot, now ntptime.Instant) Association {
 	a := &r.SourceStatus
 	out := Association{
-		ID: uint32(a.Source), Name: a.Name, Address: address(a.Address), Mode: modeName(a), State: r.State.String(), RemoteMode: a.RemoteMode.String(),
+		ID: uint32(a.Source), Name: a.Name, Address: address(a.Address), Mode: modeName(a), State: r.State.String(),
 		Dynamic: a.Dynamic, Version: int(a.Version), Reach: int(a.Reach), Poll: int(a.Poll), RemotePoll: int(a.RemotePoll),
 		Interval: a.Interval.Seconds(), Unanswered: a.Unanswered, Stratum: int(a.Server.Stratum), Key: a.KeyID, NTS: a.NTS,
 		Interface: a.Interface, LastPacketAge: age(a.LastPacket, now), Sent: a.Sent, Accepted: a.Accepted,
 		Rejected: make(map[string]uint64), Kisses: make(map[string]uint64), Denied: a.Denied,
 		Filter: filterOf(r, s, now),
+	}
+	if out.LastPacketAge != nil {
+		out.RemoteMode = a.RemoteMode.String()
 	}
 	if a.Mode == wire.ModeBroadcast && !a.Broadcast {
 		out.State = stateSending
