@@ -64,7 +64,7 @@ type Config struct {
 	Version        uint8          // 1 to 4, sent; default 4
 	MinPoll        ntptime.Log2   // −4 to 17; where MaxPoll < MinPoll, MaxPoll counts as MinPoll
 	MaxPoll        ntptime.Log2
-	IBurst         bool          // quick first exchanges
+	IBurst         bool          // a startup burst
 	Burst          bool          // several exchanges at each poll
 	Key            *mac.Key      // nil: none. Only this key is believed
 	Interleaved    Interleave    //
@@ -111,14 +111,14 @@ type Output struct {
 	Done          bool   // the association has ended
 	Reason        string // why
 
-	octets []byte // what Transmit[i].Data point into
+	bytes []byte // what Transmit[i].Data point into
 }
 
 // Reset empties o for the next call and keeps its memory.
 func (o *Output) Reset() {
 	clear(o.Transmit)
 	clear(o.Events)
-	o.Transmit, o.Events, o.octets = o.Transmit[:0], o.Events[:0], o.octets[:0]
+	o.Transmit, o.Events, o.bytes = o.Transmit[:0], o.Events[:0], o.bytes[:0]
 	o.HasSample, o.StatusChanged, o.ExchangeKeys, o.Done, o.Reason = false, false, false, false, ""
 }
 
@@ -308,24 +308,24 @@ func (a *Association) nextID() uint32 {
 
 // emit hands header h, with its MAC, to the driver. It returns the packet's number.
 func (a *Association) emit(h *wire.Header, freshPort bool, out *Output) uint32 {
-	start := len(out.octets)
-	out.octets = append(out.octets, make([]byte, wire.HeaderSize)...)
-	h.Put(out.octets[start:])
+	start := len(out.bytes)
+	out.bytes = append(out.bytes, make([]byte, wire.HeaderSize)...)
+	h.Put(out.bytes[start:])
 	if a.security != nil {
-		request, ok := a.security.client.AppendRequest(out.octets[start:], a.random)
+		request, ok := a.security.client.AppendRequest(out.bytes[start:], a.random)
 		if !ok { // never so: no request is due without keys. And never without NTS
-			out.octets = out.octets[:start]
+			out.bytes = out.bytes[:start]
 			return a.nextID()
 		}
-		out.octets = append(out.octets[:start], request...)
+		out.bytes = append(out.bytes[:start], request...)
 		a.noteSecurity()
 	}
 	if a.cfg.Key != nil {
-		signed := a.signer.AppendMAC(out.octets[start:], a.cfg.Key, a.cfg.Key.Type().SizeFor(h.Version))
-		out.octets = append(out.octets[:start], signed...)
+		signed := a.signer.AppendMAC(out.bytes[start:], a.cfg.Key, a.cfg.Key.Type().SizeFor(h.Version))
+		out.bytes = append(out.bytes[:start], signed...)
 	}
 	id := a.nextID()
-	out.Transmit = append(out.Transmit, Transmit{ID: id, Data: out.octets[start:len(out.octets):len(out.octets)], To: a.cfg.Remote,
+	out.Transmit = append(out.Transmit, Transmit{ID: id, Data: out.bytes[start:len(out.bytes):len(out.bytes)], To: a.cfg.Remote,
 		Local: a.cfg.Local, Interface: a.cfg.InterfaceIndex, FreshPort: freshPort})
 	a.status.Sent++
 	return id

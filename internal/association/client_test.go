@@ -374,7 +374,7 @@ func TestKernelTimestampAfterTheDaemons(t *testing.T) {
 		{"the daemon's", []timestampCall{{30 * time.Microsecond, model.TimestampDaemon}}, 30 * time.Microsecond},
 		{"the kernel's replaces the daemon's", []timestampCall{{30 * time.Microsecond, model.TimestampDaemon}, {20 * time.Microsecond, model.TimestampKernel}}, 20 * time.Microsecond},
 		{"the daemon's does not replace the kernel's", []timestampCall{{20 * time.Microsecond, model.TimestampKernel}, {30 * time.Microsecond, model.TimestampDaemon}}, 20 * time.Microsecond},
-		{"the card's replaces both", []timestampCall{{20 * time.Microsecond, model.TimestampKernel}, {25 * time.Microsecond, model.TimestampHardware}}, 25 * time.Microsecond},
+		{"the NIC's replaces both", []timestampCall{{20 * time.Microsecond, model.TimestampKernel}, {25 * time.Microsecond, model.TimestampHardware}}, 25 * time.Microsecond},
 		{"one long before the decision is nonsense", []timestampCall{{-time.Second, model.TimestampKernel}}, 0},
 		{"one long after it too", []timestampCall{{time.Minute, model.TimestampKernel}}, 0},
 	}

@@ -124,7 +124,7 @@ func (a *Association) cookie(not ntptime.Timestamp) ntptime.Timestamp {
 
 // mayInterleave says whether the next request asks for an interleaved reply: it
 // refers to the last good exchange, which must be the poll before (RFC 9769 §2: old
-// transmit timestamps are not used), and quick first exchanges do without.
+// transmit timestamps are not used), and those of a startup burst do without.
 func (c *client) mayInterleave(a *Association, now ntptime.Instant) bool {
 	if a.cfg.Interleaved == InterleaveOff || !a.last.valid || a.poll.phase != phaseRegular {
 		return false

@@ -22,7 +22,7 @@ func TestTraceClient(t *testing.T) {
 	cfg := clientOf(b)
 	cfg.IBurst = true
 	a.mobilize(cfg)
-	r.Say("A client's quick first exchanges (iburst), 2 s apart: 64 random bits go out, and come back as the origin.")
+	r.Say("A client's startup burst (iburst), 2 s apart: 64 random bits go out, and come back as the origin.")
 	w.run(7 * time.Second)
 	r.Say("The system process has seen enough, and asks for 64 s: that is the pace from now on.")
 	a.assocs[0].OnHint(model.Hint{Interval: 64 * time.Second}, a.clock.at(w.now))

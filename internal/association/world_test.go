@@ -23,9 +23,9 @@ type host struct {
 	serves    bool                                  // answers mode 3
 	answers   func(request wire.Header) wire.Header // in place of serves
 	key       *mac.Key                              // signs those answers, when asked so
-	passive   *Config                               // mode 1 from strangers mobilizes this
+	passive   *Config                               // mode 1 from unknown peers mobilizes this
 	listens   *Config                               // mode 5 mobilizes this
-	stateless bool                                  // mode 1 from strangers gets a mode 2 at once
+	stateless bool                                  // mode 1 from unknown peers gets a mode 2 at once
 	follows   bool                                  // the first good sample sets stratum and reference id
 
 	samples []taken

@@ -81,7 +81,7 @@ func newOnline() *cobra.Command {
 }
 
 func newBurst() *cobra.Command {
-	return onSources("burst", control.CommandBurst, "Make a quick series of measurements now",
+	return onSources("burst", control.CommandBurst, "Make a burst of measurements now",
 		"Make eight measurements 2 s apart now, of a source or of all. A server that has asked\n"+
 			"for a slower pace (RATE) is left alone, and so is a peer, and what is offline.")
 }

@@ -134,7 +134,7 @@ func headline(t *control.Tracking) string {
 }
 
 // printTimestamps says who takes our timestamps, and of how many sources: hardware where
-// the network card does on both ways, kernel, or the daemon itself.
+// the NIC does on both ways, kernel, or the daemon itself.
 func printTimestamps(w io.Writer, sources []control.Source) {
 	count := map[string]int{}
 	for i := range sources {

@@ -104,7 +104,7 @@ type Source struct {
 	Interface     string     // empty: any
 	SourceAddress netip.Addr // invalid: what the route says
 
-	IBurst  bool // pool, server, peer: quick first samples
+	IBurst  bool // pool, server, peer: a startup burst
 	Burst   bool // pool, server: a burst at every poll
 	MinPoll Poll
 	MaxPoll Poll

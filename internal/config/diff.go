@@ -109,7 +109,7 @@ func RestartReason(section string) string {
 	case "log.format":
 		return "the log's form is chosen at the start"
 	case "hardware_timestamps":
-		return "network cards are set up at the start"
+		return "NICs are set up at the start"
 	}
 	return "sockets that are open already keep it"
 }

@@ -15,7 +15,7 @@ import (
 type timesyncd struct {
 	*builder
 	servers, fallback []server
-	preset            []server // the fallback that the file tells of as compiled in
+	compiledIn        []server // the fallback that the file tells of as compiled in
 	fallbackGiven     bool
 	polls             mapping
 	names             map[string]bool
@@ -42,7 +42,7 @@ func convertTimesyncd(b *builder, path string, data []byte) {
 		}
 	}
 	if !t.fallbackGiven {
-		t.fallback = t.preset
+		t.fallback = t.compiledIn
 	}
 	for _, s := range t.servers {
 		t.behind(func() { t.add(s, false) })
@@ -67,8 +67,8 @@ func (t *timesyncd) file(path string, data []byte) {
 			begun = more + " "
 			continue
 		}
-		if preset, found := strings.CutPrefix(text, "#FallbackNTP="); found {
-			t.preset = words(preset, line{path, nr, text})
+		if hosts, found := strings.CutPrefix(text, "#FallbackNTP="); found {
+			t.compiledIn = words(hosts, line{path, nr, text})
 		}
 		if text == "" || strings.ContainsAny(text[:1], "#;") {
 			continue

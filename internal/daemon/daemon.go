@@ -69,7 +69,7 @@ type parts struct {
 	addresses  atomic.Pointer[[]netip.Addr] // our own; they change with the interfaces
 	snapshot   atomic.Pointer[model.Snapshot]
 	clock      clock.Clock
-	hardware   *netio.Hardware // nil: no network card timestamps
+	hardware   *netio.Hardware // nil: no NIC timestamps
 	state      *stateFiles
 	resolver   *resolve.Resolver
 	system     *systemLoop
@@ -254,7 +254,7 @@ func (d *Daemon) startParts() {
 	d.chrony.start(d.group, d.besideFailed)
 	d.statistics.start(d.group)
 	d.metrics.Load().start(d.group)
-	d.group.GoBeside("cards", d.followNICs, d.besideFailed)
+	d.group.GoBeside("NICs", d.followNICs, d.besideFailed)
 	d.group.GoBeside("state", d.keepState, d.besideFailed)
 	d.group.GoBeside("history", d.keepHistory, d.besideFailed)
 	d.group.Go("supervisor", d.feedWatchdog)

@@ -76,7 +76,7 @@ func TestWhoMayMobilizeAPassiveAssociation(t *testing.T) {
 	}
 }
 
-// Threats 19: thousands of strangers mobilize no more than the limit.
+// Threats 19: thousands of unknown peers mobilize no more than the limit.
 func TestPassiveAssociationsAreLimited(t *testing.T) {
 	w := start(t, localServer+"symmetric: {passive: true, unauthenticated: true, max_associations: 3}\n")
 	for range 40 {

@@ -63,7 +63,7 @@ func needsPort(cfg *config.Config) bool {
 	return false
 }
 
-// watchInterfaces is a goroutine: it lets cards and registry know when interfaces or
+// watchInterfaces is a goroutine: it lets NICs and registry know when interfaces or
 // addresses have come or gone.
 func (d *Daemon) watchInterfaces(ctx context.Context) error {
 	return d.ports.Watch(ctx, func() {

@@ -192,8 +192,8 @@ func TestRFC5905_9_2_WhatBecomesOfAPacket(t *testing.T) {
 		{"a peer at the address of a source", passive + "\nsources: [{server: 192.0.2.1}]", wire.ModeActive, "192.0.2.1:123", "192.0.2.100", 10, Answer, 0},
 		{"a peer that a line names", keyed + "sources: [{peer: 192.0.2.1, key: 10}]", wire.ModeActive, "192.0.2.1:123", "192.0.2.100", 0, Deliver, association.KindActive},
 		{"its reply in mode 4", keyed + "sources: [{peer: 192.0.2.1, key: 10}]", wire.ModeServer, "192.0.2.1:123", "192.0.2.100", 0, Deliver, association.KindActive},
-		{"mode 2 from a stranger", passive, wire.ModePassive, "192.0.2.1:123", "192.0.2.100", 10, Drop, 0},
-		{"mode 4 from a stranger", passive, wire.ModeServer, "192.0.2.1:123", "192.0.2.100", 10, Drop, 0},
+		{"mode 2 from an unknown peer", passive, wire.ModePassive, "192.0.2.1:123", "192.0.2.100", 10, Drop, 0},
+		{"mode 4 from an unknown peer", passive, wire.ModeServer, "192.0.2.1:123", "192.0.2.100", 10, Drop, 0},
 		{"a broadcast", listening, wire.ModeBroadcast, "192.0.2.1:123", "192.0.2.255", 10, Deliver, association.KindBroadcastClient},
 		{"a broadcast with another's key (threat 16)", listening, wire.ModeBroadcast, "192.0.2.1:123", "192.0.2.255", 11, Drop, 0},
 		{"a broadcast without a key", listening, wire.ModeBroadcast, "192.0.2.1:123", "192.0.2.255", 0, Drop, 0},
@@ -217,7 +217,7 @@ func TestRFC5905_9_2_WhatBecomesOfAPacket(t *testing.T) {
 	}
 }
 
-// Threat 19: thousands of strangers mobilize no more than the limit.
+// Threat 19: thousands of unknown peers mobilize no more than the limit.
 func TestPassiveAssociationsAreLimited(t *testing.T) {
 	w := begin(t, "server: {}\nsymmetric: {passive: true, unauthenticated: true, max_associations: 3}")
 	for i := range 1000 {

@@ -63,7 +63,7 @@ func upstream(s model.ServerState, from netip.Addr) (addr netip.Addr, why string
 	addr = netip.AddrFrom4([4]byte{byte(id >> 24), byte(id >> 16), byte(id >> 8), byte(id)})
 	if from = from.Unmap(); from.Is6() {
 		// RFC 5905 §7.3: of an IPv6 source it is the start of a digest, which looks like
-		// the IPv4 address of a stranger.
+		// somebody else's IPv4 address.
 		return netip.Addr{}, fmt.Sprintf("its reference id %s may be the digest of an IPv6 address, so nobody is asked", addr)
 	}
 	switch {

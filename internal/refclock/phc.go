@@ -15,7 +15,7 @@ import (
 )
 
 // phcReadings are made for each comparison; the one with the least time between the
-// readings of the system's clock around the card's counts.
+// readings of the system's clock around the NIC's counts.
 const phcReadings = 10
 
 // phcCalls are the requests to a PTP hardware clock, so that tests can answer them.
@@ -137,7 +137,7 @@ func (p *phc) extended(fd int) (Reading, error) {
 	return best.reading()
 }
 
-// plain has the system's time and the card's in turn, beginning and ending with the system's.
+// plain has the system's time and the NIC's in turn, beginning and ending with the system's.
 func (p *phc) plain(fd int) (Reading, error) {
 	o, err := p.calls.Plain(fd)
 	if err != nil {

@@ -1,5 +1,5 @@
 // Package refclock reads reference clocks at this machine: receivers behind gpsd or
-// another daemon (shm, sock), pulses (pps), clocks of network cards (phc) and serial
+// another daemon (shm, sock), pulses (pps), clocks of NICs (phc) and serial
 // receivers (nmea). One file a driver, all behind Driver; each hands out readings of a
 // reference's time beside CLOCK_REALTIME and knows nothing of what becomes of them.
 //

@@ -398,7 +398,7 @@ func TestRateLimit(t *testing.T) {
 		}
 	}
 	if got[back] != 8+1 || got[drop] != 91 {
-		t.Errorf("of 100 at once %d were answered or kissed and %d dropped; want 9 and 91", got[back], got[drop])
+		t.Errorf("of 100 at once %d were answered or got RATE and %d dropped; want 9 and 91", got[back], got[drop])
 	}
 	c, err := s.program.Counters()
 	if want := (Counters{Answered: 8, RateKoD: 1, Limited: 91}); err != nil || c != want {
