@@ -148,7 +148,8 @@ func TestSameDecisionsInBothDrivers(t *testing.T) {
 			t.Run(a.Name, func(t *testing.T) {
 				t.Parallel()
 				server := answerOnce(t, a.Replies)
-				w := start(t, strings.Replace(a.Config, "SERVER", "\""+server.String()+"\"", 1))
+				text := strings.NewReplacer("SERVER", "\""+server.String()+"\"", "server: {}", "server: {listen: [\"127.0.0.1:0\"], workers: 1}").Replace(a.Config)
+				w := start(t, text, func(o *Options) { o.Port = netip.MustParseAddrPort("127.0.0.1:0") })
 				decided, enough := "", time.Now().Add(patience/2)
 				until(t, "all answers are judged, and what follows is done", func() bool {
 					status := &model.SourceStatus{}

@@ -13,8 +13,9 @@ import (
 	"timeball/internal/wire"
 )
 
-// Answers is a client's configuration, whose one source is called SERVER, and what it gets to
-// its first request, one datagram after the other. The last one ends the exchange.
+// Answers is a client's or a peer's configuration, whose one source is called SERVER, and what
+// it gets to its first request, which is in mode 3, one datagram after the other. The last one
+// ends the exchange.
 type Answers struct {
 	Name    string
 	Config  string
@@ -27,7 +28,7 @@ type Reply struct {
 	Make func(request []byte, at ntptime.Timestamp) []byte
 }
 
-// AllAnswers are those that a client has to tell apart.
+// AllAnswers are those that it has to tell apart.
 func AllAnswers(t *testing.T) (list []Answers) {
 	t.Helper()
 	cfg, problems := config.Parse("keys", []byte(keys))
@@ -72,10 +73,13 @@ func AllAnswers(t *testing.T) (list []Answers) {
 		{"no time", func(b []byte) []byte { b[0] |= 0xc0; return b }},
 		{"a root distance beyond all use", func(b []byte) []byte { b[8] = 1; return b }},
 	} {
-		const source = "sources: [{server: SERVER, iburst: false, min_poll: 6, max_poll: 10"
+		const polls = "SERVER, iburst: false, min_poll: 6, max_poll: 10"
+		plain := append(forged[:len(forged):len(forged)], with(last.name, last.change))
+		bySignature := append(unsigned[:len(unsigned):len(unsigned)], with(last.name, signed(last.change)))
 		list = append(list,
-			Answers{last.name, source + "}]\n", append(forged[:len(forged):len(forged)], with(last.name, last.change))},
-			Answers{last.name + " with a key", keys + source + ", key: 10}]\n", append(unsigned[:len(unsigned):len(unsigned)], with(last.name, signed(last.change)))})
+			Answers{last.name, "sources: [{server: " + polls + "}]\n", plain},
+			Answers{last.name + " with a key", keys + "sources: [{server: " + polls + ", key: 10}]\n", bySignature},
+			Answers{last.name + " to a peer", keys + "sources: [{peer: " + polls + ", key: 10}]\nserver: {}\n", bySignature})
 	}
 	return list
 }
