@@ -66,8 +66,6 @@ const (
 	leapOff = 1.0 // s
 )
 
-func (l *leapState) init() { l.due = ntptime.Never }
-
 // armed is the indicator to show at a moment.
 func (l *leapState) armed(now ntptime.Wall) wire.Leap {
 	switch {
@@ -78,8 +76,6 @@ func (l *leapState) armed(now ntptime.Wall) wire.Leap {
 	}
 	return wire.LeapDelete
 }
-
-func (l *leapState) pending() ntptime.Wall { return l.at }
 
 // straddles says whether an exchange lies across a leap second: its four
 // timestamps are then of two scales.

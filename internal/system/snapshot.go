@@ -116,7 +116,7 @@ func (s *System) Snapshot(now ntptime.Instant) *model.Snapshot {
 		Frequency: ntptime.Frequency(s.discipline.Frequency()), Slew: ntptime.Frequency(s.discipline.SlewRate()),
 		PollInterval: time.Duration(s.pollInterval()), LastUpdate: s.lastUpdate, Updates: s.updates,
 		Steps: steps.Steps, StepsTotal: steps.Total, LastStep: steps.Last,
-		PanicOffset: dur(s.discipline.Refused()), TAI: s.leap.tai, LeapPending: s.leap.pending(),
+		PanicOffset: dur(s.discipline.Refused()), TAI: s.leap.tai, LeapPending: s.leap.at,
 		Unsteady:       math.Abs(s.discipline.SlewRate()) > float64(s.cfg.MaxFrequency),
 		RootDispersion: 16 * time.Second, ErrorBound: model.UnknownBound,
 	}

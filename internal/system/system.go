@@ -173,7 +173,7 @@ func New(cfg Config, now ntptime.Instant) *System {
 	s.setConfig(cfg)
 	s.origin = int64(now.Wall) - int64(now.Raw)
 	s.discipline = discipline.New(s.limits())
-	s.leap.init()
+	s.leap.due = ntptime.Never
 	s.localTimer(now)
 	return s
 }
