@@ -43,7 +43,7 @@ func (g *Guest) Set(t *testing.T, ahead time.Duration) {
 	at := g.Truth().Add(ahead)
 	g.does(t, fmt.Sprintf("date -s @%d.%09d", at.Unix(), at.Nanosecond()))
 	mark := g.Clock.Mark()
-	comes(t, "the clock is read", 10*time.Second, func() bool { return g.Clock.Mark() >= mark+2 })
+	comes(t, "the clock is read", time.Minute, func() bool { return g.Clock.Mark() >= mark+2 })
 }
 
 // Step sets the guest's clock ahead of what it reads, exactly.
@@ -87,7 +87,8 @@ func slewing(r Reading) bool {
 	return r.Page.Tick != 10000 || r.Page.Freq > limit || r.Page.Freq < -limit
 }
 
-// A machine that was paused is behind by that, and no clock of its own shows it.
+// A machine that was paused is behind by that, and no clock of its own shows it. By more
+// than clock.panic it waits for the operator.
 func TestPause(t *testing.T) {
 	pause := time.Minute
 	if long() {
@@ -104,6 +105,13 @@ func TestPause(t *testing.T) {
 		t.Fatal(err)
 	}
 	comes(t, "the clock is behind", 20*time.Second, func() bool { return g.Clock.Last().Error < -pause/2 })
+	if pause > 1000*time.Second { // clock.panic
+		comes(t, "refused, with the way out", 2*time.Minute, func() bool { return g.saying(mark, "err", "refused", "accept-correction") != "" })
+		comes(t, "unsynchronized", 20*time.Second, func() bool { return g.Clock.Last().Unsynchronized() })
+		g.does(t, "timeball accept-correction +"+pause.String())
+		g.right(t, 20*time.Millisecond, time.Minute)
+		return
+	}
 	g.right(t, 20*time.Millisecond, 2*time.Minute)
 	line := g.saying(mark, "warning", "behind", "paused")
 	if !strings.Contains(line, "stepped") && !strings.Contains(line, "at once") {
