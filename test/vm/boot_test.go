@@ -35,6 +35,10 @@ func TestBoot(t *testing.T) {
 		if !(0 < began && began < done && done <= target && target <= after) {
 			t.Errorf("ready at %d µs, waited until %d, time-sync.target %d, what wants the time %d: want this order", began, done, target, after)
 		}
+		var synchronized float64
+		if _, err := fmt.Sscanf(g.saying(0, "info", "the clock is synchronized"), "[%f]", &synchronized); err != nil || synchronized > float64(done)/1e6+0.1 {
+			t.Errorf("synchronized at %v s (%v), waited until %d µs: want it before", synchronized, err, done)
+		}
 		if result := g.shown("Result", "timeball-wait"); result != "success" {
 			t.Errorf("timeball-wait: %s", result)
 		}
@@ -160,14 +164,14 @@ func TestReloadAndStop(t *testing.T) {
 		return known > 0 && known < 9e-6
 	})
 
-	began := g.Clock.Mark()
 	g.does(t, "systemctl stop timeball; test -s /var/lib/timeball/drift")
+	began := g.Clock.Mark()
 	if result := g.shown("Result", "timeball"); result != "success" {
 		t.Errorf("the stop ends with %s", result)
 	}
-	time.Sleep(2 * time.Second)
+	comes(t, "the clock is read", time.Minute, func() bool { return g.Clock.Mark() >= began+2 })
 	r := g.Clock.Last()
-	if g.Clock.Mark() == began || r.Page.Tick != 10000 || r.Page.Freq > 200<<16 || r.Page.Freq < -200<<16 {
+	if r.Page.Tick != 10000 || r.Page.Freq > 200<<16 || r.Page.Freq < -200<<16 {
 		t.Errorf("the clock's rate after a stop: %v", r)
 	}
 	g.ready(t)
