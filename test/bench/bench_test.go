@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"testing"
@@ -80,7 +81,7 @@ func open(rate float64) Load {
 func BenchmarkServers(b *testing.B) {
 	lab := peers.NewLab(b)
 	h := lab.Host("bench")
-	servers := []*contender{startReference(b, h, 3123), startChronyd(b, h, 1123), startTimeball(b, h, "timeball", 2123, "")}
+	servers := []*contender{startReference(b, h, "127.0.0.1", 3123), startChronyd(b, h, 1123), startTimeball(b, h, "timeball", 2123, "")}
 	limiting := startTimeball(b, h, "limiting", 2124, "rate_limit: {interval: 2s, burst: 8, leak: 4}")
 	for _, s := range append(servers, limiting) {
 		s.answers(b, h)
@@ -229,6 +230,17 @@ func BenchmarkClientNoise(b *testing.B) {
 		median(kernel), median(user), median(ratios), median(kernel)/median(user))
 }
 
+// judge prints and reports a figure, and what was asked of it.
+func judge(b *testing.B, w io.Writer, name string, got float64, relation string, want float64) {
+	b.Helper()
+	met := "met"
+	if relation == ">=" && got < want || relation == "<=" && got > want {
+		met = "NOT MET"
+	}
+	fmt.Fprintf(w, "%-58s %6.2f  %s %.2f  %s\n", name, got, relation, want, met)
+	b.ReportMetric(got, strings.ReplaceAll(name, " ", "_"))
+}
+
 // report prints the table and what was asked of it.
 func report(b *testing.B, f figures) {
 	b.Helper()
@@ -241,14 +253,7 @@ func report(b *testing.B, f figures) {
 			m("closed cpu"), m("50k cpu"), m("10k cpu"), m("10k p50"), m("10k p99"), m("many"), m("keyed"), m("rss"))
 	}
 	w.WriteByte('\n')
-	bar := func(name string, got float64, relation string, want float64) {
-		met := "met"
-		if relation == ">=" && got < want || relation == "<=" && got > want {
-			met = "NOT MET"
-		}
-		fmt.Fprintf(&w, "%-58s %6.2f  %s %.2f  %s\n", name, got, relation, want, met)
-		b.ReportMetric(got, strings.ReplaceAll(name, " ", "_"))
-	}
+	bar := func(name string, got float64, relation string, want float64) { judge(b, &w, name, got, relation, want) }
 	bar("timeball to chronyd: closed loop", f.ratio("timeball", "closed", "chronyd", "closed"), ">=", 1.10)
 	bar("timeball to chronyd: under 1 % loss", f.ratio("timeball", "lossless", "chronyd", "lossless"), ">=", 1.30)
 	bar("timeball to chronyd: cpu a reply, saturated", f.ratio("timeball", "closed cpu", "chronyd", "closed cpu"), "<=", 0.90)

@@ -63,6 +63,12 @@ func startTimeball(b testing.TB, h *peers.Host, name string, port int, more stri
 	if err != nil {
 		b.Fatal(err)
 	}
+	return startProgram(b, h, program, name, port, more)
+}
+
+// startProgram is startTimeball for a program that was built before.
+func startProgram(b testing.TB, h *peers.Host, program, name string, port int, more string) *contender {
+	b.Helper()
 	config := fmt.Sprintf(`
 server:
   listen: [":%d"]
@@ -84,7 +90,7 @@ func startChronyd(b testing.TB, h *peers.Host, port int) *contender {
 	return start(b, h, "chronyd", port, env, argv...)
 }
 
-func startReference(b testing.TB, h *peers.Host, port int) *contender {
+func startReference(b testing.TB, h *peers.Host, address string, port int) *contender {
 	b.Helper()
 	program := filepath.Join(h.Dir, "reference")
 	cc := os.Getenv("CC")
@@ -94,7 +100,7 @@ func startReference(b testing.TB, h *peers.Host, port int) *contender {
 	if out, err := exec.Command(cc, "-O2", "-o", program, "testdata/reference.c").CombinedOutput(); err != nil {
 		b.Skipf("the reference loop needs a C compiler: %v\n%s", err, out)
 	}
-	return start(b, h, "reference", port, nil, program, "127.0.0.1", strconv.Itoa(port))
+	return start(b, h, "reference", port, nil, program, address, strconv.Itoa(port))
 }
 
 // resident is the memory in use, in MiB.

@@ -208,6 +208,25 @@ func (l *Lab) LikeCards(object string) {
 	}
 }
 
+// Cable joins two hosts directly, with an interface cable0 at either end: the first has the
+// address 10.98.N.1, the second 10.98.N.2, and they know each other's link addresses. What
+// the first sends to 10.97.0.0/16 goes to the second. It returns the addresses.
+func (l *Lab) Cable(a, b *Host) (atA, atB netip.Addr) {
+	l.t.Helper()
+	l.ip("-n", a.namespace, "link", "add", "cable0", "type", "veth", "peer", "name", "cable0", "netns", b.namespace)
+	hosts, addrs, macs := [2]*Host{a, b}, [2]netip.Addr{}, [2]string{}
+	for i, h := range hosts {
+		addrs[i], macs[i] = netip.AddrFrom4([4]byte{10, 98, byte(l.id), byte(i + 1)}), fmt.Sprintf("02:98:00:00:00:%02x", i+1)
+		l.ip("-n", h.namespace, "link", "set", "cable0", "address", macs[i], "up")
+		l.ip("-n", h.namespace, "address", "add", addrs[i].String()+"/24", "dev", "cable0")
+	}
+	for i, h := range hosts {
+		l.ip("-n", h.namespace, "neighbour", "replace", addrs[1-i].String(), "lladdr", macs[1-i], "dev", "cable0", "nud", "permanent")
+	}
+	l.ip("-n", a.namespace, "route", "add", "10.97.0.0/16", "via", addrs[1].String())
+	return addrs[0], addrs[1]
+}
+
 func (l *Lab) attempt(argv ...string) {
 	l.t.Helper()
 	if out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput(); err != nil {
