@@ -217,6 +217,21 @@ func (d *parts) newSystemLoop(cfg *config.Config) {
 	d.system.process = engine.NewSystemProcess(engine.System(cfg, d.host()), d.system, d.clock.Now())
 }
 
+// settled is when all parts have done for the first time what they go on doing.
+const settled = 15 * time.Second
+
+// settleLater gives back what the first seconds have touched: more than the start itself. It
+// ends after that, or with ctx.
+func settleLater(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-time.After(settled):
+		_ = footprint.Settle() // said at the start, if it cannot be done
+		return nil
+	}
+}
+
 // Run works until ctx ends or a part fails, and then stops in order: no more
 // requests, drift written, slew ended. It takes less than two seconds to stop.
 func (d *Daemon) Run(ctx context.Context) error {
@@ -227,6 +242,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if err := footprint.Settle(); err != nil {
 		d.log.Debug("memory of the start not given back", zap.Error(err))
 	}
+	d.group.Go("footprint", settleLater)
 	d.notify("READY=1")
 	d.log.Info("timeball runs", zap.String("version", d.opts.Version), zap.String("clock", string(d.driver)))
 
