@@ -186,6 +186,9 @@ func ntpsecAsks(t *testing.T, of addressOf) {
 	t.Helper()
 	a, server, client := ntsLab(t)
 	address := of(server)
+	if address.Is6() {
+		t.Skip("NTPsec 1.2.2 takes what follows the first colon of an IPv6 address for the port of its key exchange, also in brackets")
+	}
 	var d *peers.Daemon
 	var n *peers.NTPsecd
 	conf, ca := ntsServer(a, server, ", rotate: 60s, keep: 3"), a.Write(client)
