@@ -205,11 +205,12 @@ func (p *Path) base() (rtt, edge float64) {
 // bursts, which make them large and have no part in the least. And where the least ones
 // of hours lie apart, of exchanges that are not independent: a queue lasts, and the least
 // of an hour tells little of that of another. (Of independent ones the third least hour
-// is 0.8 u above the least.)
+// is 0.8 u above the least. Not of one-sided jitter, whose offset all of that would be in.)
 func (p *Path) excess(n float64) float64 {
 	j := math.Max(p.scale[0], p.scale[1]) / n
 	u := math.Max(p.lasting, 1) * math.Sqrt(2*p.scale[0]*p.scale[1]/n+j*j)
-	return math.Max(math.Min(u, lowSpread*p.low.spread(lowestKept-1)), hourSpread*p.hours)
+	_, oneSided := p.lean()
+	return math.Max(math.Min(u, lowSpread*p.low.spread(lowestKept-1)), (1-oneSided)*hourSpread*p.hours)
 }
 
 // cleanGap is what the least round trips of one-sided jitter tell of the distance to the
