@@ -125,6 +125,8 @@ install: $(BIN)/timeball ## binary, units, example configuration (DESTDIR, PREFI
 	install -D -m 0644 configs/timeball.yaml $(DESTDIR)$(DATADIR)/timeball.yaml
 	install -D -m 0644 configs/refclock.conf $(DESTDIR)$(DATADIR)/refclock.conf
 	install -D -m 0644 configs/fast-path.conf $(DESTDIR)$(DATADIR)/fast-path.conf
+	install -D -m 0644 configs/prometheus/rules.yaml $(DESTDIR)$(DATADIR)/rules.yaml
+	install -D -m 0644 configs/grafana/timeball.json $(DESTDIR)$(DATADIR)/grafana.json
 	install -D -m 0644 configs/timeball.sysusers $(DESTDIR)$(SYSUSERSDIR)/timeball.conf
 	install -D -m 0644 configs/ntp-units.list $(DESTDIR)$(NTPUNITSDIR)/50-timeball.list
 	install -d -m 0755 $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSCONFDIR)/timeball
@@ -170,6 +172,7 @@ packagetest: package ## install, upgrade, remove and purge the packages in a Deb
 uninstall: ## what install put there, except configuration and state
 	rm -f $(DESTDIR)$(BINDIR)/timeball $(DESTDIR)$(SYSUSERSDIR)/timeball.conf $(DESTDIR)$(NTPUNITSDIR)/50-timeball.list
 	rm -f $(DESTDIR)$(DATADIR)/timeball.yaml $(DESTDIR)$(DATADIR)/refclock.conf $(DESTDIR)$(DATADIR)/fast-path.conf
+	rm -f $(DESTDIR)$(DATADIR)/rules.yaml $(DESTDIR)$(DATADIR)/grafana.json
 	rm -f $(DESTDIR)$(BINDIR)/timeball-dhcp $(DESTDIR)$(UNITDIR)/timeball-networkd.path $(DESTDIR)$(UNITDIR)/timeball-networkd.service
 	rm -rf $(DESTDIR)$(DATADIR)/dhcp
 	rm -f $(DESTDIR)$(UNITDIR)/timeball.service $(DESTDIR)$(UNITDIR)/timeball-wait.service

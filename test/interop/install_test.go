@@ -36,7 +36,7 @@ func TestInstall(t *testing.T) {
 	for _, want := range []string{
 		"opt/timeball/bin/timeball", "opt/timeball/lib/systemd/system/timeball.service",
 		"opt/timeball/lib/systemd/system/timeball-wait.service", "opt/timeball/lib/sysusers.d/timeball.conf", "opt/timeball/lib/systemd/ntp-units.d/50-timeball.list",
-		"opt/timeball/share/timeball/timeball.yaml", "etc/timeball/timeball.yaml", "var/lib/timeball",
+		"opt/timeball/share/timeball/timeball.yaml", "opt/timeball/share/timeball/rules.yaml", "opt/timeball/share/timeball/grafana.json", "etc/timeball/timeball.yaml", "var/lib/timeball",
 	} {
 		if _, err := os.Stat(filepath.Join(root, want)); err != nil {
 			t.Errorf("installed: %v", err)

@@ -209,7 +209,7 @@ func stands(t *testing.T, g *truth, daemons []*peers.Daemon, server netip.Addr, 
 	if sent < len(list)*10 {
 		t.Errorf("packets forged: got %d, want %d a second", sent, 10*len(list))
 	}
-	daemons[0].Has(30*time.Second, "the true server is selected and reached", func(s peers.Source) bool {
+	daemons[0].Has(2*time.Minute, "the true server is selected and reached", func(s peers.Source) bool {
 		return s.At(server) && s.State == "selected" && s.Reach&0xf == 0xf
 	})
 	return rejected
