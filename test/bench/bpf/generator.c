@@ -1,8 +1,8 @@
 // The load for servers that answer in the driver must cost less than they do. Here it never
-// leaves the driver either: `prime` makes requests of one frame that BPF_PROG_TEST_RUN sends
-// many times over, `turn` sits at the generator's end of the link, judges each reply, and in a
-// closed loop makes the next request of it. `drain` stands in for a server that only drops,
-// `watch` holds the lengths of replies against their requests'.
+// leaves the driver either: `prime` makes requests of the frames that BPF_PROG_TEST_RUN sends,
+// `pace` does so at a rate, `turn` sits at the generator's end of the link, judges each reply,
+// and in a closed loop makes the next request of it. `drain` stands in for a server that only
+// drops, `watch` holds the lengths of replies against their requests'.
 //
 // go generate compiles this file; the object is committed beside it.
 
