@@ -194,12 +194,19 @@ func stands(t *testing.T, g *truth, daemons []*peers.Daemon, server netip.Addr, 
 	if err := g.holds(underAttack / 2); err != nil {
 		t.Errorf("under attack, after a burst: %v", err)
 	}
+	const wanted = int(underAttack/time.Second) / 2
+	for range 60 { // on a starved machine exchanges come late, and messages of peers cross
+		if vitalsOf(t, daemons[0], server).accepted-before[0].accepted >= wanted {
+			break
+		}
+		time.Sleep(time.Second)
+	}
 	for i, d := range daemons {
 		after := vitalsOf(t, d, server)
 		after.hasNotGrown(t, d, before[i])
 		if i == 0 {
 			rejected = after.rejected - before[0].rejected
-			if accepted := after.accepted - before[0].accepted; accepted < int(underAttack/time.Second)/2 {
+			if accepted := after.accepted - before[0].accepted; accepted < wanted {
 				t.Errorf("true packets accepted: got %d, want them to go on", accepted)
 			}
 		}
