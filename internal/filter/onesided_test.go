@@ -250,18 +250,3 @@ func TestTwoCleanExchangesAreTheBase(t *testing.T) {
 		t.Errorf("got an error of %v s, want it near the clean exchanges'", got)
 	}
 }
-
-// A queue that changes in a quarter of an hour: the least round trips of hours lie further
-// apart than what neighbours' differences, and the least ones of one quiet hour, know of.
-func TestTheBaseOfAQueueThatLastsIsJudgedByHours(t *testing.T) {
-	var p Path
-	p.differences, p.scale = 60, [2]float64{10e-6, 10e-6}
-	for i := range 6 * 225 {
-		hour := float64(i / 225)
-		p.observe(int64(i)*16e9, 20e-3+hour*0.5e-3+float64(i%8)*1e-6, false)
-	}
-	base, edge := p.base()
-	if edge < 50e-6 || base > 19.8e-3 {
-		t.Errorf("hours that differ by 500 us: got a base of %v ± %v s, want it as uncertain as that", base, edge)
-	}
-}

@@ -10,7 +10,6 @@ type Path struct {
 	n           int                // exchanges ever, saturating
 	low         lowest             // least round trips of all buckets, and
 	inLow       float64            // how many exchanges they hold
-	hours       float64            // s, how far the third least of the earlier hours lies above the least; 0: not known
 	split       split              // how the base divides into the directions
 	mid         [2]float64         // median of the one-way excess, of one-way and reference sources
 	scale       [2]float64         // jitter, forward and backward: mean of an exponential with that spread
@@ -94,7 +93,6 @@ const (
 	slantGap     = 1.5
 	baseGap      = 3.0
 	cleanJitter  = 0.6
-	hourSpread   = 0.4
 	lowSpread    = 1.2   // times what is expected or more: 0.9 costs the rows of long paths 1 %, up to 20 % in one
 	baseExcess   = 1.237 // mean excess of the least of n round trips, 1.25 J/√n, and 3/4 of its sd: see base
 )
@@ -145,23 +143,15 @@ func (p *Path) least() (rtt, n float64) { return p.low[0], p.inLow }
 // sum works out least from the buckets.
 func (p *Path) sum() {
 	p.low, p.inLow = noLowest(), 0
-	hours := noLowest()
 	for i := range p.buckets {
 		b := &p.buckets[i]
 		if b.n == 0 {
 			continue
 		}
 		p.inLow += float64(b.n)
-		if i > 0 {
-			hours.add(b.low[0])
-		}
 		for _, rtt := range b.low {
 			p.low.add(rtt)
 		}
-	}
-	p.hours = 0
-	if !math.IsInf(hours[2], 1) {
-		p.hours = hours.spread(2)
 	}
 }
 
@@ -202,15 +192,11 @@ func (p *Path) base() (rtt, edge float64) {
 //
 // and the eighth least is above the least by 1.9 u to 7 u. Where it is much nearer, the
 // scales speak of something else than of how often the path comes near its base: of
-// bursts, which make them large and have no part in the least. And where the least ones
-// of hours lie apart, of exchanges that are not independent: a queue lasts, and the least
-// of an hour tells little of that of another. (Of independent ones the third least hour
-// is 0.8 u above the least. Not of one-sided jitter, whose offset all of that would be in.)
+// bursts, which make them large and have no part in the least.
 func (p *Path) excess(n float64) float64 {
 	j := math.Max(p.scale[0], p.scale[1]) / n
 	u := math.Max(p.lasting, 1) * math.Sqrt(2*p.scale[0]*p.scale[1]/n+j*j)
-	_, oneSided := p.lean()
-	return math.Max(math.Min(u, lowSpread*p.low.spread(lowestKept-1)), (1-oneSided)*hourSpread*p.hours)
+	return math.Min(u, lowSpread*p.low.spread(lowestKept-1))
 }
 
 // cleanGap is what the least round trips of one-sided jitter tell of the distance to the
