@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -107,7 +108,20 @@ func stateWarnings(cfg *config.Config) (list []string) {
 			list = append(list, fmt.Sprintf("%s: %v", one.key, err))
 		}
 	}
+	if folder := cfg.Statistics.Directory; folder != "" {
+		for parent := filepath.Dir(folder); !exists(folder) && parent != folder; parent = filepath.Dir(folder) {
+			folder = parent // the daemon makes what is missing
+		}
+		if err := state.Usable(folder); err != nil {
+			list = append(list, fmt.Sprintf("statistics.directory: the daemon will not start: %v", err))
+		}
+	}
 	return list
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // probeSources asks every source once and prints what selection makes of it.

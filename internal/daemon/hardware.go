@@ -10,12 +10,20 @@ import (
 )
 
 // openHardware makes the NICs timestamp that a configuration names; nil where it
-// names none. A named NIC that cannot timestamp is an error, not a silent loss of accuracy.
+// names none. A named NIC that cannot timestamp is an error, not a silent loss of accuracy;
+// one that is not there yet is told.
 func openHardware(d *Daemon, cfg *config.Config) (*netio.Hardware, error) {
 	if len(cfg.HardwareTimestamps) == 0 {
 		return nil, nil
 	}
-	return netio.OpenHardware(cfg.HardwareTimestamps, d.netClock(), netio.SystemNICs())
+	hardware, err := netio.OpenHardware(cfg.HardwareTimestamps, d.netClock(), netio.SystemNICs())
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range hardware.Absent() {
+		d.log.Warn("no hardware timestamps on an interface that this machine does not have; will make them once it is there", zap.String("interface", name))
+	}
+	return hardware, nil
 }
 
 // followNICs is a goroutine: it compares the NICs' clocks with ours.

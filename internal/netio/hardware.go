@@ -83,6 +83,22 @@ func OpenHardware(names []string, clock Clock, system NICSystem) (*Hardware, err
 	return h, nil
 }
 
+// Absent lists the interfaces that were named and that this host does not have at present; their
+// NICs are made to timestamp once they come.
+func (h *Hardware) Absent() []string {
+	ifs, err := net.Interfaces()
+	if err != nil {
+		return nil
+	}
+	var absent []string
+	for _, name := range h.names {
+		if name != "*" && !slices.ContainsFunc(ifs, func(i net.Interface) bool { return i.Name == name }) {
+			absent = append(absent, name)
+		}
+	}
+	return absent
+}
+
 // Refresh looks at the interfaces again: those that came are made to timestamp, also those
 // that came back under their old name.
 func (h *Hardware) Refresh() error {

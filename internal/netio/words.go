@@ -18,7 +18,7 @@ var networkWords = map[syscall.Errno]string{
 	syscall.EPERM:         "sending is forbidden here: a firewall of this machine",
 	syscall.ENODEV:        "there is no such network interface",
 	syscall.ENETDOWN:      "the network interface is down",
-	syscall.EINVAL:        "that address cannot be sent to from the source address or interface given",
+	syscall.EINVAL:        "that address cannot be sent to: a route of type blackhole, or none from a source address or interface that was given",
 }
 
 // Words put an error of a socket in words that say what it means: refused, unreachable, no

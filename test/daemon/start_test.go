@@ -94,7 +94,7 @@ func TestAReadOnlyRoot(t *testing.T) {
 	h := peers.Here(t)
 	at, state := freePort(t), t.TempDir()
 	config := h.Write("t.yaml", serverConfig(at, "0s")+"log: {level: info}\n")
-	keeping := h.Write("keeping.yaml", fmt.Sprintf("clock: {driver: observe, state_dir: %[1]s, drift_file: %[1]s/below/drift}\nlocal: {}\n", state))
+	keeping := h.Write("keeping.yaml", fmt.Sprintf("clock: {driver: observe, state_dir: %[1]s, drift_file: %[1]s/below/drift}\nlocal: {}\nstatistics: {directory: %[1]s/new/one}\n", state))
 	inside := func(program string) *exec.Cmd {
 		script := "mount -t tmpfs -o ro none /run && mount -t tmpfs -o ro none " + state + " && exec " + program
 		return exec.Command("unshare", "--mount", "--propagation", "private", "sh", "-c", script)
@@ -107,9 +107,20 @@ func TestAReadOnlyRoot(t *testing.T) {
 	p.Says(patience, "no control socket, so no reports")
 	p.until("served", func() bool { return p.answers(at) })
 	out, err := inside(peers.Binary(t) + " check --config " + keeping).CombinedOutput()
-	for _, want := range []string{"clock.state_dir: " + state + " cannot be written to (read-only file system)", "clock.drift_file: " + state + "/below does not exist"} {
+	for _, want := range []string{"clock.state_dir: " + state + " cannot be written to (read-only file system)", "clock.drift_file: " + state + "/below does not exist",
+		"statistics.directory: the daemon will not start: " + state + " cannot be written to"} {
 		if err != nil || !strings.Contains(string(out), want) {
 			t.Errorf("check: got %v, %s; want %q", err, out, want)
 		}
 	}
+}
+
+// An interface that is to timestamp and is not there yet ends nothing, and is told.
+func TestHardwareTimestampsOnAnInterfaceThatIsNotThere(t *testing.T) {
+	t.Parallel()
+	h := peers.Here(t)
+	config := h.Write("t.yaml", "clock: {driver: observe}\ncontrol: {socket: ''}\nhardware_timestamps: [nosuch0]\n")
+	p := h.StartCommand("timeball", exec.Command(peers.Binary(t), "run", "--config", config))
+	p.Says(patience, "no hardware timestamps on an interface that this machine does not have")
+	p.Says(patience, "timeball runs")
 }
