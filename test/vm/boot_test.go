@@ -108,6 +108,7 @@ func TestRestart(t *testing.T) {
 	g := guest(t)
 	g.ready(t)
 	defer g.bounded(t, g.Clock.Mark())
+	mark := g.mark(t)
 	for _, kill := range []struct{ name, script string }{
 		{"SIGKILL", "systemctl kill -s KILL --kill-whom=main timeball"},
 		{"SIGABRT", "systemctl kill -s ABRT --kill-whom=main timeball"},
@@ -125,6 +126,9 @@ func TestRestart(t *testing.T) {
 			})
 			g.right(t, 5*time.Millisecond, 2*time.Minute)
 		})
+	}
+	if line := g.saying(mark, "warning", "falseticker"); line != "" {
+		t.Errorf("all servers tell the truth: %s", line)
 	}
 	t.Run("wrong usage is not tried again", func(t *testing.T) {
 		g.does(t, "systemctl stop timeball; mkdir -p /run/systemd/system/timeball.service.d; printf '[Service]\\nExecStart=\\nExecStart=/usr/local/bin/timeball run --no-such-flag\\n' > /run/systemd/system/timeball.service.d/wrong.conf; systemctl daemon-reload; systemctl start timeball || true")
