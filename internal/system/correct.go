@@ -138,6 +138,9 @@ func (s *System) OnApplied(a model.Applied, out *Output) {
 	}
 	s.lastRefusal = a.Err
 	s.leapApplied(a, out)
+	if !s.inLeap(a.At.Raw) {
+		s.leapSchedule(a.At) // the clock runs at another rate now
+	}
 	out.Changed = true
 }
 

@@ -127,7 +127,9 @@ func (s *System) leapVote(now ntptime.Instant, out *Output) {
 		s.leap.at, s.leap.sign = end, sign
 		s.event(out, now, model.EventLeapArmed, 0, time.Duration(sign)*time.Second, "")
 	}
-	s.leapSchedule(now)
+	if !s.inLeap(now.Raw) {
+		s.leapSchedule(now)
+	}
 	if armed := s.leap.armed(s.leapClock(now)); armed != s.leap.told {
 		s.leap.told = armed
 		if s.cfg.Leap.Mode.byKernel() {
@@ -194,10 +196,25 @@ func (s *System) leapSchedule(now ntptime.Instant) {
 	if s.leap.sign < 0 {
 		moment = moment.Add(-time.Second)
 	}
-	s.leap.due = now.Raw.Add(moment.Sub(s.leapClock(now)))
+	s.leap.due = now.Raw.Add(s.untilClockReads(moment.Sub(s.leapClock(now)), now.Raw))
 	if s.cfg.Leap.Mode.byKernel() {
 		s.leap.due = s.leap.due.Add(leapLate)
 	}
+}
+
+// untilClockReads is how long it takes on the raw scale until the clock has gone on by d: a
+// clock that is slewed back by 1 % needs 60 ms more for the last six seconds of a day.
+func (s *System) untilClockReads(d time.Duration, now ntptime.Raw) time.Duration {
+	frequency, slew := s.discipline.Frequency(), s.discipline.SlewRate()
+	if slew == 0 {
+		return time.Duration(float64(d) / (1 + frequency))
+	}
+	slewed := max(s.discipline.Deadline().Sub(now), 0)
+	if all := time.Duration(float64(d) / (1 + frequency + slew)); all <= slewed {
+		return all
+	}
+	rest := float64(d) - float64(slewed)*(1+frequency+slew)
+	return slewed + time.Duration(rest/(1+frequency))
 }
 
 // inLeap reports whether the kernel is just about to make the leap second, or has made it

@@ -191,3 +191,29 @@ func TestSourcesAreBelievedInJuneAndDecemberOnly(t *testing.T) {
 		}
 	}
 }
+
+// A leap second is due by the clock, also where that is slewed: who takes it for made before
+// the kernel has made it disarms it.
+func TestTheLeapTimerKeepsPaceWithASlew(t *testing.T) {
+	for _, ahead := range []time.Duration{500 * time.Millisecond, -500 * time.Millisecond} {
+		b := eve(t, func(c *Config) { c.MaxSlew = 0.01 })
+		b.add(1, nil)
+		for b.truth() < newMonth.Add(-60*time.Second) {
+			b.sample(1, 0, announced(wire.LeapInsert))
+			b.pass(4 * time.Second)
+		}
+		b.wall += int64(ahead)
+		b.pass(newMonth.Sub(b.truth()) - 12*time.Second)
+		b.sample(1, 0, announced(wire.LeapInsert))
+		b.pass(15 * time.Second)
+		late := time.Duration(-1)
+		for _, e := range b.events {
+			if e.Kind == model.EventLeapDone {
+				late = e.At.Wall.Sub(newMonth)
+			}
+		}
+		if late < leapLate-time.Millisecond || late > leapLate+time.Millisecond {
+			t.Errorf("clock ahead by %v: the leap second is taken for made %v after the clock's day, want %v", ahead, late, leapLate)
+		}
+	}
+}
