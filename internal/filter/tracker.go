@@ -41,9 +41,6 @@ func (t *Tracker) Updates() int { return t.updates }
 // Gain returns the mean share of variance that an update removes, 0 to 1.
 func (t *Tracker) Gain() float64 { return t.gain }
 
-// InConflict says whether the last exchange disagreed with the state.
-func (t *Tracker) InConflict() bool { return t.conflicts > 0 }
-
 // Estimate returns the belief as of the last update.
 func (t *Tracker) Estimate() Estimate { return t.bank.Estimate() }
 
@@ -101,14 +98,6 @@ func (t *Tracker) jump(at int64, w *Window) {
 	sure := *w
 	sure.Outlier = 0
 	t.bank.update(&sure)
-}
-
-// Loosen widens the belief by an offset (s) and a frequency (s/s), for
-// instance after the machine slept.
-func (t *Tracker) Loosen(offset, freq float64) {
-	if t.bank.started {
-		t.bank.loosen(offset, freq)
-	}
 }
 
 // Shift moves the origin of offsets by d seconds.

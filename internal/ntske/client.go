@@ -1,7 +1,6 @@
 package ntske
 
 import (
-	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -273,10 +272,6 @@ func classify(err error, other Kind) error {
 	}
 	return &Failure{other, err}
 }
-
-// NTPAddress is where a result says NTP is to be sent, as host and port; host "" is the
-// host of the key exchange.
-func (r *Result) NTPAddress() (host string, port uint16) { return r.Server, cmp.Or(r.Port, 123) }
 
 // ReadRoots reads certificates of authorities from a PEM file.
 func ReadRoots(name string) (*x509.CertPool, error) {
