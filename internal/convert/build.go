@@ -117,6 +117,13 @@ func (b *builder) entry(l line, name, value string, beside ...string) bool {
 	return true
 }
 
+// tooMany notes the first of the lines that are not read; count is how many there were with it.
+func (b *builder) tooMany(l line, count int) {
+	if count == maxLines+1 {
+		b.note(l, NoteRefused, "from here on nothing is read: a configuration has at most %d lines; convert the rest by itself", maxLines)
+	}
+}
+
 // loose takes the sources out that do not go together with the others, as a lock to a
 // clock that was refused; each becomes a comment.
 func (b *builder) loose() {

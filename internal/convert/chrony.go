@@ -99,6 +99,7 @@ func (c *chrony) lines(path string, data []byte) (all []line) {
 		}
 		l := line{path, nr, text}
 		if c.count++; c.count > maxLines {
+			c.tooMany(l, c.count)
 			break
 		}
 		if strings.HasSuffix(path, ".sources") && !bytes.HasSuffix(row, []byte("\n")) {

@@ -75,10 +75,11 @@ func (n *ntpConf) lines(path string, data []byte) (all []line) {
 		if text = strings.Join(strings.Fields(text), " "); text == "" {
 			continue
 		}
+		l := line{path, nr, text}
 		if n.lineCount++; n.lineCount > maxLines {
+			n.tooMany(l, n.lineCount)
 			break
 		}
-		l := line{path, nr, text}
 		all = append(all, l)
 		words := ntpFields(text)
 		if len(words) != 2 || words[0] != "includefile" || n.depth >= maxDepth {

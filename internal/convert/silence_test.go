@@ -143,3 +143,22 @@ func eachWordLess(t *testing.T, root, file string, try func(path string, nr int,
 }
 
 var wordPlaces = regexp.MustCompile(`\S+`)
+
+// What is beyond the limit of lines is told, once.
+func TestLinesBeyondTheLimitAreTold(t *testing.T) {
+	for format, text := range map[Format]string{Chrony: "rtcsync\n", NTPsec: "leapsmearinterval 0\n"} {
+		r, err := Convert("/conf", Options{Format: format, Files: memory{"/conf", []byte(strings.Repeat(text, maxLines+3))}, KeyFile: "/keys.yaml"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		told := 0
+		for _, n := range r.Notes {
+			if strings.Contains(n.Reason, "nothing is read") && n.Kind == NoteRefused && n.Line == maxLines+1 {
+				told++
+			}
+		}
+		if told != 1 {
+			t.Errorf("%s: told %d times, want once, at line %d", format, told, maxLines+1)
+		}
+	}
+}
