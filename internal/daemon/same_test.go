@@ -35,7 +35,8 @@ func runnable(from *config.Config) *config.Config {
 
 // sameMeaning are the settings that the daemon's parts have got.
 func (w *world) sameMeaning() same.Got {
-	made := same.Got{Policy: w.d.policy.Load(), System: w.d.system.process}
+	made := same.Got{Policy: w.d.policy.Load()}
+	w.lookAtSystem(func(l *systemLoop) { made.System = same.SystemInForce(l.process) })
 	w.look(func(g *registry) {
 		for _, target := range g.set.Targets("") {
 			made.Associations = append(made.Associations, target.Members...)
@@ -53,6 +54,17 @@ func (w *world) sameMeaning() same.Got {
 	})
 	return made
 }
+
+// lookAtSystem runs a function on the system process's goroutine, after all that it was told.
+func (w *world) lookAtSystem(f func(*systemLoop)) {
+	done := make(chan struct{})
+	w.d.system.inbox <- turn(func(l *systemLoop) { f(l); close(done) })
+	<-done
+}
+
+type turn func(*systemLoop)
+
+func (f turn) deliver(l *systemLoop, _ ntptime.Instant) { f(l) }
 
 // The daemon and the simulator mean the same by every configuration that is shipped; see
 // the test of this name in package simulate.

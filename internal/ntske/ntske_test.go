@@ -11,6 +11,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -562,19 +563,19 @@ func BenchmarkHandshake(b *testing.B) {
 // Sessions whose clients say nothing are told of once, together; those that ask at once are not.
 func TestIdleSessionsAreToldOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		told := 0
-		s := NewServer(ServerConfig{Idle: func() { told++ }, Certificates: &Certificates{}})
+		var told atomic.Int64
+		s := NewServer(ServerConfig{Idle: func() { told.Add(1) }, Certificates: &Certificates{}})
 		for range 5 {
 			time.AfterFunc(idleAfter, func() { s.tellIdle(s.settings.Load().Idle) })
 			time.Sleep(idleAfter / 100)
 		}
 		time.Sleep(idleAfter)
 		synctest.Wait()
-		first := told
+		first := told.Load()
 		time.Sleep(10 * idleAfter)
 		synctest.Wait()
-		if first != 1 || told != 2 { // the first one at once, the other four after a pause
-			t.Errorf("told of %d, then %d times; want 1 and 2", first, told)
+		if first != 1 || told.Load() != 2 { // the first one at once, the other four after a pause
+			t.Errorf("told of %d, then %d times; want 1 and 2", first, told.Load())
 		}
 	})
 	idle := make(chan struct{}, 100)

@@ -41,7 +41,7 @@ func TestSameSettingsInBothDrivers(t *testing.T) {
 			w := newWorld(s, 1, false, boot)
 			core := w.machines[0].program.(*core)
 			made := same.Got{
-				System: core.system,
+				System: same.SystemInForce(core.system),
 				Policy: engine.Policy(&cfg, core.keys, w.machines[0].engineHost(), 0),
 			}
 			if core.server != nil {

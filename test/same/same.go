@@ -83,9 +83,10 @@ func Cases(t *testing.T, root string) (cases []Case) {
 	return cases
 }
 
-// Got is what a driver has made of a configuration: the processes that run.
+// Got is what a driver has made of a configuration: the settings in force, and the
+// processes that run.
 type Got struct {
-	System       *engine.SystemProcess
+	System       system.Config // as SystemInForce has read it
 	Policy       *responder.Policy
 	Associations []*engine.Association
 	Processes    []*engine.PeerProcess // of Associations
@@ -98,11 +99,14 @@ func inForce[C any](process any, core string) C {
 	return *(*C)(cfg.Addr().UnsafePointer())
 }
 
+// SystemInForce reads the settings by which a system process runs, where nothing else uses it.
+func SystemInForce(p *engine.SystemProcess) system.Config { return inForce[system.Config](p, "core") }
+
 // Text writes the settings, without what is the machine's and not the configuration's:
 // its addresses, interfaces, clock, and what an earlier run has left on its disk.
 func (g Got) Text() string {
 	var b strings.Builder
-	s, p := inForce[system.Config](g.System, "core"), *g.Policy
+	s, p := g.System, *g.Policy
 	s.Precision, s.Addresses, s.Frequency, s.FrequencyError, s.PanicGateOpen = 0, nil, 0, 0, false
 	s.Leap.Table, s.Leap.Expires = nil, 0
 	p.LoopbackInterface, p.SilentUntilSynchronized = 0, false // the latter ends with time
@@ -154,7 +158,7 @@ func Want(t *testing.T, cfg *config.Config) string {
 	}
 	var host engine.Host
 	made := Got{
-		System: engine.NewSystemProcess(engine.System(cfg, &host), nobody{}, ntptime.Instant{}),
+		System: SystemInForce(engine.NewSystemProcess(engine.System(cfg, &host), nobody{}, ntptime.Instant{})),
 		Policy: engine.Policy(cfg, keys, &host, 0),
 	}
 	var changes engine.Changes
