@@ -47,7 +47,7 @@ func TestBroadcastServerHeader(t *testing.T) {
 				t.Errorf("packet %d: %+v from %v to %v", i, h, f.from, f.to)
 			}
 			if (len(f.data) > wire.HeaderSize) != (key != nil) {
-				t.Errorf("packet %d has %d octets", i, len(f.data))
+				t.Errorf("packet %d has %d bytes", i, len(f.data))
 			}
 			if gap := h.Transmit.Sub(last); i > 0 && (gap < 8*time.Second || gap > 8100*time.Millisecond) {
 				t.Errorf("packet %d came %v after the one before: never early, a little late", i, gap)
@@ -117,7 +117,7 @@ func TestBroadcastClientMakesVolleyThenFollows(t *testing.T) {
 		}
 		for _, f := range w.log {
 			if f.from == client.end && (f.data[0]&7 != byte(wire.ModeClient) || f.to.Addr() != w.hosts[0].end.Addr() || (len(f.data) > 48) != (key != nil)) {
-				t.Errorf("the client sent mode %d, %d octets, to %v", f.data[0]&7, len(f.data), f.to)
+				t.Errorf("the client sent mode %d, %d bytes, to %v", f.data[0]&7, len(f.data), f.to)
 			}
 		}
 		st := client.assocs[0].Status()

@@ -282,7 +282,7 @@ func TestRFC9109_RequestsShowNothing(t *testing.T) {
 		rest := h
 		rest.Version, rest.Mode, rest.Poll, rest.Transmit = 0, 0, 0, 0
 		if rest != (wire.Header{}) || len(request) != wire.HeaderSize || h.Version != 4 || h.Mode != wire.ModeClient {
-			t.Fatalf("request %+v of %d octets", h, len(request))
+			t.Fatalf("request %+v of %d bytes", h, len(request))
 		}
 		if near := h.Transmit.Sub(b.clock.at(b.now).Timestamp()); near < 24*time.Hour && near > -24*time.Hour {
 			t.Errorf("cookie %v is within a day of the time", h.Transmit)

@@ -66,7 +66,7 @@ type answer struct {
 	view    View
 }
 
-// body is what stands behind the head of a request, no less than size octets; nil: less.
+// body is what stands behind the head of a request, no less than size bytes; nil: less.
 func (a *answer) body(size int) []byte {
 	if len(a.request) < requestHead+size {
 		return nil

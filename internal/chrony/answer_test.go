@@ -105,7 +105,7 @@ func TestRepliesFitTheirRequests(t *testing.T) {
 	} {
 		reply := Answer(nil, test.request, newView())
 		if len(reply) < replyHead || len(reply) > len(test.request) {
-			t.Errorf("%s: got %d octets for %d", test.name, len(reply), len(test.request))
+			t.Errorf("%s: got %d bytes for %d", test.name, len(reply), len(test.request))
 			continue
 		}
 		kind, result := header(reply)
@@ -113,7 +113,7 @@ func TestRepliesFitTheirRequests(t *testing.T) {
 			t.Errorf("%s: got reply %d, status %d, want %d, %d", test.name, kind, result, test.kind, test.result)
 		}
 		if result == statusSuccess && len(reply) != len(test.request) && len(test.request) != 416 {
-			t.Errorf("%s: got %d octets, want the %d that chronyc expects", test.name, len(reply), len(test.request))
+			t.Errorf("%s: got %d bytes, want the %d that chronyc expects", test.name, len(reply), len(test.request))
 		}
 		if !bytes.Equal(reply[16:20], []byte("seq!")) {
 			t.Errorf("%s: got sequence %q", test.name, reply[16:20])
@@ -162,10 +162,10 @@ func FuzzAnswer(f *testing.F) {
 		before := bytes.Clone(request)
 		reply := Answer(nil, request, v)
 		if len(reply) > len(request) {
-			t.Fatalf("got %d octets for %d", len(reply), len(request))
+			t.Fatalf("got %d bytes for %d", len(reply), len(request))
 		}
 		if len(reply) > 0 && len(reply) < replyHead {
-			t.Fatalf("got %d octets, less than a head", len(reply))
+			t.Fatalf("got %d bytes, less than a head", len(reply))
 		}
 		if !bytes.Equal(before, request) {
 			t.Fatal("the request was changed")

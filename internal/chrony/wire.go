@@ -13,7 +13,7 @@ import (
 	"timeball/internal/ntptime"
 )
 
-// Sizes in octets.
+// Sizes in bytes.
 const (
 	requestHead = 20
 	replyHead   = 28
@@ -103,7 +103,7 @@ func (p *packet) u64(v uint64) { p.b = binary.BigEndian.AppendUint64(p.b, v) }
 
 func (p *packet) zeros(n int) { p.b = append(p.b, make([]byte, n)...) }
 
-// address appends an IP address: 16 octets, its family, two unused; none is all zero.
+// address appends an IP address: 16 bytes, its family, two unused; none is all zero.
 func (p *packet) address(a netip.Addr) {
 	a = a.Unmap().WithZone("")
 	octets, family := a.AsSlice(), uint16(0)

@@ -19,7 +19,7 @@ func newKeygen() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "keygen",
 		Short: "Make a symmetric key for a key file",
-		Long: "Make a symmetric key of random octets and print it as an entry of a key file. With\n" +
+		Long: "Make a symmetric key of random bytes and print it as an entry of a key file. With\n" +
 			"--file a new file is made that only its owner can read; an existing one is not touched.",
 		Example: "  timeball keygen --id 10 --file /etc/timeball/keys.yaml",
 		Args:    usageArgs(cobra.NoArgs),
@@ -41,7 +41,7 @@ func newKeygen() *cobra.Command {
 	return cmd
 }
 
-// secretSizes is how many random octets a key of each type gets: those of the
+// secretSizes is how many random bytes a key of each type gets: those of the
 // cipher's key, or of the digest.
 var secretSizes = map[string]int{
 	"md5": 16, "sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64, "aes128-cmac": 16, "aes256-cmac": 32,

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// setters are programs that set clocks, by the name of their process (15 octets, as the
+// setters are programs that set clocks, by the name of their process (15 bytes, as the
 // kernel has it), and what else sets them besides daemons of NTP: guests' agents.
 var setters = []string{"chronyd", "ntpd", "ntpd-rs", "ntp-daemon", "systemd-timesyn", "openntpd", "phc2sys", "ptp4l", "timemaster",
 	"vmtoolsd", "VBoxService", "qemu-ga", "hv_timesync", "hypervkvpd", "waagent", "xe-daemon", "adjtimed", "rdate", "ntpdate", "sntp", "htpdate", "timed"}

@@ -67,7 +67,7 @@ const (
 	DefaultVersion2 = "/var/run/clockbound/shm0"
 )
 
-// The layout, in native byte order: octets from the beginning of the file.
+// The layout, in native byte order: bytes from the beginning of the file.
 const (
 	magicHigh   = 0x414D5A4E
 	magicLow    = 0x43420200

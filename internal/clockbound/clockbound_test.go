@@ -108,7 +108,7 @@ func TestLayout(t *testing.T) {
 	f.WriteAt(b, 3*time.Second+4)
 	data, err := os.ReadFile(path)
 	if err != nil || len(data) != 72 {
-		t.Fatalf("%d octets, %v", len(data), err)
+		t.Fatalf("%d bytes, %v", len(data), err)
 	}
 	u32, u64 := binary.NativeEndian.Uint32, binary.NativeEndian.Uint64
 	if u32(data) != 0x414D5A4E || u32(data[4:]) != 0x43420200 || u32(data[8:]) != 72 {

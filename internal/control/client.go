@@ -59,7 +59,7 @@ func exchange(conn net.Conn, r Request) (json.RawMessage, error) {
 	}
 	text, err := bufio.NewReader(io.LimitReader(conn, maxAnswer)).ReadBytes('\n')
 	if err != nil {
-		return nil, fmt.Errorf("the daemon's answer is cut short after %d octets: %w", len(text), plain(err))
+		return nil, fmt.Errorf("the daemon's answer is cut short after %d bytes: %w", len(text), plain(err))
 	}
 	var answer response
 	if err := json.Unmarshal(text, &answer); err != nil {

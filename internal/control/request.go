@@ -28,7 +28,7 @@ const (
 	CommandNow          = "now"
 )
 
-// MaxRequest bounds a request's line in octets.
+// MaxRequest bounds a request's line in bytes.
 const MaxRequest = 64 << 10
 
 // Request is what is asked.
@@ -74,7 +74,7 @@ func describe(err error) string {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "the line ends too soon"
 	case errors.As(err, &syntax):
-		return fmt.Sprintf("no JSON at octet %d", syntax.Offset)
+		return fmt.Sprintf("no JSON at byte %d", syntax.Offset)
 	}
 	return err.Error()
 }

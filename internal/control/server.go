@@ -34,7 +34,7 @@ const (
 	idleTimeout    = 5 * time.Second  // for a request to come in whole
 	answerTimeout  = 30 * time.Second // for the handler; a trace asks other servers
 	writeTimeout   = 5 * time.Second  // for the answer to be taken
-	firstBuffer    = 512              // octets; most requests are shorter
+	firstBuffer    = 512              // bytes; most requests are shorter
 )
 
 // ErrRunning says that somebody answers at the socket.
@@ -241,7 +241,7 @@ func (s *Server) serve(ctx context.Context, c *connection) {
 		c.SetReadDeadline(time.Now().Add(s.idle))
 		if !lines.Scan() {
 			if errors.Is(lines.Err(), bufio.ErrTooLong) {
-				c.answer(encode(nil, fmt.Errorf("request longer than %d octets", MaxRequest)))
+				c.answer(encode(nil, fmt.Errorf("request longer than %d bytes", MaxRequest)))
 			}
 			return
 		}

@@ -181,7 +181,7 @@ type Listener struct {
 	NTSNAK         uint64 `json:"nts_nak"`
 	Dropped        uint64 `json:"dropped"` // unread, a queue was full: overflow and stale
 	Drops          Drops  `json:"drops"`
-	// ReceiveBuffer is what the kernel granted in octets, 0 where it does not tell, and
+	// ReceiveBuffer is what the kernel granted in bytes, 0 where it does not tell, and
 	// ReceiveBufferAsked what we asked for.
 	ReceiveBuffer      int `json:"receive_buffer"`
 	ReceiveBufferAsked int `json:"receive_buffer_asked"`

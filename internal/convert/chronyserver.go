@@ -209,7 +209,7 @@ func chronyNoClientLog(c *chrony, l line, args []string) {
 		c.set(l, "server", "client_log", "{size: 0}")
 		return
 	}
-	if n, ok := c.number(l, args, 0, 1e12); ok { // octets; a client takes 128 of them in chronyd
+	if n, ok := c.number(l, args, 0, 1e12); ok { // bytes; a client takes 128 of them in chronyd
 		c.set(l, "server", "client_log", "{size: "+strconv.Itoa(int(min(max(n/128, 1024), 1<<24)))+"}")
 	}
 }

@@ -36,7 +36,7 @@ func (d Disk) Read(path string) ([]byte, error) {
 		return nil, because(path, err)
 	}
 	if len(data) > maxFile {
-		return nil, fmt.Errorf("%s has more than %d octets; that is no configuration", path, maxFile)
+		return nil, fmt.Errorf("%s has more than %d bytes; that is no configuration", path, maxFile)
 	}
 	return data, nil
 }

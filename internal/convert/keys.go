@@ -54,7 +54,7 @@ func (t keyTable) add(idText, kindName string, data []byte) string {
 		return "it has no secret"
 	}
 	if want := (map[string]int{"aes128-cmac": 16, "aes256-cmac": 32})[kind]; want != 0 && want != len(data) {
-		return fmt.Sprintf("%s needs %d octets, and it has %d", kind, want, len(data))
+		return fmt.Sprintf("%s needs %d bytes, and it has %d", kind, want, len(data))
 	}
 	probe := fmt.Sprintf("[{id: %d, type: %s, hex: %q}]", id, kind, hex.EncodeToString(data))
 	if err := try("keys", probe); err != nil {

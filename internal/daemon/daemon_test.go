@@ -43,7 +43,7 @@ func TestAnUnsynchronizedServerSaysSo(t *testing.T) {
 	w := start(t, serverText)
 	reply := exchange(t, w.d.Addresses()[0], request(wire.ModeClient))
 	if len(reply) != 48 {
-		t.Fatalf("reply: got %d octets, want 48", len(reply))
+		t.Fatalf("reply: got %d bytes, want 48", len(reply))
 	}
 	if leap, stratum := reply[0]>>6, reply[1]; leap != 3 || stratum != 0 {
 		t.Errorf("leap and stratum: got %d, %d, want 3, 0", leap, stratum)

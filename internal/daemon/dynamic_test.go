@@ -105,7 +105,7 @@ func TestAStrangersModeOneIsAnsweredWithoutState(t *testing.T) {
 		until(t, "synchronized", w.synchronized)
 		reply := exchange(t, w.d.Addresses()[0], request(wire.ModeActive))
 		if len(reply) != test.want {
-			t.Errorf("%s: got %d octets, want %d", test.name, len(reply), test.want)
+			t.Errorf("%s: got %d bytes, want %d", test.name, len(reply), test.want)
 		}
 		if len(reply) > 0 && wire.Mode(reply[0]&7) != wire.ModePassive {
 			t.Errorf("%s: got mode %d, want 2", test.name, reply[0]&7)
@@ -122,7 +122,7 @@ func TestWhatIsNoRequestGetsSilence(t *testing.T) {
 	until(t, "synchronized", w.synchronized)
 	for _, mode := range []wire.Mode{0, wire.ModePassive, wire.ModeServer, wire.ModeBroadcast, 7} {
 		if reply := exchange(t, w.d.Addresses()[0], request(mode)); reply != nil {
-			t.Errorf("mode %d: got %d octets, want silence", mode, len(reply))
+			t.Errorf("mode %d: got %d bytes, want silence", mode, len(reply))
 		}
 	}
 	if !w.served() {

@@ -83,7 +83,7 @@ func TestKeptKeysThatAreDamaged(t *testing.T) {
 	long := sampleKeys(siv.AESSIVCMAC256, 1)
 	long.Cookies[0] = make([]byte, nts.MaxCookie+1)
 	if _, err := parseKept(keptText("n", long), "n"); err == nil {
-		t.Errorf("a cookie of %d octets: got no error", nts.MaxCookie+1)
+		t.Errorf("a cookie of %d bytes: got no error", nts.MaxCookie+1)
 	}
 }
 

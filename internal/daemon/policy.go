@@ -160,10 +160,10 @@ func readLeapFile(cfg *config.Config) (*leapfile.List, string) {
 	return list, ""
 }
 
-// longestLeapFile bounds the list in octets; that of 2026 has under 5000.
+// longestLeapFile bounds the list in bytes; that of 2026 has under 5000.
 const longestLeapFile = 1 << 20
 
-// readAtMost reads a plain file of no more than limit octets.
+// readAtMost reads a plain file of no more than limit bytes.
 func readAtMost(path string, limit int64) ([]byte, error) {
 	info, err := os.Stat(path)
 	switch {
@@ -172,7 +172,7 @@ func readAtMost(path string, limit int64) ([]byte, error) {
 	case !info.Mode().IsRegular():
 		return nil, fmt.Errorf("%s is no plain file", path)
 	case info.Size() > limit:
-		return nil, fmt.Errorf("%s has %d octets, more than %d", path, info.Size(), limit)
+		return nil, fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), limit)
 	}
 	return os.ReadFile(path)
 }

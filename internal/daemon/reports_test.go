@@ -222,7 +222,7 @@ func TestAControlQueryIsAnswered(t *testing.T) {
 		t.Errorf("got %q, want the system variables", text)
 	}
 	if again := exchange(t, w.d.Addresses()[0], reply); again != nil {
-		t.Errorf("its own response fed back: got %d octets, want silence", len(again))
+		t.Errorf("its own response fed back: got %d bytes, want silence", len(again))
 	}
 }
 

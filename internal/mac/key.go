@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// maxSecret bounds the secrets of keyed digests, in octets.
+// maxSecret bounds the secrets of keyed digests, in bytes.
 const maxSecret = 256
 
 // Key is a symmetric key with its number on the wire. It does not change once made,
@@ -22,21 +22,21 @@ type Key struct {
 }
 
 // NewKey makes a key. The id must not be 0, a CMAC's secret must have just the length
-// of the AES key (16 or 32 octets, RFC 8573 §3), the secret of a digest 1 to 256 octets.
+// of the AES key (16 or 32 bytes, RFC 8573 §3), the secret of a digest 1 to 256 bytes.
 func NewKey(id uint32, kind Type, secret []byte) (*Key, error) {
 	k := &Key{id: id, kind: kind}
 	switch {
 	case id == 0:
 		return nil, errors.New("key id 0 is no key; use 1 to 4294967295")
 	case kind == AES128 && len(secret) != 16, kind == AES256 && len(secret) != 32:
-		return nil, fmt.Errorf("key %d: %v needs a secret of %d octets, this one has %d",
+		return nil, fmt.Errorf("key %d: %v needs a secret of %d bytes, this one has %d",
 			id, kind, map[Type]int{AES128: 16, AES256: 32}[kind], len(secret))
 	case kind == AES128 || kind == AES256:
 		return k, k.initCMAC(secret)
 	case kind.Size() == 0:
 		return nil, fmt.Errorf("key %d: unknown key type %d", id, kind)
 	case len(secret) == 0 || len(secret) > maxSecret:
-		return nil, fmt.Errorf("key %d: %v needs a secret of 1 to %d octets, this one has %d", id, kind, maxSecret, len(secret))
+		return nil, fmt.Errorf("key %d: %v needs a secret of 1 to %d bytes, this one has %d", id, kind, maxSecret, len(secret))
 	}
 	k.secret = append([]byte(nil), secret...)
 	return k, nil

@@ -71,10 +71,10 @@ func TestRFC4493_4_TestVectors(t *testing.T) {
 	} {
 		text := unhex(t, message)[:test.octets]
 		if got := hex.EncodeToString(test.key.Sign(nil, text)); got != test.want {
-			t.Errorf("%v, %d octets: got %s, want %s", test.key.Type(), test.octets, got, test.want)
+			t.Errorf("%v, %d bytes: got %s, want %s", test.key.Type(), test.octets, got, test.want)
 		}
 		if !test.key.Verify(text, unhex(t, test.want)) {
-			t.Errorf("%v, %d octets: the vector does not verify", test.key.Type(), test.octets)
+			t.Errorf("%v, %d bytes: the vector does not verify", test.key.Type(), test.octets)
 		}
 	}
 }
@@ -107,7 +107,7 @@ func TestLongMessagesAreSignedAlike(t *testing.T) {
 		text := bytes.Repeat([]byte("m"), n)
 		want := sha256.Sum256(append(bytes.Clone(secret), text...))
 		if got := k.Sign(nil, text); !bytes.Equal(got, want[:]) {
-			t.Errorf("%d octets: got %x, want %x", n, got, want)
+			t.Errorf("%d bytes: got %x, want %x", n, got, want)
 		}
 	}
 	for _, k := range oneOfEach(t) {
@@ -127,13 +127,13 @@ func TestNewKeyRefuses(t *testing.T) {
 		want   string
 	}{
 		{"key id 0", 0, mac.MD5, 16, "key id 0"},
-		{"AES-128 with 15 octets", 7, mac.AES128, 15, "key 7: aes128-cmac needs a secret of 16 octets, this one has 15"},
-		{"AES-128 with 17 octets", 7, mac.AES128, 17, "needs a secret of 16 octets"},
-		{"AES-128 with nothing", 7, mac.AES128, 0, "needs a secret of 16 octets"},
-		{"AES-256 with the secret of AES-128", 7, mac.AES256, 16, "needs a secret of 32 octets"},
-		{"AES-256 with 33 octets", 7, mac.AES256, 33, "needs a secret of 32 octets"},
-		{"MD5 with nothing", 7, mac.MD5, 0, "1 to 256 octets"},
-		{"SHA-512 with 257 octets", 7, mac.SHA512, 257, "1 to 256 octets"},
+		{"AES-128 with 15 bytes", 7, mac.AES128, 15, "key 7: aes128-cmac needs a secret of 16 bytes, this one has 15"},
+		{"AES-128 with 17 bytes", 7, mac.AES128, 17, "needs a secret of 16 bytes"},
+		{"AES-128 with nothing", 7, mac.AES128, 0, "needs a secret of 16 bytes"},
+		{"AES-256 with the secret of AES-128", 7, mac.AES256, 16, "needs a secret of 32 bytes"},
+		{"AES-256 with 33 bytes", 7, mac.AES256, 33, "needs a secret of 32 bytes"},
+		{"MD5 with nothing", 7, mac.MD5, 0, "1 to 256 bytes"},
+		{"SHA-512 with 257 bytes", 7, mac.SHA512, 257, "1 to 256 bytes"},
 		{"no type", 7, 0, 16, "unknown key type 0"},
 		{"a type beyond the last", 7, 99, 16, "unknown key type 99"},
 	} {
@@ -153,7 +153,7 @@ func TestVerifyRefuses(t *testing.T) {
 			cut := append(bytes.Clone(digest), make([]byte, 8)...)[:n]
 			want := n == len(digest) || len(digest) > 20 && n == 20
 			if got := k.Verify(text, cut); got != want {
-				t.Errorf("%v, %d octets of digest: got %v, want %v", k.Type(), n, got, want)
+				t.Errorf("%v, %d bytes of digest: got %v, want %v", k.Type(), n, got, want)
 			}
 		}
 		for bit := range len(digest) * 8 {
@@ -186,7 +186,7 @@ func TestKeysOfTheSameSecretButAnotherTypeDiffer(t *testing.T) {
 	}
 }
 
-// Digests over 20 octets are whole in version 3 and cut in version 4 (peers, §3).
+// Digests over 20 bytes are whole in version 3 and cut in version 4 (peers, §3).
 func TestAppendMACByVersion(t *testing.T) {
 	h := wire.Header{Mode: wire.ModeClient}
 	for _, k := range oneOfEach(t) {
@@ -201,7 +201,7 @@ func TestAppendMACByVersion(t *testing.T) {
 				want = min(want, 20)
 			}
 			if len(p.Digest) != want || p.KeyID != k.ID() || !k.Verify(p.Signed, p.Digest) {
-				t.Errorf("%v in version %d: got %d octets of digest for key %d, want %d that verify", k.Type(), version, len(p.Digest), p.KeyID, want)
+				t.Errorf("%v in version %d: got %d bytes of digest for key %d, want %d that verify", k.Type(), version, len(p.Digest), p.KeyID, want)
 			}
 		}
 	}
@@ -364,7 +364,7 @@ func FuzzVerify(f *testing.F) {
 		}
 		whole := k.Sign(nil, text)
 		if len(whole) != k.Type().Size() || !k.Verify(text, whole) {
-			t.Errorf("%v: own digest of %d octets does not verify", k.Type(), len(whole))
+			t.Errorf("%v: own digest of %d bytes does not verify", k.Type(), len(whole))
 		}
 		taken := bytes.Equal(digest, whole) || len(whole) > 20 && bytes.Equal(digest, whole[:20])
 		if got := k.Verify(text, digest); got != taken {

@@ -11,23 +11,23 @@ import (
 	"hash"
 )
 
-// longestBuffered is the longest secret and message, in octets together, for which a
+// longestBuffered is the longest secret and message, in bytes together, for which a
 // Signer allocates nothing.
 const longestBuffered = 2048
 
 // Signer is the working space of one goroutine for digests: with it nothing is
-// allocated for messages of up to MaxMessage octets. The zero value is ready.
+// allocated for messages of up to MaxMessage bytes. The zero value is ready.
 type Signer struct {
 	buffer [longestBuffered]byte // secret and message in one piece
 	sum    [sha512.Size]byte     // the digest
 	chain  [aes.BlockSize]byte   // of a CMAC
 }
 
-// MaxMessage is the longest message in octets that is signed or verified without
+// MaxMessage is the longest message in bytes that is signed or verified without
 // allocation, whatever the key.
 const MaxMessage = longestBuffered - maxSecret
 
-// AppendMAC appends a trailer to packet: the key's id, and the first size octets of
+// AppendMAC appends a trailer to packet: the key's id, and the first size bytes of
 // the digest over all of packet. Size is at most the digest's (see Type.SizeFor).
 func (s *Signer) AppendMAC(packet []byte, k *Key, size int) []byte {
 	digest := s.digest(k, packet)[:size]

@@ -19,13 +19,13 @@ const (
 	SHA256                 // FIPS 180-4
 	SHA384                 // FIPS 180-4
 	SHA512                 // FIPS 180-4
-	AES128                 // AES-CMAC with a 16-octet key (RFC 8573, RFC 4493)
-	AES256                 // AES-CMAC with a 32-octet key (NIST SP 800-38B)
+	AES128                 // AES-CMAC with a 16-byte key (RFC 8573, RFC 4493)
+	AES256                 // AES-CMAC with a 32-byte key (NIST SP 800-38B)
 )
 
 var types = [...]struct {
 	name string
-	size int // octets of the whole digest
+	size int // bytes of the whole digest
 }{{}, {"md5", 16}, {"sha1", 20}, {"sha256", 32}, {"sha384", 48}, {"sha512", 64}, {"aes128-cmac", 16}, {"aes256-cmac", 16}}
 
 // ParseType finds a type by its name in a configuration. The names that other
@@ -54,7 +54,7 @@ func (t Type) String() string {
 	return types[t].name
 }
 
-// Size returns the length of the whole digest in octets.
+// Size returns the length of the whole digest in bytes.
 func (t Type) Size() int {
 	if int(t) >= len(types) {
 		return 0
@@ -63,11 +63,11 @@ func (t Type) Size() int {
 }
 
 // truncated is what is left of a longer digest in a version 4 packet, whose trailers
-// have at most 24 octets so that they are told from extension fields (RFC 7822 §3).
+// have at most 24 bytes so that they are told from extension fields (RFC 7822 §3).
 const truncated = 20
 
-// SizeFor returns the length in octets of the digests that we send in packets of
-// that version: whole in versions 1 to 3, at most 20 octets in version 4.
+// SizeFor returns the length in bytes of the digests that we send in packets of
+// that version: whole in versions 1 to 3, at most 20 bytes in version 4.
 func (t Type) SizeFor(version uint8) int {
 	if version >= 4 {
 		return min(t.Size(), truncated)
@@ -75,8 +75,8 @@ func (t Type) SizeFor(version uint8) int {
 	return t.Size()
 }
 
-// Accepts reports whether a digest of n octets can be of this type: the whole of it,
-// or the first 20 octets of a longer one. Its length alone refuses every other
+// Accepts reports whether a digest of n bytes can be of this type: the whole of it,
+// or the first 20 bytes of a longer one. Its length alone refuses every other
 // (threats 16: a MAC missing or cut short).
 func (t Type) Accepts(n int) bool {
 	size := t.Size()

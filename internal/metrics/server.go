@@ -17,7 +17,7 @@ const (
 	readTimeout    = 4 * time.Second
 	writeTimeout   = 10 * time.Second
 	idleTimeout    = 10 * time.Second
-	maxHeader      = 16 << 10 // octets
+	maxHeader      = 16 << 10 // bytes
 )
 
 // NewServer returns a server for the handler of New that slow, silent and many

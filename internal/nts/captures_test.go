@@ -66,7 +66,7 @@ func sessions(t *testing.T, name string) []Secrets {
 	return all
 }
 
-// replay is a Random that gives the octets of a packet again.
+// replay is a Random that gives the bytes of a packet again.
 type replay []byte
 
 func (r *replay) Uint64() uint64 {
@@ -79,7 +79,7 @@ func (r *replay) Uint64() uint64 {
 }
 
 // TestEveryCapturedPacketIsGenuine opens what chrony and NTPsec sealed, by the keys of
-// their own key exchanges, and makes each packet again, octet by octet.
+// their own key exchanges, and makes each packet again, byte by byte.
 func TestEveryCapturedPacketIsGenuine(t *testing.T) {
 	for _, test := range []struct {
 		capture  string
@@ -151,7 +151,7 @@ func opens(t *testing.T, all []Secrets, f *Fields, packet []byte, mode wire.Mode
 			t.Errorf("made again: got %x, want %x", again, packet)
 		}
 		if f.Cookies > 1 || len(f.UniqueID) != MinUniqueID {
-			t.Errorf("got %d cookies and an identifier of %d octets", f.Cookies, len(f.UniqueID))
+			t.Errorf("got %d cookies and an identifier of %d bytes", f.Cookies, len(f.UniqueID))
 		}
 		return true
 	}

@@ -9,7 +9,7 @@ import (
 	"timeball/internal/wire"
 )
 
-// longestRequest bounds requests in octets: chrony answers none above some 1,130.
+// longestRequest bounds requests in bytes: chrony answers none above some 1,130.
 const longestRequest = 1100
 
 // Client is one end of the exchanges with one server: what a key exchange has brought,
@@ -37,7 +37,7 @@ func (c *Client) Install(secrets Secrets, cookies [][]byte) error {
 	}
 	for _, cookie := range cookies {
 		if !c.keep(cookie) {
-			return fmt.Errorf("a cookie of %d octets; they have 1 to %d", len(cookie), MaxCookie)
+			return fmt.Errorf("a cookie of %d bytes; they have 1 to %d", len(cookie), MaxCookie)
 		}
 	}
 	if c.held == 0 {

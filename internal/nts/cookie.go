@@ -12,7 +12,7 @@ import (
 //
 // They are sealed by AES-256-GCM, which costs a third of AES-SIV and, unlike that, must
 // never see a nonce twice under one key, also where several servers share a ring. A
-// random nonce of 16 octets, hashed to the first counter (NIST SP 800-38D §7.1), sees to
+// random nonce of 16 bytes, hashed to the first counter (NIST SP 800-38D §7.1), sees to
 // that: 2^36 cookies, a day at 800,000 a second, meet with a chance below 2^-53.
 const (
 	cookieID       = 4
@@ -20,7 +20,7 @@ const (
 	cookieTag      = 16
 	cookiePrefix   = cookieID + cookieNonce
 	cookieOverhead = cookiePrefix + cookieTag
-	// MaxOwnCookie is the length of the longest cookie that a Ring seals: 100 octets for
+	// MaxOwnCookie is the length of the longest cookie that a Ring seals: 100 bytes for
 	// AEAD 15, 132 for 16, 164 for 17, 68 for 30. Each is a multiple of four.
 	MaxOwnCookie = cookieOverhead + 2*siv.MaxKeySize
 )
@@ -29,7 +29,7 @@ const (
 // client seals its requests with C2S, the server its replies with S2C.
 type Secrets struct {
 	Algorithm siv.Algorithm
-	C2S, S2C  [siv.MaxKeySize]byte // the first Algorithm.KeySize octets count, the rest is zero
+	C2S, S2C  [siv.MaxKeySize]byte // the first Algorithm.KeySize bytes count, the rest is zero
 }
 
 // String names the algorithm, not the keys.
@@ -48,10 +48,10 @@ func (s *Secrets) Keys() (c2s, s2c *siv.Key, err error) {
 	return c2s, s2c, err
 }
 
-// CookieSize returns the length in octets of this server's cookies for an algorithm.
+// CookieSize returns the length in bytes of this server's cookies for an algorithm.
 func CookieSize(a siv.Algorithm) int { return cookieOverhead + 2*a.KeySize() }
 
-// algorithmOf is the algorithm of a cookie of so many octets, 0 for none.
+// algorithmOf is the algorithm of a cookie of so many bytes, 0 for none.
 func algorithmOf(octets int) siv.Algorithm {
 	for _, a := range [...]siv.Algorithm{siv.AESSIVCMAC256, siv.AESSIVCMAC384, siv.AESSIVCMAC512, siv.AES128GCMSIV} {
 		if octets == CookieSize(a) {
@@ -64,7 +64,7 @@ func algorithmOf(octets int) siv.Algorithm {
 // Random gives 64 uniformly distributed bits that an outsider cannot predict.
 type Random interface{ Uint64() uint64 }
 
-// appendRandom appends octets random octets.
+// appendRandom appends bytes random bytes.
 func appendRandom(dst []byte, octets int, random Random) []byte {
 	for ; octets >= 8; octets -= 8 {
 		dst = binary.BigEndian.AppendUint64(dst, random.Uint64())

@@ -15,10 +15,10 @@ import (
 const (
 	// MaxCookies is how many cookies a client holds and a reply brings (RFC 8915 §5.7).
 	MaxCookies = 8
-	// MinUniqueID is the least length of a unique identifier in octets (RFC 8915 §5.3).
+	// MinUniqueID is the least length of a unique identifier in bytes (RFC 8915 §5.3).
 	MinUniqueID = 32
 	// MaxCookie is the longest cookie that a client takes. What servers give has 64 to
-	// 168 octets.
+	// 168 bytes.
 	MaxCookie = 512
 	// MaxMessage is the longest packet with NTS that is looked at: more than eight of the
 	// longest cookies need. What is longer costs work and serves nobody.
@@ -38,7 +38,7 @@ type Fields struct {
 	Cookie       []byte
 	Cookies      int    // how many Cookie fields there are
 	Placeholders int    // those at least as long as Cookie
-	Signed       []byte // the octets that the authenticator covers: all before it
+	Signed       []byte // the bytes that the authenticator covers: all before it
 	Nonce        []byte
 	Ciphertext   []byte
 	// Authenticated says that there is an authenticator. Whether it is genuine, is not
@@ -99,7 +99,7 @@ func (f *Fields) countPlaceholders(c wire.FieldCursor) {
 	}
 }
 
-// readAuthenticator reads lengths, nonce and ciphertext, each padded to four octets;
+// readAuthenticator reads lengths, nonce and ciphertext, each padded to four bytes;
 // padding may follow (RFC 8915 §5.6).
 func (f *Fields) readAuthenticator(body []byte) bool {
 	const head = 4

@@ -94,7 +94,7 @@ func TestRFC8915_5_7_AnExchangeKeepsEightCookies(t *testing.T) {
 			b := request(t, c, random)
 			j, reply := judge(t, s, ring, random, b)
 			if j != Genuine || len(reply) > len(b) {
-				t.Fatalf("%v with %d cookies: got %v and %d octets for %d", a, held, j, len(reply), len(b))
+				t.Fatalf("%v with %d cookies: got %v and %d bytes for %d", a, held, j, len(reply), len(b))
 			}
 			if got := c.Check(decode(t, reply)); got != AnswerGenuine {
 				t.Fatalf("%v: the reply: got %v, want genuine", a, got)
@@ -110,7 +110,7 @@ func TestRFC8915_5_7_AnExchangeKeepsEightCookies(t *testing.T) {
 				t.Errorf("%v: got %d cookies after a reply to one with %d, want %d", a, c.Cookies(), held, want)
 			}
 			if len(b) > longestRequest {
-				t.Errorf("%v: got a request of %d octets", a, len(b))
+				t.Errorf("%v: got a request of %d bytes", a, len(b))
 			}
 		}
 	}
@@ -132,7 +132,7 @@ func TestSizes(t *testing.T) {
 }
 
 // NTPsec's client takes nothing else than an identifier and an authenticator with a
-// nonce of 16 octets and cookies, without slack.
+// nonce of 16 bytes and cookies, without slack.
 func TestReplyIsAsNTPsecWantsIt(t *testing.T) {
 	c, s, ring, random := pair(t, siv.AESSIVCMAC256, 5)
 	_, reply := judge(t, s, ring, random, request(t, c, random))
@@ -147,7 +147,7 @@ func TestReplyIsAsNTPsecWantsIt(t *testing.T) {
 	var f Fields
 	f.Read(p)
 	if len(f.Nonce) != 16 || 48+36+4+4+16+len(f.Ciphertext) != len(reply) || len(f.Ciphertext) != 16+4*104 {
-		t.Errorf("got a nonce of %d and a ciphertext of %d in %d octets", len(f.Nonce), len(f.Ciphertext), len(reply))
+		t.Errorf("got a nonce of %d and a ciphertext of %d in %d bytes", len(f.Nonce), len(f.Ciphertext), len(reply))
 	}
 }
 
@@ -179,7 +179,7 @@ func TestRFC8915_5_7_EveryFlippedBitOfARequestIsRefused(t *testing.T) {
 		var p wire.Packet
 		if p.Decode(b) == wire.DefectNone {
 			if j, reply := judge(t, s, ring, random, b); j == Genuine || len(reply) > len(b) {
-				t.Errorf("bit %d of octet %d flipped: got %v and %d octets", bit%8, bit/8, j, len(reply))
+				t.Errorf("bit %d of byte %d flipped: got %v and %d bytes", bit%8, bit/8, j, len(reply))
 			}
 		}
 		b[bit/8] ^= 1 << (bit % 8)
@@ -197,7 +197,7 @@ func TestRFC8915_5_7_EveryFlippedBitOfAReplyIsRefused(t *testing.T) {
 		reply[bit/8] ^= 1 << (bit % 8)
 		var p wire.Packet
 		if p.Decode(reply) == wire.DefectNone && c.Check(&p) == AnswerGenuine {
-			t.Errorf("bit %d of octet %d flipped: taken", bit%8, bit/8)
+			t.Errorf("bit %d of byte %d flipped: taken", bit%8, bit/8)
 		}
 		reply[bit/8] ^= 1 << (bit % 8)
 	}
@@ -229,7 +229,7 @@ func TestServerJudges(t *testing.T) {
 		want   Judgement
 	}{
 		{"no identifier", join(cookie(100), auth(16, 16, 32)), Malformed},
-		{"an identifier of 28 octets", join(id(28), cookie(100), auth(16, 16, 32)), Malformed},
+		{"an identifier of 28 bytes", join(id(28), cookie(100), auth(16, 16, 32)), Malformed},
 		{"two identifiers", join(id(32), id(32), cookie(100), auth(16, 16, 32)), Malformed},
 		{"no cookie", join(id(32), auth(16, 16, 32)), Malformed},
 		{"two cookies", join(id(32), cookie(100), cookie(100), auth(16, 16, 32)), Malformed},
@@ -244,18 +244,18 @@ func TestServerJudges(t *testing.T) {
 		{"a cookie behind the authenticator", append(good(), cookie(100)...), Genuine},
 	} {
 		if got, reply := judge(t, s, ring, random, test.packet); got != test.want || len(reply) > len(test.packet) {
-			t.Errorf("%s: got %v and %d octets for %d, want %v", test.name, got, len(reply), len(test.packet), test.want)
+			t.Errorf("%s: got %v and %d bytes for %d, want %v", test.name, got, len(reply), len(test.packet), test.want)
 		}
 	}
 	for octets := range 300 {
 		packet := join(id(32), cookie(octets), auth(16, 16, 32))
 		if got, reply := judge(t, s, ring, random, packet); got != Refused || len(reply) != 84 {
-			t.Errorf("a garbage cookie of %d: got %v and %d octets, want NTSN of 84", octets, got, len(reply))
+			t.Errorf("a garbage cookie of %d: got %v and %d bytes, want NTSN of 84", octets, got, len(reply))
 		}
 	}
 }
 
-// signed makes a request with so many placeholders of so many octets.
+// signed makes a request with so many placeholders of so many bytes.
 func signed(t *testing.T, ring *Ring, random Random, placeholders, octets int) []byte {
 	t.Helper()
 	secrets := secretsOf(siv.AESSIVCMAC256, 7)
@@ -327,7 +327,7 @@ func TestInstallRefuses(t *testing.T) {
 	}{
 		{"no cookie", secretsOf(siv.AESSIVCMAC256, 1), nil},
 		{"an empty cookie", secretsOf(siv.AESSIVCMAC256, 1), [][]byte{{}}},
-		{"a cookie of 513 octets", secretsOf(siv.AESSIVCMAC256, 1), [][]byte{make([]byte, MaxCookie+1)}},
+		{"a cookie of 513 bytes", secretsOf(siv.AESSIVCMAC256, 1), [][]byte{make([]byte, MaxCookie+1)}},
 		{"an unknown AEAD", Secrets{Algorithm: 31}, [][]byte{make([]byte, 100)}},
 	} {
 		c := new(Client)
@@ -388,7 +388,7 @@ func TestSchedulesAreBounded(t *testing.T) {
 }
 
 // FuzzServer sends anything to a server, and changed requests: nothing but the unchanged
-// one is answered, and never by more octets.
+// one is answered, and never by more bytes.
 func FuzzServer(f *testing.F) {
 	f.Add([]byte{}, 0, byte(0))
 	f.Add([]byte{4, 4, 0, 16, 0, 8}, 100, byte(3))
@@ -398,14 +398,14 @@ func FuzzServer(f *testing.F) {
 		var p wire.Packet
 		if p.Decode(b) == wire.DefectNone {
 			if j, reply := judge(t, s, ring, random, b); j == Genuine || len(reply) > len(b) {
-				t.Fatalf("got %v and %d octets for %d", j, len(reply), len(b))
+				t.Fatalf("got %v and %d bytes for %d", j, len(reply), len(b))
 			}
 		}
 		b = request(t, c, random)
 		b[uint(at)%uint(len(b))] ^= change
 		if p.Decode(b) == wire.DefectNone {
 			if j, reply := judge(t, s, ring, random, b); j == Genuine && change != 0 || len(reply) > len(b) {
-				t.Fatalf("got %v and %d octets for a changed request of %d", j, len(reply), len(b))
+				t.Fatalf("got %v and %d bytes for a changed request of %d", j, len(reply), len(b))
 			}
 		}
 	})

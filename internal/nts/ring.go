@@ -15,7 +15,7 @@ import (
 	"timeball/internal/ntptime"
 )
 
-// RingKeySize is the length in octets of the keys that cookies are sealed under.
+// RingKeySize is the length in bytes of the keys that cookies are sealed under.
 const RingKeySize = 32
 
 // Ring is the keys that cookies are sealed under: new cookies under the newest, and
@@ -53,7 +53,7 @@ func newRingKey(secret [RingKeySize]byte, since ntptime.Wall) ringKey {
 func expand(secret [RingKeySize]byte, info string, octets int) []byte {
 	out, err := hkdf.Expand(sha256.New, secret[:], info, octets)
 	if err != nil {
-		panic("nts: " + err.Error()) // our own: so few octets can always be had
+		panic("nts: " + err.Error()) // our own: so few bytes can always be had
 	}
 	return out
 }

@@ -128,7 +128,7 @@ func TestOpenCookieRefuses(t *testing.T) {
 	for n := range cookie {
 		var got Secrets
 		if ring.OpenCookie(w, cookie[:n], &got) {
-			t.Errorf("%d octets of a cookie taken", n)
+			t.Errorf("%d bytes of a cookie taken", n)
 		}
 	}
 }

@@ -10,7 +10,7 @@ type Judgement uint8
 
 // The judgements.
 const (
-	// Malformed fields draw silence: no identifier of 32 octets to return, not just one
+	// Malformed fields draw silence: no identifier of 32 bytes to return, not just one
 	// cookie, no authenticator, or far too long.
 	Malformed Judgement = iota
 	// Refused ones draw the kiss code NTSN: the cookie is not ours, or the authenticator
@@ -32,8 +32,8 @@ type Server struct {
 	text     []byte // its cookies, in worker.text
 }
 
-// Judge looks at a request of length octets. The cookies to be given are limited before
-// any cryptography (threats 28), and so that the reply has no more than room octets, which
+// Judge looks at a request of length bytes. The cookies to be given are limited before
+// any cryptography (threats 28), and so that the reply has no more than room bytes, which
 // are no more than the request's. After Genuine come Prepare and AppendReply, after Refused AppendNAK; f and the request
 // must not change before.
 func (s *Server) Judge(ring *Ring, f *Fields, length, room int) Judgement {
@@ -57,7 +57,7 @@ func (s *Server) Judge(ring *Ring, f *Fields, length, room int) Judgement {
 	return Genuine
 }
 
-// cookies is how many cookies fit a reply of at most room octets: one for the one
+// cookies is how many cookies fit a reply of at most room bytes: one for the one
 // used, and one for each placeholder, but not more than eight (RFC 8915 §5.7).
 func (s *Server) cookies(room int) int {
 	a := s.secrets.Algorithm
@@ -83,7 +83,7 @@ func (s *Server) Prepare(ring *Ring, random Random) {
 
 // AppendReply appends to packet, a header, the request's identifier and an authenticator
 // with the cookies inside, and nothing else: so NTPsec's client wants it. With room for
-// as many octets as the request has, it allocates nothing.
+// as many bytes as the request has, it allocates nothing.
 func (s *Server) AppendReply(packet []byte, random Random) []byte {
 	packet = wire.AppendField(packet, wire.FieldUniqueIdentifier, s.fields.UniqueID, wire.MinField)
 	return s.worker.appendAuthenticator(packet, s.text, s.schedule.s2c, random)
@@ -113,7 +113,7 @@ type schedule struct {
 
 // find returns the schedules of these keys, made now if they are not in the table.
 func (t *schedules) find(secrets *Secrets) *schedule {
-	index := secrets.C2S[0] // keys are random: their octets spread evenly
+	index := secrets.C2S[0] // keys are random: their bytes spread evenly
 	set := t.sets[index]
 	if set == nil {
 		set = new([scheduleWays]*schedule)

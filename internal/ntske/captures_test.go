@@ -143,7 +143,7 @@ func application(t *testing.T, s *stream, handshake, traffic []byte) (said []byt
 }
 
 // TestRecordedKeyExchangesDecode reads what chrony and NTPsec said to each other within
-// TLS, by the key logs, record by record; requests are made again octet by octet.
+// TLS, by the key logs, record by record; requests are made again byte by byte.
 func TestRecordedKeyExchangesDecode(t *testing.T) {
 	for _, test := range []struct {
 		capture   string

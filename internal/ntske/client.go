@@ -30,7 +30,7 @@ const (
 	KindChain                // the certificate leads to no authority that is trusted
 	KindName                 // it is not for this name
 	KindDate                 // it has expired, or is not valid yet
-	KindRefused              // an error record, or a close without an octet
+	KindRefused              // an error record, or a close without a byte
 	KindProtocol             // records that cannot be right
 	kinds        = iota
 )

@@ -195,7 +195,7 @@ func TestRFC8915_4_1_3_ErrorRecords(t *testing.T) {
 		{"several protocols", joined(appendNumbers(nil, true, recordNextProtocol, 0x8001, 0), aead, end), joined(protocol, aead)},
 		{"an unknown record that is not critical", joined(protocol, appendRecord(nil, false, 0x3fff, nil), aead, end), joined(protocol, aead)},
 		{"a server that it would like", joined(protocol, aead, appendRecord(nil, false, recordServer, []byte("a")), end), joined(protocol, aead)},
-		{"octets behind the End of Message", joined(protocol, aead, end, []byte("more")), joined(protocol, aead)},
+		{"bytes behind the End of Message", joined(protocol, aead, end, []byte("more")), joined(protocol, aead)},
 		{"AEAD 30 and 15 without the exporter record", joined(protocol, appendNumbers(nil, true, recordAEAD, 30, 15), end), joined(protocol, aead)},
 		{"AEAD 30 with it", joined(protocol, appendNumbers(nil, true, recordAEAD, 30, 15), appendRecord(nil, false, recordGCMExporter, nil), end),
 			joined(protocol, appendNumbers(nil, true, recordAEAD, 30), []byte{4, 0, 0, 0})},
@@ -218,10 +218,10 @@ func TestReplyIsInOneTLSRecord(t *testing.T) {
 	buffer := make([]byte, 32<<10)
 	n, err := conn.Read(buffer)
 	if r, wrong := readReply(bytes.NewReader(buffer[:n])); wrong != nil || len(r.cookies) != 8 {
-		t.Errorf("got %d octets in the first record: %v, %v", n, err, wrong)
+		t.Errorf("got %d bytes in the first record: %v, %v", n, err, wrong)
 	}
 	if n, err := conn.Read(buffer); n != 0 || !errors.Is(err, io.EOF) {
-		t.Errorf("behind the End of Message: got %d octets, %v; want the end of the session", n, err)
+		t.Errorf("behind the End of Message: got %d bytes, %v; want the end of the session", n, err)
 	}
 }
 
@@ -414,8 +414,8 @@ func TestClientJudgesReplies(t *testing.T) {
 		{"no protocol", joined(appendNumbers(nil, true, recordNextProtocol), end), "refused: the server does not offer NTPv4"},
 		{"an AEAD that was not offered", joined(protocol, appendNumbers(nil, true, recordAEAD, 17), cookie, end), "protocol: the server chose AEAD 17"},
 		{"no cookie", joined(protocol, aead, end), "protocol: no cookie"},
-		{"an empty cookie", joined(protocol, aead, appendRecord(nil, false, recordCookie, nil), end), "protocol: a cookie of 0 octets"},
-		{"a cookie of 513 octets", joined(protocol, aead, appendRecord(nil, false, recordCookie, make([]byte, 513)), end), "protocol: a cookie of 513 octets"},
+		{"an empty cookie", joined(protocol, aead, appendRecord(nil, false, recordCookie, nil), end), "protocol: a cookie of 0 bytes"},
+		{"a cookie of 513 bytes", joined(protocol, aead, appendRecord(nil, false, recordCookie, make([]byte, 513)), end), "protocol: a cookie of 513 bytes"},
 		{"an unknown critical record", joined(protocol, aead, appendRecord(nil, true, 99, nil), cookie, end), "protocol: a critical record of the unknown type 99"},
 		{"an endless answer", bytes.Repeat(cookie, 300), "protocol: no End of Message within"},
 		{"a server that is no name", joined(protocol, aead, appendRecord(nil, true, recordServer, []byte("a\nb")), cookie, end), "protocol: a malformed or second server record"},
@@ -499,7 +499,7 @@ func FuzzReadReply(f *testing.F) {
 		}
 		for _, cookie := range r.cookies {
 			if len(cookie) == 0 || len(cookie) > nts.MaxCookie {
-				t.Errorf("took a cookie of %d octets", len(cookie))
+				t.Errorf("took a cookie of %d bytes", len(cookie))
 			}
 		}
 		if len(r.cookies) == 0 || len(r.cookies) > nts.MaxCookies {

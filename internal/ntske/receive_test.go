@@ -24,12 +24,12 @@ func TestEachRecordIsReadOnce(t *testing.T) {
 	records := len(message) / recordHead
 	message = append(message, end...)
 	for name, conn := range map[string]io.Reader{
-		"at once": bytes.NewReader(message), "octet by octet": iotest.OneByteReader(bytes.NewReader(message)),
+		"at once": bytes.NewReader(message), "byte by byte": iotest.OneByteReader(bytes.NewReader(message)),
 	} {
 		var c tally
 		octets, wrong, err := receive(conn, &c)
 		if c != (tally{records, 1}) || octets != len(message) || wrong != nil || err != nil {
-			t.Errorf("%s: got %d of %d records, %d ends, %d of %d octets, %v, %v", name, c.taken, records, c.finished, octets, len(message), wrong, err)
+			t.Errorf("%s: got %d of %d records, %d ends, %d of %d bytes, %v, %v", name, c.taken, records, c.finished, octets, len(message), wrong, err)
 		}
 	}
 }
@@ -45,13 +45,13 @@ func TestRecordsComeInAnyPieces(t *testing.T) {
 		request, requestErr := readRequest(bytes.NewReader(message))
 		reply, replyErr := readReply(bytes.NewReader(message))
 		for name, pieces := range map[string]func(io.Reader) io.Reader{
-			"octets": iotest.OneByteReader, "halves": iotest.HalfReader, "the end with the last octets": iotest.DataErrReader,
+			"bytes": iotest.OneByteReader, "halves": iotest.HalfReader, "the end with the last bytes": iotest.DataErrReader,
 		} {
 			if r, err := readRequest(pieces(bytes.NewReader(message))); !reflect.DeepEqual(r, request) || !reflect.DeepEqual(err, requestErr) {
-				t.Errorf("request %.20x of %d octets in %s: got %+v, %v; want %+v, %v", message, len(message), name, r, err, request, requestErr)
+				t.Errorf("request %.20x of %d bytes in %s: got %+v, %v; want %+v, %v", message, len(message), name, r, err, request, requestErr)
 			}
 			if r, err := readReply(pieces(bytes.NewReader(message))); !reflect.DeepEqual(r, reply) || !reflect.DeepEqual(err, replyErr) {
-				t.Errorf("reply %.20x of %d octets in %s: got %+v, %v; want %+v, %v", message, len(message), name, r, err, reply, replyErr)
+				t.Errorf("reply %.20x of %d bytes in %s: got %+v, %v; want %+v, %v", message, len(message), name, r, err, reply, replyErr)
 			}
 		}
 	}

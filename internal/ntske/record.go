@@ -47,7 +47,7 @@ const (
 	errorInternal        = 2
 )
 
-// maxMessage bounds what is read of the other end, in octets.
+// maxMessage bounds what is read of the other end, in bytes.
 const maxMessage = 16 << 10
 
 // record is one record; body points into the message.
@@ -125,11 +125,11 @@ type receiver interface {
 	finish(end record) error // judges the whole
 }
 
-// errTooLong says that no End of Message has come within maxMessage octets.
-var errTooLong = fmt.Errorf("no End of Message within %d octets", maxMessage)
+// errTooLong says that no End of Message has come within maxMessage bytes.
+var errTooLong = fmt.Errorf("no End of Message within %d bytes", maxMessage)
 
 // receive reads a message up to its End of Message, and gives r each record once, when all
-// of it has come. Bodies stay valid. It returns how many octets came, and what r finds
+// of it has come. Bodies stay valid. It returns how many bytes came, and what r finds
 // wrong, or why nothing more could be read.
 func receive(conn io.Reader, r receiver) (octets int, wrong, err error) {
 	message := make([]byte, 0, 256) // of the records before, and what has come of the next one

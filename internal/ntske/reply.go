@@ -64,7 +64,7 @@ func (r *reply) take(record record) error {
 		r.aead, r.algorithm = true, siv.Algorithm(binary.BigEndian.Uint16(body))
 	case recordCookie:
 		if len(body) == 0 || len(body) > nts.MaxCookie {
-			return fmt.Errorf("a cookie of %d octets; they have 1 to %d", len(body), nts.MaxCookie)
+			return fmt.Errorf("a cookie of %d bytes; they have 1 to %d", len(body), nts.MaxCookie)
 		}
 		if len(r.cookies) < nts.MaxCookies {
 			r.cookies = append(r.cookies, body)

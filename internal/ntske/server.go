@@ -320,7 +320,7 @@ func readRequest(conn io.Reader) (*request, error) {
 }
 
 // refuse answers by an error record, and takes in what the client still sends: closed
-// with octets unread, TCP would reset the connection, and the record might be lost.
+// with bytes unread, TCP would reset the connection, and the record might be lost.
 func (c *settings) refuse(conn *tls.Conn, code uint16) {
 	message := appendNumbers(nil, true, recordError, code)
 	if _, err := conn.Write(appendRecord(message, true, recordEnd, nil)); err != nil || conn.CloseWrite() != nil {

@@ -25,7 +25,7 @@ type nmea struct {
 	chunk   [512]byte
 	pending []byte // read and not looked at
 	came    ntptime.Wall
-	noise   int // octets passed over since the last whole sentence
+	noise   int // bytes passed over since the last whole sentence
 	once    sync.Once
 }
 
@@ -70,7 +70,7 @@ func lookNMEA(path string) error {
 	return nil
 }
 
-// makeRaw makes the line hand over every octet as it comes, unchanged.
+// makeRaw makes the line hand over every byte as it comes, unchanged.
 func makeRaw(fd, baud int) error {
 	speed, known := speeds[baud]
 	if !known {
@@ -169,11 +169,11 @@ func (n *nmea) next() ([]byte, error) {
 	}
 }
 
-// muchNoise is how many octets without a whole sentence are one refused reading: as many
+// muchNoise is how many bytes without a whole sentence are one refused reading: as many
 // as some three sentences have.
 const muchNoise = 256
 
-// pass counts octets that are passed over, until a sentence ends the count.
+// pass counts bytes that are passed over, until a sentence ends the count.
 func (n *nmea) pass(count int) {
 	if n.noise += count; n.noise >= muchNoise {
 		n.noise = 0

@@ -9,7 +9,7 @@ import (
 	"timeball/internal/wire"
 )
 
-// maxSentence is what is read of a sentence: NMEA 0183 allows 82 octets, receivers send
+// maxSentence is what is read of a sentence: NMEA 0183 allows 82 bytes, receivers send
 // some more.
 const maxSentence = 128
 

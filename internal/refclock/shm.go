@@ -18,7 +18,7 @@ import (
 )
 
 // The shared memory of ntpd's driver 28, as gpsd and others write it, with 64-bit
-// time_t: offsets in octets, native byte order.
+// time_t: offsets in bytes, native byte order.
 const (
 	shmMode          = 0
 	shmCount         = 4
@@ -109,7 +109,7 @@ func shmFault(unit int, err error) error {
 	case errors.Is(err, unix.EACCES):
 		return shmDenied(unit)
 	case errors.Is(err, unix.EINVAL):
-		return fmt.Errorf("shm unit %d: the segment is smaller than %d octets: made by a program with 32-bit time", unit, shmSize)
+		return fmt.Errorf("shm unit %d: the segment is smaller than %d bytes: made by a program with 32-bit time", unit, shmSize)
 	}
 	return fmt.Errorf("shm unit %d: %w", unit, err)
 }

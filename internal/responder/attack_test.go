@@ -25,7 +25,7 @@ func TestMode7IsNeverAnswered(t *testing.T) {
 				data[0] = byte(first)<<3 | 7
 				data[1], data[2], data[3] = byte(request), byte(first), byte(request)
 				if reply, v := w.ask(data); reply != nil || v.Result != responder.Ignored {
-					t.Fatalf("first octet %02x, request %d, %d octets: got %v", data[0], request, size, v.Result)
+					t.Fatalf("first byte %02x, request %d, %d bytes: got %v", data[0], request, size, v.Result)
 				}
 			}
 		}
@@ -44,7 +44,7 @@ func TestMode6FromStrangersIsSilence(t *testing.T) {
 					data[1] = byte(second)
 				}
 				if reply, v := w.ask(data); reply != nil || v.Result != responder.Ignored {
-					t.Fatalf("version %d, octet %02x, %d octets: got %v", version, second, size, v.Result)
+					t.Fatalf("version %d, byte %02x, %d bytes: got %v", version, second, size, v.Result)
 				}
 			}
 		}
@@ -59,11 +59,11 @@ func TestMode6ResponsesAreNoQueries(t *testing.T) {
 		data := []byte{0x16, byte(second), 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}
 		_, v := w.askFrom(reader, data)
 		if want := second < 0x20; (v.Result == responder.Query) != want {
-			t.Errorf("octet %02x: got %v, want a query %v", second, v.Result, want)
+			t.Errorf("byte %02x: got %v, want a query %v", second, v.Result, want)
 		}
 	}
 	if _, v := w.askFrom(reader, []byte{0x16, 1, 0, 1, 0, 0, 0, 0, 0, 0, 0}); v.Result == responder.Query {
-		t.Error("11 octets: got a query")
+		t.Error("11 bytes: got a query")
 	}
 }
 
@@ -152,7 +152,7 @@ func TestReplyIsNeverLongerThanTheRequest(t *testing.T) {
 			at += field
 		}
 		if reply, v := w.ask(data); len(reply) > len(data) {
-			t.Errorf("%d octets: got %d (%v)", size, len(reply), v.Result)
+			t.Errorf("%d bytes: got %d (%v)", size, len(reply), v.Result)
 		}
 	}
 }
@@ -233,13 +233,13 @@ func checkReply(t testing.TB, w *world, rx *model.Received) bool {
 	}
 	answers := v.Result.Time() || v.Result == responder.RateKoD
 	if answers != (reply != nil) {
-		t.Fatalf("got %d octets with %v (%v) to %x", len(reply), v.Result, v.Reason, rx.Data)
+		t.Fatalf("got %d bytes with %v (%v) to %x", len(reply), v.Result, v.Reason, rx.Data)
 	}
 	if reply == nil {
 		return false
 	}
 	if len(reply) > len(rx.Data) {
-		t.Fatalf("got %d octets to %d", len(reply), len(rx.Data))
+		t.Fatalf("got %d bytes to %d", len(reply), len(rx.Data))
 	}
 	asked, got := decode(t, rx.Data), decode(t, reply)
 	if asked.Mode == wire.ModeActive {
@@ -326,7 +326,7 @@ func TestLongSignedRequest(t *testing.T) {
 			rx := &model.Received{Data: data, Remote: clientAt, Local: serverAt, At: w.now}
 			var v responder.Verdict
 			if n := testing.AllocsPerRun(10, func() { _, v = w.shard.Respond(w.buffer[:], rx, &w.env) }); n != 0 || v.Reason != test.want {
-				t.Errorf("%v over %d octets: got %v with %v allocations, want %v with none", key, len(data), v.Reason, n, test.want)
+				t.Errorf("%v over %d bytes: got %v with %v allocations, want %v with none", key, len(data), v.Reason, n, test.want)
 			}
 		}
 	}

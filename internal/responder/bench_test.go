@@ -63,7 +63,7 @@ func BenchmarkRespond(b *testing.B) {
 				rx.At = w.now
 				n, v := w.shard.Respond(reply, &rx, &w.env)
 				if !bench.limited && (n != len(request) || v.Result != responder.Answered) {
-					b.Fatalf("got %d octets, %v, %v", n, v.Result, v.Reason)
+					b.Fatalf("got %d bytes, %v, %v", n, v.Result, v.Reason)
 				}
 			}
 		})

@@ -31,7 +31,7 @@ func answersOf(t *testing.T, name string, w *world) map[string]int {
 		}
 		got[word]++
 		if reply != nil && len(reply) > len(d.Payload) {
-			t.Errorf("%s: got %d octets to %d", name, len(reply), len(d.Payload))
+			t.Errorf("%s: got %d bytes to %d", name, len(reply), len(d.Payload))
 		}
 		w.pass(1 << 30)
 	}

@@ -27,7 +27,7 @@ type Clients struct {
 	locks   tryLocks
 }
 
-// record is a client with its key: 32 octets, so that none lies across two cache lines
+// record is a client with its key: 32 bytes, so that none lies across two cache lines
 // and a request costs one look into memory.
 type record struct {
 	key clientKey // 0: free; written atomically, because expect reads it at any time
@@ -42,7 +42,7 @@ type client struct {
 	drops    uint32      // of these over the rate limit
 	kissed   uint8       // of its budget
 	poll     ntptime.Log2
-	kind     uint8 // version and mode, as in the first octet of a header
+	kind     uint8 // version and mode, as in the first byte of a header
 	flags    clientFlags
 }
 

@@ -14,8 +14,8 @@ import (
 
 // Control messages (mode 6, RFC 9327).
 const (
-	controlHead = 12  // octets before the data (RFC 9327 §2)
-	controlData = 468 // octets of data in one datagram; ntpq counts on no more (§2)
+	controlHead = 12  // bytes before the data (RFC 9327 §2)
+	controlData = 468 // bytes of data in one datagram; ntpq counts on no more (§2)
 
 	controlResponse = 0x80 // R
 	controlError    = 0x40 // E
@@ -27,11 +27,11 @@ const (
 	opReadList      = 10
 	opNonce         = 12
 	opLast          = opNonce
-	// maxControlRequest bounds a request in octets: a head and some names.
+	// maxControlRequest bounds a request in bytes: a head and some names.
 	maxControlRequest = 1024
 )
 
-// The error codes of RFC 9327 §2, in the high octet of an error's status word.
+// The error codes of RFC 9327 §2, in the high byte of an error's status word.
 const (
 	controlBadFormat      = 2
 	controlBadOpcode      = 3

@@ -70,7 +70,7 @@ func assemble(t testing.TB, query []byte, datagrams [][]byte) (status uint16, fa
 	}
 	for i, d := range datagrams {
 		if len(d) < 12 || len(d) > 480 || len(d)%4 != 0 {
-			t.Fatalf("datagram %d: got %d octets, want 12 to 480 in fours", i, len(d))
+			t.Fatalf("datagram %d: got %d bytes, want 12 to 480 in fours", i, len(d))
 		}
 		if d[0] != query[0]&0x38|6 || d[1]&0x1f != query[1]&0x1f || d[1]&0x80 == 0 {
 			t.Errorf("datagram %d: got %x, want a response to %x", i, d[:2], query[:2])
@@ -86,7 +86,7 @@ func assemble(t testing.TB, query []byte, datagrams [][]byte) (status uint16, fa
 		}
 		count := int(binary.BigEndian.Uint16(d[10:]))
 		if count > len(d)-12 || len(d)-12-count > 3 {
-			t.Fatalf("datagram %d: got a count of %d in %d octets", i, count, len(d)-12)
+			t.Fatalf("datagram %d: got a count of %d in %d bytes", i, count, len(d)-12)
 		}
 		data = append(data, d[12:12+count]...)
 		status, failed = binary.BigEndian.Uint16(d[4:]), failed || d[1]&0x40 != 0
@@ -108,7 +108,7 @@ func TestRFC9327_4_1_ReadStatus(t *testing.T) {
 		4465, 0x1914, // 70000 in 16 bits; dynamic, reachable, broadcast, falseticker
 	}
 	if len(data) != 2*len(want) {
-		t.Fatalf("got %d octets, want %d", len(data), 2*len(want))
+		t.Fatalf("got %d bytes, want %d", len(data), 2*len(want))
 	}
 	for i := range want {
 		if got := binary.BigEndian.Uint16(data[2*i:]); got != want[i] {
@@ -315,7 +315,7 @@ func TestControlSaysNothingToWhatIsNoQuery(t *testing.T) {
 	}
 }
 
-// Long lists are cut into datagrams of 468 octets of data.
+// Long lists are cut into datagrams of 468 bytes of data.
 func TestControlFragments(t *testing.T) {
 	view := controlView(t)
 	for id := range model.SourceID(300) {
@@ -325,11 +325,11 @@ func TestControlFragments(t *testing.T) {
 	datagrams := control(query, view)
 	_, _, data := assemble(t, query, datagrams)
 	if len(data) != 303*4 || len(datagrams) != 3 {
-		t.Errorf("got %d octets in %d datagrams, want 1212 in 3", len(data), len(datagrams))
+		t.Errorf("got %d bytes in %d datagrams, want 1212 in 3", len(data), len(datagrams))
 	}
-	view.Snapshot.Sources = view.Snapshot.Sources[:117] // 468 octets: just one
+	view.Snapshot.Sources = view.Snapshot.Sources[:117] // 468 bytes: just one
 	if datagrams := control(query, view); len(datagrams) != 1 {
-		t.Errorf("468 octets: got %d datagrams, want 1", len(datagrams))
+		t.Errorf("468 bytes: got %d datagrams, want 1", len(datagrams))
 	}
 }
 
@@ -380,7 +380,7 @@ func FuzzControl(f *testing.F) {
 		}
 		_, failed, data := assemble(t, query, datagrams)
 		if failed && len(data) > 0 || len(datagrams) > 10 {
-			t.Errorf("%x: got an error with %d octets, %d datagrams", query, len(data), len(datagrams))
+			t.Errorf("%x: got an error with %d bytes, %d datagrams", query, len(data), len(datagrams))
 		}
 	})
 }

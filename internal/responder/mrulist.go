@@ -21,7 +21,7 @@ const (
 	maxListFragments = 32
 	maxListRows      = 256
 	maxListRecent    = 8192
-	listRowRoom      = 256 // octets that a row, or what ends the list, takes at most
+	listRowRoom      = 256 // bytes that a row, or what ends the list, takes at most
 )
 
 // listRequest is what a request for a part of the list asks.
@@ -197,7 +197,7 @@ func (c *client) restrictions() uint64 {
 	return flags
 }
 
-// listPart writes up to so many rows, in no more than room octets, and what ends the list
+// listPart writes up to so many rows, in no more than room bytes, and what ends the list
 // where that was all.
 func (q *query) listPart(found []record, rows, room int) []byte {
 	m, now := q.monitor, q.view.Now.Raw

@@ -77,7 +77,7 @@ func TestRFC8915_5_7_RepliesAreGenuine(t *testing.T) {
 			reply, v := w.ask(data)
 			answer, p := w.check(t, reply)
 			if answer != nts.AnswerGenuine || v.Result != responder.Answered || !v.NTS() || !v.Signed() || len(reply) > len(data) {
-				t.Fatalf("%v, request %d: got %v, %+v, %d octets for %d", algorithm, i, answer, v, len(reply), len(data))
+				t.Fatalf("%v, request %d: got %v, %+v, %d bytes for %d", algorithm, i, answer, v, len(reply), len(data))
 			}
 			if p.Origin != request(4).Transmit || p.Stratum != 2 || w.client.Cookies() != nts.MaxCookies {
 				t.Fatalf("%v: got origin %v, stratum %d, %d cookies", algorithm, p.Origin, p.Stratum, w.client.Cookies())
@@ -94,7 +94,7 @@ func TestRFC8915_5_7_NTSN(t *testing.T) {
 	reply, v := w.ask(data)
 	answer, p := w.check(t, reply)
 	if answer != nts.AnswerNAK || v.Result != responder.Refused || len(reply) != 84 {
-		t.Fatalf("another ring: got %v, %+v, %d octets", answer, v, len(reply))
+		t.Fatalf("another ring: got %v, %+v, %d bytes", answer, v, len(reply))
 	}
 	if p.Stratum != 0 || p.ReferenceID != wire.KissNTSN || p.Origin != request(4).Transmit || p.Leap != wire.LeapUnknown {
 		t.Errorf("got %+v", p.Header)
@@ -186,13 +186,13 @@ func TestNTSUnderTheRateLimit(t *testing.T) {
 	}
 }
 
-// threats 27, 28: garbage of every length draws NTSN or silence, never more octets.
+// threats 27, 28: garbage of every length draws NTSN or silence, never more bytes.
 func TestNTSGarbage(t *testing.T) {
 	w := newNTSWorld(t, siv.AESSIVCMAC256)
 	whole := w.request(t, request(4))
 	for n := range whole {
 		if reply, v := w.ask(whole[:n]); v.Result.Time() && v.NTS() || len(reply) > n {
-			t.Errorf("%d octets of %d: got %v and %d octets", n, len(whole), v.Result, len(reply))
+			t.Errorf("%d bytes of %d: got %v and %d bytes", n, len(whole), v.Result, len(reply))
 		}
 	}
 	id := wire.AppendField(nil, wire.FieldUniqueIdentifier, make([]byte, 32), 0)
@@ -202,7 +202,7 @@ func TestNTSGarbage(t *testing.T) {
 		cookie := wire.AppendField(nil, wire.FieldCookie, make([]byte, n), wire.MinField)
 		data := bytes.Join([][]byte{h.Append(nil), id, cookie, auth}, nil)
 		if reply, v := w.ask(data); v.Result.Time() || len(reply) != 0 && len(reply) != 84 {
-			t.Errorf("a cookie of %d: got %v and %d octets", n, v.Result, len(reply))
+			t.Errorf("a cookie of %d: got %v and %d bytes", n, v.Result, len(reply))
 		}
 	}
 }
@@ -227,12 +227,12 @@ func FuzzNTS(f *testing.F) {
 		h := request(4)
 		data := append(h.Append(nil), tail...)
 		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS() && v.Result.Time() {
-			t.Errorf("got %+v and %d octets for %x", v, len(reply), data)
+			t.Errorf("got %+v and %d bytes for %x", v, len(reply), data)
 		}
 		data = w.request(t, h)
 		data[uint(at)%uint(len(data))] ^= change
 		if reply, v := w.ask(data); len(reply) > len(data) || v.NTS() && v.Result.Time() && change != 0 {
-			t.Errorf("got %+v and %d octets for %x", v, len(reply), data)
+			t.Errorf("got %+v and %d bytes for %x", v, len(reply), data)
 		}
 	})
 }

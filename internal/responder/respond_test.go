@@ -31,7 +31,7 @@ func TestRFC5905_Figure31_ReplyHeader(t *testing.T) {
 		t.Errorf("got  %+v\nwant %+v", p.Header, want)
 	}
 	if len(p.Signed) != wire.HeaderSize || p.HasMAC {
-		t.Errorf("got %d octets, MAC %v, want a bare header", len(p.Signed), p.HasMAC)
+		t.Errorf("got %d bytes, MAC %v, want a bare header", len(p.Signed), p.HasMAC)
 	}
 }
 
@@ -60,7 +60,7 @@ func TestRFC1059_ModeZero(t *testing.T) {
 		t.Errorf("got version %d, mode %v, origin %v, want 1, server, the transmit timestamp", p.Version, p.Mode, p.Origin)
 	}
 	if reply, v := w.askFrom(netip.AddrPortFrom(clientAt.Addr(), 123), h.Append(nil)); reply != nil || v.Reason != responder.ReasonMode {
-		t.Errorf("from port 123: got %d octets, %v, want silence", len(reply), v.Reason)
+		t.Errorf("from port 123: got %d bytes, %v, want silence", len(reply), v.Reason)
 	}
 	for _, version := range []uint8{0, 2, 3, 4, 5} {
 		h.Version = version
@@ -92,7 +92,7 @@ func TestRFC5905_Figure20_Modes(t *testing.T) {
 			reply, v := w.askFrom(netip.AddrPortFrom(clientAt.Addr(), port), h.Append(nil))
 			if test.want == 0 {
 				if reply != nil || v.Reason != responder.ReasonMode {
-					t.Errorf("%s from port %d: got %d octets, %v, want silence", test.name, port, len(reply), v.Reason)
+					t.Errorf("%s from port %d: got %d bytes, %v, want silence", test.name, port, len(reply), v.Reason)
 				}
 				continue
 			}
@@ -282,12 +282,12 @@ func TestRFC5905_9_2_Length(t *testing.T) {
 	h := request(4)
 	whole := h.Append(nil)
 	for n := range len(whole) {
-		w.silent(t, "under 48 octets", whole[:n], responder.ReasonMalformed)
+		w.silent(t, "under 48 bytes", whole[:n], responder.ReasonMalformed)
 	}
 	for tail := 1; tail < 28; tail++ {
 		reply, v := w.ask(append(bytes.Clone(whole), make([]byte, tail)...))
 		if reply != nil {
-			t.Errorf("48 octets and %d: got %d octets, want silence (%v)", tail, len(reply), v.Reason)
+			t.Errorf("48 bytes and %d: got %d bytes, want silence (%v)", tail, len(reply), v.Reason)
 		}
 	}
 }
@@ -328,7 +328,7 @@ func TestImpossibleSources(t *testing.T) {
 		w.policy.LoopbackInterface = 1
 		rx := &model.Received{Data: h.Append(nil), Remote: netip.MustParseAddrPort(test.remote), Local: serverAt, Interface: test.index, At: w.now}
 		if reply, v := w.receive(rx); v.Reason != test.want || (reply != nil) != (test.want == responder.ReasonNone) {
-			t.Errorf("%s: got %d octets (%v), want %v", test.name, len(reply), v.Reason, test.want)
+			t.Errorf("%s: got %d bytes (%v), want %v", test.name, len(reply), v.Reason, test.want)
 		}
 	}
 }
@@ -340,7 +340,7 @@ func TestRFC5905_3_1_RequestToAGroup(t *testing.T) {
 	for _, local := range []string{"224.0.1.1", "ff05::101", "255.255.255.255"} {
 		rx := &model.Received{Data: h.Append(nil), Remote: clientAt, Local: netip.MustParseAddr(local), At: w.now}
 		if reply, v := w.receive(rx); reply != nil || v.Reason != responder.ReasonGroup {
-			t.Errorf("to %s: got %d octets (%v), want silence", local, len(reply), v.Reason)
+			t.Errorf("to %s: got %d bytes (%v), want silence", local, len(reply), v.Reason)
 		}
 	}
 }
@@ -353,11 +353,11 @@ func TestRFC7822_3_Fields(t *testing.T) {
 	h := request(4)
 	unknown := wire.AppendField(h.Append(nil), 0xf323, make([]byte, 60), wire.MinLastField)
 	if reply, v := w.ask(unknown); len(reply) != wire.HeaderSize || v.Result != responder.Answered {
-		t.Errorf("an unknown field: got %d octets, %v (%v), want 48, answered", len(reply), v.Result, v.Reason)
+		t.Errorf("an unknown field: got %d bytes, %v (%v), want 48, answered", len(reply), v.Result, v.Reason)
 	}
 	reply, v := w.ask(key.AppendMAC(bytes.Clone(unknown), 4))
 	if len(reply) != wire.HeaderSize+20 || !v.Signed() {
-		t.Errorf("an unknown field and a MAC: got %d octets, %v (%v), want 68, signed", len(reply), v.Result, v.Reason)
+		t.Errorf("an unknown field and a MAC: got %d bytes, %v (%v), want 68, signed", len(reply), v.Result, v.Reason)
 	}
 	thousands := h.Append(nil)
 	for range 1000 {
@@ -365,7 +365,7 @@ func TestRFC7822_3_Fields(t *testing.T) {
 	}
 	thousands = wire.AppendField(thousands, 0x0001, nil, wire.MinLastField)
 	if reply, v := w.ask(thousands); len(reply) != wire.HeaderSize {
-		t.Errorf("a thousand fields: got %d octets, %v (%v), want 48", len(reply), v.Result, v.Reason)
+		t.Errorf("a thousand fields: got %d bytes, %v (%v), want 48", len(reply), v.Result, v.Reason)
 	}
 	autokey := wire.AppendField(h.Append(nil), 0x0102, make([]byte, 100), wire.MinField)
 	w.silent(t, "Autokey with the MAC of a session key", append(binary.BigEndian.AppendUint32(autokey, 0x55555555), make([]byte, 16)...), responder.ReasonUnknownKey)
@@ -390,11 +390,11 @@ func TestReplyBufferTooSmall(t *testing.T) {
 	rx := &model.Received{Data: data, Remote: clientAt, Local: serverAt, At: w.now}
 	for size := range len(data) {
 		if n, v := w.shard.Respond(make([]byte, size), rx, &w.env); n != 0 || v.Reason != responder.ReasonSpace {
-			t.Errorf("room for %d octets: got %d, %v, want silence", size, n, v.Reason)
+			t.Errorf("room for %d bytes: got %d, %v, want silence", size, n, v.Reason)
 		}
 	}
 	if n, _ := w.shard.Respond(make([]byte, len(data)), rx, &w.env); n != len(data) {
-		t.Errorf("just enough room: got %d octets, want %d", n, len(data))
+		t.Errorf("just enough room: got %d bytes, want %d", n, len(data))
 	}
 }
 

@@ -65,7 +65,7 @@ type ShardConfig struct {
 	Clients    *Clients    // shared by the shards of a daemon; nil: nobody is remembered or limited
 	Timestamps *Timestamps // shared as well; nil: every reply is in basic mode
 	Random     uint64      // a random number of its own
-	// Nonces gives the random octets that NTS wants; nil: NTS is not offered.
+	// Nonces gives the random bytes that NTS wants; nil: NTS is not offered.
 	Nonces nts.Random
 }
 

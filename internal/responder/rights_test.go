@@ -18,7 +18,7 @@ func TestSignedRequestIsAnsweredInKind(t *testing.T) {
 			asked := key.AppendMAC(h.Append(nil), version)
 			reply, v := w.ask(asked)
 			if !v.Signed() || v.Result != responder.Answered || len(reply) != len(asked) {
-				t.Errorf("%v in version %d: got %v (%v) with %d octets, want a signed answer of %d", key, version, v.Result, v.Reason, len(reply), len(asked))
+				t.Errorf("%v in version %d: got %v (%v) with %d bytes, want a signed answer of %d", key, version, v.Result, v.Reason, len(reply), len(asked))
 				continue
 			}
 			p := decode(t, reply)
@@ -29,7 +29,7 @@ func TestSignedRequestIsAnsweredInKind(t *testing.T) {
 	}
 }
 
-// A long digest may come whole in version 3, or cut to 20 octets: answered in kind.
+// A long digest may come whole in version 3, or cut to 20 bytes: answered in kind.
 func TestTruncatedDigestInVersion3(t *testing.T) {
 	w := newWorld(t)
 	key := w.key(t, mac.SHA256)
@@ -39,7 +39,7 @@ func TestTruncatedDigestInVersion3(t *testing.T) {
 		t.Fatalf("got %v (%v), want an answer", v.Result, v.Reason)
 	}
 	if p := decode(t, reply); len(p.Digest) != 20 || !key.Verify(p.Signed, p.Digest) {
-		t.Errorf("got %d octets of digest, want 20 that verify", len(p.Digest))
+		t.Errorf("got %d bytes of digest, want 20 that verify", len(p.Digest))
 	}
 }
 
@@ -118,7 +118,7 @@ func TestRequire(t *testing.T) {
 		}
 		reply, v := w.ask(data)
 		if v.Reason != test.want || (reply != nil) != (test.want == responder.ReasonNone) {
-			t.Errorf("%s: got %d octets, %v (%v), want %v", test.name, len(reply), v.Result, v.Reason, test.want)
+			t.Errorf("%s: got %d bytes, %v (%v), want %v", test.name, len(reply), v.Result, v.Reason, test.want)
 		}
 	}
 }

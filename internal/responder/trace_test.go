@@ -29,7 +29,7 @@ func newTrace(w *world) *trace { return &trace{w: w} }
 func (r *trace) packet(data []byte, by string) string {
 	var p wire.Packet
 	if defect := p.Decode(data); defect != wire.DefectNone {
-		return fmt.Sprintf("%d octets: %v", len(data), defect)
+		return fmt.Sprintf("%d bytes: %v", len(data), defect)
 	}
 	text := fmt.Sprintf("mode %d v%d  org %s rec %s xmt %s", p.Mode, p.Version,
 		r.Timestamp(p.Origin, by), r.Timestamp(p.Receive, by), r.Timestamp(p.Transmit, by))

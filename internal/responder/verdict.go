@@ -88,7 +88,7 @@ func (v Verdict) NTS() bool { return v.Shown&ShownNTS != 0 }
 
 // counters counts verdicts. A shard writes it, reports read it at any time.
 type counters struct {
-	packets [Results][8][8]atomic.Uint64 // by version and mode as they stand in the first octet
+	packets [Results][8][8]atomic.Uint64 // by version and mode as they stand in the first byte
 	whys    [Reasons]atomic.Uint64
 	signed  atomic.Uint64
 	nts     [Results]atomic.Uint64 // those of packets that ask for NTS

@@ -135,6 +135,6 @@ func (w *world) silent(t testing.TB, what string, data []byte, want responder.Re
 	t.Helper()
 	reply, v := w.ask(data)
 	if reply != nil || v.Reason != want {
-		t.Errorf("%s: got %d octets, %v (%v), want silence (%v)", what, len(reply), v.Result, v.Reason, want)
+		t.Errorf("%s: got %d bytes, %v (%v), want silence (%v)", what, len(reply), v.Result, v.Reason, want)
 	}
 }

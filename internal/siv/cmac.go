@@ -36,7 +36,7 @@ func (w *Worker) cmac(k *Key, message []byte) {
 	w.absorb(k, w.chain(k, message))
 }
 
-// chain runs the CBC-MAC over all of message but its last 1 to 16 octets, which it
+// chain runs the CBC-MAC over all of message but its last 1 to 16 bytes, which it
 // returns (none of an empty one).
 func (w *Worker) chain(k *Key, message []byte) (last []byte) {
 	x := w.x[:]
@@ -102,13 +102,13 @@ func (w *Worker) string(k *Key, s []byte) {
 
 // xorEnd is the CMAC of plaintext, longer than a block, with w.d xored to its end.
 func (w *Worker) xorEnd(k *Key, plaintext []byte) {
-	whole := (len(plaintext) - aes.BlockSize) / aes.BlockSize * aes.BlockSize // octets that D does not touch
+	whole := (len(plaintext) - aes.BlockSize) / aes.BlockSize * aes.BlockSize // bytes that D does not touch
 	x := w.x[:]
 	for i := 0; i < whole; i += aes.BlockSize {
 		xorBlock(&w.x, (*block)(plaintext[i:]))
 		k.mac.Encrypt(x, x)
 	}
-	var end [2 * aes.BlockSize]byte // 16 to 31 octets
+	var end [2 * aes.BlockSize]byte // 16 to 31 bytes
 	n := copy(end[:], plaintext[whole:])
 	subtle.XORBytes(end[n-aes.BlockSize:n], end[n-aes.BlockSize:n], w.d[:])
 	if n > aes.BlockSize {

@@ -24,14 +24,14 @@ const (
 	AES128GCMSIV  Algorithm = 30
 )
 
-// TagSize is how many octets longer than its plaintext a ciphertext is, whatever the
+// TagSize is how many bytes longer than its plaintext a ciphertext is, whatever the
 // algorithm.
 const TagSize = 16
 
-// MaxKeySize is the length of the longest key in octets.
+// MaxKeySize is the length of the longest key in bytes.
 const MaxKeySize = 64
 
-// KeySize returns the length of a key in octets, 0 for an algorithm that is not known.
+// KeySize returns the length of a key in bytes, 0 for an algorithm that is not known.
 func (a Algorithm) KeySize() int {
 	switch a {
 	case AESSIVCMAC256:
@@ -46,7 +46,7 @@ func (a Algorithm) KeySize() int {
 	return 0
 }
 
-// NonceSize returns the length in octets of the nonces to make; 0 for an algorithm that
+// NonceSize returns the length in bytes of the nonces to make; 0 for an algorithm that
 // is not known. AES-SIV takes others too (RFC 5297 §6), AES-GCM-SIV does not.
 func (a Algorithm) NonceSize() int {
 	switch {
@@ -67,7 +67,7 @@ func (a Algorithm) Offset() int {
 	return TagSize
 }
 
-// AcceptsNonce reports whether a nonce of so many octets can be used. An empty one makes
+// AcceptsNonce reports whether a nonce of so many bytes can be used. An empty one makes
 // AES-SIV deterministic, and is no part of what it authenticates (RFC 5297 §3).
 func (a Algorithm) AcceptsNonce(octets int) bool {
 	return a.KeySize() != 0 && (a != AES128GCMSIV || octets == gcmNonceSize)
@@ -107,7 +107,7 @@ func NewKey(a Algorithm, secret []byte) (*Key, error) {
 	case size == 0:
 		return nil, fmt.Errorf("AEAD %d is unknown; use 15, 16, 17 or 30", uint16(a))
 	case len(secret) != size:
-		return nil, fmt.Errorf("%v needs a key of %d octets, this one has %d", a, size, len(secret))
+		return nil, fmt.Errorf("%v needs a key of %d bytes, this one has %d", a, size, len(secret))
 	}
 	k := &Key{algorithm: a}
 	if a == AES128GCMSIV {
@@ -148,8 +148,8 @@ type Worker struct {
 
 // Seal encrypts plaintext, authenticates it together with nonce and the associated
 // strings, and appends tag and ciphertext to dst. Plaintext may lie where its ciphertext
-// goes (Offset octets behind dst's end), but must not overlap it otherwise. AES-GCM-SIV
-// takes at most one associated string, and a nonce of 12 octets; Seal panics on others,
+// goes (Offset bytes behind dst's end), but must not overlap it otherwise. AES-GCM-SIV
+// takes at most one associated string, and a nonce of 12 bytes; Seal panics on others,
 // which are never the network's to choose.
 func (w *Worker) Seal(k *Key, dst, nonce, plaintext []byte, associated ...[]byte) []byte {
 	if !k.accepts(nonce, associated) {
@@ -171,7 +171,7 @@ func (w *Worker) Seal(k *Key, dst, nonce, plaintext []byte, associated ...[]byte
 }
 
 // Open checks and decrypts ciphertext, its tag included, into dst and returns the
-// plaintext, at least TagSize octets shorter than ciphertext. Dst must have room for it;
+// plaintext, at least TagSize bytes shorter than ciphertext. Dst must have room for it;
 // it may be ciphertext[Offset:], but must not overlap otherwise. If something was not
 // as it was sealed, ok is false, and what was decrypted is zero again.
 func (w *Worker) Open(k *Key, dst, nonce, ciphertext []byte, associated ...[]byte) (plaintext []byte, ok bool) {

@@ -29,7 +29,7 @@ func newKey(t testing.TB, a Algorithm, secret []byte) *Key {
 
 var algorithms = []Algorithm{AESSIVCMAC256, AESSIVCMAC384, AESSIVCMAC512, AES128GCMSIV}
 
-// count is the octets from, from+1 and so on.
+// count is the bytes from, from+1 and so on.
 func count(from, n int) []byte {
 	b := make([]byte, n)
 	for i := range b {
@@ -113,7 +113,7 @@ func TestRFC8452_A_Polyval(t *testing.T) {
 	}
 }
 
-// TestAgainstOpenSSL has what OpenSSL's AES-SIV and AES-GCM-SIV make of counting octets,
+// TestAgainstOpenSSL has what OpenSSL's AES-SIV and AES-GCM-SIV make of counting bytes,
 // at every kind of end that a plaintext can have; of the longest the SHA-256.
 func TestAgainstOpenSSL(t *testing.T) {
 	for _, test := range []struct {
@@ -182,11 +182,11 @@ func TestSealAppendsAndWorksInPlace(t *testing.T) {
 			copy(buffer[5+a.Offset():], plaintext)
 			got := w.Seal(k, buffer[:5], nonce, buffer[5+a.Offset():][:n], ad)
 			if !bytes.Equal(got[5:], want) || &got[0] != &buffer[0] {
-				t.Fatalf("%v, %d octets: sealed in place: got %x, want %x", a, n, got[5:], want)
+				t.Fatalf("%v, %d bytes: sealed in place: got %x, want %x", a, n, got[5:], want)
 			}
 			opened, ok := w.Open(k, got[5+a.Offset():], nonce, got[5:], ad)
 			if !ok || !bytes.Equal(opened, plaintext) {
-				t.Fatalf("%v, %d octets: opened in place: got %x, %v", a, n, opened, ok)
+				t.Fatalf("%v, %d bytes: opened in place: got %x, %v", a, n, opened, ok)
 			}
 		}
 	}
@@ -222,14 +222,14 @@ func TestOpenRefuses(t *testing.T) {
 		sealed := w.Seal(k, nil, nonce, count(0, 20), count(0, 48))
 		for n := range len(sealed) {
 			if _, ok := w.Open(k, make([]byte, 64), nonce, sealed[:n], count(0, 48)); ok {
-				t.Errorf("%v: %d octets of %d were taken", a, n, len(sealed))
+				t.Errorf("%v: %d bytes of %d were taken", a, n, len(sealed))
 			}
 		}
 		if _, ok := w.Open(other, make([]byte, 64), nonce, sealed, count(0, 48)); ok {
 			t.Errorf("%v: opened by another key", a)
 		}
 		if _, ok := w.Open(k, make([]byte, 64), nonce, append(sealed, 0), count(0, 48)); ok {
-			t.Errorf("%v: opened with an octet more", a)
+			t.Errorf("%v: opened with a byte more", a)
 		}
 		if _, ok := w.Open(k, make([]byte, 19), nonce, sealed, count(0, 48)); ok {
 			t.Errorf("%v: opened without room", a)
@@ -246,7 +246,7 @@ func TestOpenRefuses(t *testing.T) {
 func TestSealPanicsOnWhatNobodyMaySend(t *testing.T) {
 	defer func() {
 		if recover() == nil {
-			t.Error("AES-GCM-SIV took a nonce of 16 octets")
+			t.Error("AES-GCM-SIV took a nonce of 16 bytes")
 		}
 	}()
 	var w Worker
@@ -259,8 +259,8 @@ func TestNewKeyRefuses(t *testing.T) {
 		octets int
 		want   string
 	}{
-		{AESSIVCMAC256, 16, "AEAD_AES_SIV_CMAC_256 needs a key of 32 octets, this one has 16"},
-		{AES128GCMSIV, 32, "AEAD_AES_128_GCM_SIV needs a key of 16 octets, this one has 32"},
+		{AESSIVCMAC256, 16, "AEAD_AES_SIV_CMAC_256 needs a key of 32 bytes, this one has 16"},
+		{AES128GCMSIV, 32, "AEAD_AES_128_GCM_SIV needs a key of 16 bytes, this one has 32"},
 		{31, 32, "AEAD 31 is unknown; use 15, 16, 17 or 30"},
 	} {
 		if k, err := NewKey(test.a, make([]byte, test.octets)); k != nil || err == nil || err.Error() != test.want {
@@ -312,7 +312,7 @@ func FuzzSeal(f *testing.F) {
 		}
 		sealed[uint(at)%uint(len(sealed))] ^= 0x10
 		if _, ok := w.Open(k, make([]byte, len(plaintext)), nonce, sealed, associated); ok {
-			t.Fatal("took a changed octet")
+			t.Fatal("took a changed byte")
 		}
 		if _, ok := w.Open(k, make([]byte, len(plaintext)), nonce, plaintext, associated); ok {
 			t.Fatal("took what was never sealed")

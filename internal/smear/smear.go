@@ -74,7 +74,7 @@ func (s *Smear) Offset(w ntptime.Wall, after bool) time.Duration {
 	return time.Duration(math.Round(offset * 1e9))
 }
 
-// referenceNet is the first octet of the reference ids that servers of smeared time give
+// referenceNet is the first byte of the reference ids that servers of smeared time give
 // since ntpd 4.2.8: 254, and the offset in 22 bits of fraction behind 2 of seconds.
 const referenceNet = 254
 

@@ -1,6 +1,6 @@
 package state
 
-// maxSecrets bounds a file of secrets in octets.
+// maxSecrets bounds a file of secrets in bytes.
 const maxSecrets = 1 << 20
 
 // ReadSecret reads a file that only its owner may read, such as the keys of NTS cookies.

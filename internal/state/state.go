@@ -16,7 +16,7 @@ import (
 	"syscall"
 )
 
-// maxSize bounds what is read; the files have under 200 octets.
+// maxSize bounds what is read; the files have under 200 bytes.
 const maxSize = 4096
 
 // field is one line of a state file.
@@ -115,7 +115,7 @@ func read(path string) (map[string]string, error) {
 	return fields, nil
 }
 
-// contents reads a file of at most limit octets. One with permission bits that are
+// contents reads a file of at most limit bytes. One with permission bits that are
 // forbidden is not believed.
 func contents(path string, limit int64, forbidden fs.FileMode) ([]byte, error) {
 	// O_NONBLOCK: a pipe in the file's place must not hold us up.
@@ -138,7 +138,7 @@ func contents(path string, limit int64, forbidden fs.FileMode) ([]byte, error) {
 		return nil, fmt.Errorf("%s may be read by others than its owner (mode %04o); ignored, run chmod 600 on it", path, info.Mode().Perm())
 	}
 	if info.Size() > limit {
-		return nil, fmt.Errorf("%s has %d octets, more than %d; ignored", path, info.Size(), limit)
+		return nil, fmt.Errorf("%s has %d bytes, more than %d; ignored", path, info.Size(), limit)
 	}
 	b, err := io.ReadAll(io.LimitReader(f, limit))
 	if err != nil {

@@ -82,7 +82,7 @@ func TestMemoryPerSourceIsBounded(t *testing.T) {
 	var src source
 	size := unsafe.Sizeof(src) + unsafe.Sizeof(*src.estimate)
 	if size > 20<<10 {
-		t.Errorf("got %d octets a source, want at most 20 KiB", size)
+		t.Errorf("got %d bytes a source, want at most 20 KiB", size)
 	}
-	t.Logf("%d octets a source, %d of them its own state", size, unsafe.Sizeof(*src.estimate))
+	t.Logf("%d bytes a source, %d of them its own state", size, unsafe.Sizeof(*src.estimate))
 }

@@ -109,12 +109,12 @@ func sameCounts[K comparable](t *testing.T, what string, got, want map[K]int) {
 	}
 }
 
-// A version 3 packet with 20 octets behind the header has a MAC, never a field, be
-// the octets what they may (threats, 2.3).
+// A version 3 packet with 20 bytes behind the header has a MAC, never a field, be
+// the bytes what they may (threats, 2.3).
 func TestVersion3TailIsNoField(t *testing.T) {
 	b := packet(3, field(0x0104, 20))
 	var p wire.Packet
 	if defect := p.Decode(b); defect != wire.DefectNone || !p.HasMAC || len(p.Fields) != 0 {
-		t.Errorf("got %v, MAC %v, %d octets of fields; want none, true, 0", defect, p.HasMAC, len(p.Fields))
+		t.Errorf("got %v, MAC %v, %d bytes of fields; want none, true, 0", defect, p.HasMAC, len(p.Fields))
 	}
 }

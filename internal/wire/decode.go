@@ -2,10 +2,10 @@ package wire
 
 import "encoding/binary"
 
-// Sizes of what can follow the header, in octets.
+// Sizes of what can follow the header, in bytes.
 const (
 	keyIDSize    = 4
-	minLegacyMAC = 12 // version 3 with DES: key id and 8 octets (RFC 1305 Appendix C.1)
+	minLegacyMAC = 12 // version 3 with DES: key id and 8 bytes (RFC 1305 Appendix C.1)
 	maxLegacyMAC = 68 // key id and a SHA-512 digest
 
 	// NAKSize is the trailer of a crypto-NAK: a key id and no digest.
@@ -15,7 +15,7 @@ const (
 )
 
 // isMACv4 reports whether what is left of a version 4 packet is a trailer and no
-// field: 4 octets are a crypto-NAK, 20 a 16-octet digest, 24 a 20-octet one, be it
+// field: 4 bytes are a crypto-NAK, 20 a 16-byte digest, 24 a 20-byte one, be it
 // whole or truncated (RFC 7822 §3, RFC 5905 §7.3).
 func isMACv4(rest int) bool { return rest == NAKSize || rest == 20 || rest == 24 }
 
@@ -87,7 +87,7 @@ func (p *Packet) splitTrailer(b []byte, at int) {
 	p.Digest = b[at+keyIDSize:]
 }
 
-// Peek reads version and mode from the first octet of a datagram, whatever it is.
+// Peek reads version and mode from the first byte of a datagram, whatever it is.
 // An empty one has version and mode 0.
 func Peek(b []byte) (version uint8, mode Mode) {
 	if len(b) == 0 {

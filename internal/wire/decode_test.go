@@ -16,7 +16,7 @@ func packet(version uint8, tail ...[]byte) []byte {
 	return append(h.Append(nil), bytes.Join(tail, nil)...)
 }
 
-// field builds a field of length octets in all, with that length in its head.
+// field builds a field of length bytes in all, with that length in its head.
 func field(t uint16, length int) []byte {
 	b := make([]byte, length)
 	binary.BigEndian.PutUint16(b, t)
@@ -24,7 +24,7 @@ func field(t uint16, length int) []byte {
 	return b
 }
 
-// claims is a field of 4·n octets that claims another length.
+// claims is a field of 4·n bytes that claims another length.
 func claims(length, octets int) []byte {
 	b := make([]byte, octets)
 	binary.BigEndian.PutUint16(b, 0xf323)
@@ -38,14 +38,14 @@ func TestRFC5905_7_3_Length(t *testing.T) {
 	var p wire.Packet
 	for n := range wire.HeaderSize {
 		if got := p.Decode(packet(4)[:n]); got != wire.DefectLength {
-			t.Errorf("%d octets: got %v, want %v", n, got, wire.DefectLength)
+			t.Errorf("%d bytes: got %v, want %v", n, got, wire.DefectLength)
 		}
 	}
 	for _, version := range []uint8{1, 2, 3, 4} {
 		for tail := 1; tail < 200; tail++ {
 			got := p.Decode(packet(version, make([]byte, tail)))
 			if tail%4 != 0 && got != wire.DefectLength {
-				t.Errorf("version %d, %d octets behind the header: got %v, want %v", version, tail, got, wire.DefectLength)
+				t.Errorf("version %d, %d bytes behind the header: got %v, want %v", version, tail, got, wire.DefectLength)
 			}
 		}
 	}
@@ -72,28 +72,28 @@ func TestRFC7822_3_Trailer(t *testing.T) {
 		name   string
 		tail   []byte
 		want   wire.Defect
-		fields int // octets of fields
-		digest int // octets of digest; -1: no trailer
+		fields int // bytes of fields
+		digest int // bytes of digest; -1: no trailer
 	}{
 		{"nothing behind the header", nil, wire.DefectNone, 0, -1},
-		{"4 octets are a crypto-NAK", trailer(0), wire.DefectNone, 0, 0},
-		{"8 octets are nothing", trailer(4), wire.DefectTrailer, 0, -1},
-		{"12 octets are nothing: the DES of version 3 is gone", trailer(8), wire.DefectTrailer, 0, -1},
-		{"16 octets are a field too short to be the last", field(1, 16), wire.DefectField, 0, -1},
-		{"20 octets are a MAC", trailer(16), wire.DefectNone, 0, 16},
-		{"20 octets are a MAC even if they look like a field", field(1, 20), wire.DefectNone, 0, 16},
-		{"24 octets are a MAC", trailer(20), wire.DefectNone, 0, 20},
-		{"24 octets are a MAC even if they look like a field", field(1, 24), wire.DefectNone, 0, 20},
-		{"28 octets are a field", field(1, 28), wire.DefectNone, 28, -1},
-		{"28 octets whose length says 24", claims(24, 28), wire.DefectNone, 24, 0},
-		{"36 octets are a field: long digests are cut in version 4", trailer(32), wire.DefectField, 0, -1},
+		{"4 bytes are a crypto-NAK", trailer(0), wire.DefectNone, 0, 0},
+		{"8 bytes are nothing", trailer(4), wire.DefectTrailer, 0, -1},
+		{"12 bytes are nothing: the DES of version 3 is gone", trailer(8), wire.DefectTrailer, 0, -1},
+		{"16 bytes are a field too short to be the last", field(1, 16), wire.DefectField, 0, -1},
+		{"20 bytes are a MAC", trailer(16), wire.DefectNone, 0, 16},
+		{"20 bytes are a MAC even if they look like a field", field(1, 20), wire.DefectNone, 0, 16},
+		{"24 bytes are a MAC", trailer(20), wire.DefectNone, 0, 20},
+		{"24 bytes are a MAC even if they look like a field", field(1, 24), wire.DefectNone, 0, 20},
+		{"28 bytes are a field", field(1, 28), wire.DefectNone, 28, -1},
+		{"28 bytes whose length says 24", claims(24, 28), wire.DefectNone, 24, 0},
+		{"36 bytes are a field: long digests are cut in version 4", trailer(32), wire.DefectField, 0, -1},
 		{"a field of 16 and a MAC", slices.Concat(field(1, 16), trailer(16)), wire.DefectNone, 16, 16},
 		{"a field of 16 and a long MAC", slices.Concat(field(1, 16), trailer(20)), wire.DefectNone, 16, 20},
 		{"a field and a crypto-NAK", slices.Concat(field(1, 32), trailer(0)), wire.DefectNone, 32, 0},
 		{"two fields of 16 without MAC", slices.Concat(field(1, 16), field(2, 16)), wire.DefectField, 0, -1},
 		{"a short field before a last one of 28", slices.Concat(field(1, 16), field(2, 28)), wire.DefectNone, 44, -1},
-		{"a field and 8 octets", slices.Concat(field(1, 28), make([]byte, 8)), wire.DefectTrailer, 0, -1},
-		{"a field and 12 octets", slices.Concat(field(1, 28), make([]byte, 12)), wire.DefectTrailer, 0, -1},
+		{"a field and 8 bytes", slices.Concat(field(1, 28), make([]byte, 8)), wire.DefectTrailer, 0, -1},
+		{"a field and 12 bytes", slices.Concat(field(1, 28), make([]byte, 12)), wire.DefectTrailer, 0, -1},
 		{"a length of 0", claims(0, 32), wire.DefectField, 0, -1},
 		{"a length under the head's", claims(3, 32), wire.DefectField, 0, -1},
 		{"a length of 12", claims(12, 32), wire.DefectField, 0, -1},
@@ -133,16 +133,16 @@ func checkDecode(t *testing.T, b []byte, want wire.Defect, fields, digest int) {
 		return
 	}
 	if len(p.Fields) != fields {
-		t.Errorf("got %d octets of fields, want %d", len(p.Fields), fields)
+		t.Errorf("got %d bytes of fields, want %d", len(p.Fields), fields)
 	}
 	if p.HasMAC != (digest >= 0) || len(p.Digest) != max(digest, 0) {
-		t.Errorf("got a trailer %v with %d octets of digest, want %d", p.HasMAC, len(p.Digest), digest)
+		t.Errorf("got a trailer %v with %d bytes of digest, want %d", p.HasMAC, len(p.Digest), digest)
 	}
 	if got := p.CryptoNAK(); got != (digest == 0) {
 		t.Errorf("crypto-NAK: got %v, want %v", got, digest == 0)
 	}
 	if got := len(p.Signed); got != wire.HeaderSize+fields {
-		t.Errorf("got %d octets signed, want %d", got, wire.HeaderSize+fields)
+		t.Errorf("got %d bytes signed, want %d", got, wire.HeaderSize+fields)
 	}
 	if p.HasMAC && p.KeyID != binary.BigEndian.Uint32(b[len(p.Signed):]) {
 		t.Errorf("got key id %d, want the first word of the trailer", p.KeyID)
@@ -176,7 +176,7 @@ func TestPeek(t *testing.T) {
 		t.Errorf("nothing: got %d, %v, want 0, reserved", version, mode)
 	}
 	if version, mode := wire.Peek([]byte{0xd6}); version != 2 || mode != wire.ModeControl {
-		t.Errorf("ntpq's first octet: got %d, %v, want 2, control", version, mode)
+		t.Errorf("ntpq's first byte: got %d, %v, want 2, control", version, mode)
 	}
 }
 

@@ -13,7 +13,7 @@ const (
 	FieldAuthenticator     FieldType = 0x0404
 )
 
-// Sizes of extension fields in octets, their 4-octet heads included.
+// Sizes of extension fields in bytes, their 4-byte heads included.
 const (
 	fieldHead = 4
 	// MinField is the least length of a field that a MAC or another field follows (RFC 7822 §3).
@@ -37,7 +37,7 @@ type Field struct {
 //	}
 type FieldCursor struct {
 	Field  Field // where the cursor stands; meaningful after Next has returned true
-	Start  int   // octet of the packet at which the field begins
+	Start  int   // byte of the packet at which the field begins
 	fields []byte
 	next   int
 }
@@ -45,7 +45,7 @@ type FieldCursor struct {
 // Cursor returns a cursor before the first field of p.
 func (p *Packet) Cursor() FieldCursor { return WalkFields(p.Fields, HeaderSize) }
 
-// WalkFields returns a cursor over fields that begin at octet base of their packet:
+// WalkFields returns a cursor over fields that begin at byte base of their packet:
 // also over those that stood encrypted in an authenticator (RFC 8915 §5.6). What is
 // malformed ends the walk, see Whole.
 func WalkFields(fields []byte, base int) FieldCursor {
@@ -75,8 +75,8 @@ func (c *FieldCursor) Next() bool {
 func (c *FieldCursor) Whole() bool { return c.next == len(c.fields) }
 
 // AppendField appends a field with that body, zero-padded to a multiple of four and
-// to at least minimum octets in all (MinField, or MinLastField for the last one
-// where no MAC follows). The body must fit a field: at most MaxField−4 octets.
+// to at least minimum bytes in all (MinField, or MinLastField for the last one
+// where no MAC follows). The body must fit a field: at most MaxField−4 bytes.
 func AppendField(dst []byte, t FieldType, body []byte, minimum int) []byte {
 	dst, start := BeginField(dst, t)
 	return EndField(append(dst, body...), start, minimum)
@@ -90,14 +90,14 @@ func BeginField(dst []byte, t FieldType) (b []byte, start int) {
 }
 
 // EndField pads the field that starts at start to a multiple of four and to at
-// least minimum octets, and writes its length.
+// least minimum bytes, and writes its length.
 func EndField(dst []byte, start, minimum int) []byte {
 	for len(dst)-start < minimum || (len(dst)-start)%4 != 0 {
 		dst = append(dst, 0)
 	}
 	length := len(dst) - start
 	if length > MaxField {
-		panic("wire: extension field longer than 65532 octets") // our own: what we send is bounded
+		panic("wire: extension field longer than 65532 bytes") // our own: what we send is bounded
 	}
 	binary.BigEndian.PutUint16(dst[start+2:], uint16(length))
 	return dst

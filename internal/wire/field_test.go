@@ -24,7 +24,7 @@ func TestAppendFieldPads(t *testing.T) {
 	} {
 		b := wire.AppendField([]byte("before"), 0x0104, bytes.Repeat([]byte{0xee}, test.body), test.minimum)[6:]
 		if len(b) != test.want || int(b[2])<<8|int(b[3]) != test.want {
-			t.Errorf("%s: got %d octets that say %d, want %d", test.name, len(b), int(b[2])<<8|int(b[3]), test.want)
+			t.Errorf("%s: got %d bytes that say %d, want %d", test.name, len(b), int(b[2])<<8|int(b[3]), test.want)
 		}
 		if b[0] != 0x01 || b[1] != 0x04 {
 			t.Errorf("%s: got type %x, want 0104", test.name, b[:2])
@@ -109,7 +109,7 @@ func FuzzWalkFields(f *testing.F) {
 			sum += 4 + len(c.Field.Body)
 		}
 		if c.Whole() != (sum == len(b)) {
-			t.Errorf("whole: got %v with %d octets of %d walked", c.Whole(), sum, len(b))
+			t.Errorf("whole: got %v with %d bytes of %d walked", c.Whole(), sum, len(b))
 		}
 	})
 }

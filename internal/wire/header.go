@@ -9,7 +9,7 @@ import (
 	"timeball/internal/ntptime"
 )
 
-// HeaderSize is the length of the NTP header in octets (RFC 5905 §7.3).
+// HeaderSize is the length of the NTP header in bytes (RFC 5905 §7.3).
 const HeaderSize = 48
 
 // Mode is the 3-bit association mode (RFC 5905 Figure 10).
@@ -84,7 +84,7 @@ type Header struct {
 	Transmit       ntptime.Timestamp
 }
 
-// Offsets of the header's fields in octets.
+// Offsets of the header's fields in bytes.
 const (
 	offStratum        = 1
 	offPoll           = 2
@@ -98,7 +98,7 @@ const (
 	offTransmit       = 40
 )
 
-// Put writes h into b[0:48]. b must hold at least HeaderSize octets.
+// Put writes h into b[0:48]. b must hold at least HeaderSize bytes.
 func (h *Header) Put(b []byte) {
 	b = b[:HeaderSize]
 	b[0] = byte(h.Leap&3)<<6 | (h.Version&7)<<3 | byte(h.Mode&7)
@@ -115,7 +115,7 @@ func (h *Header) Put(b []byte) {
 }
 
 // PutTransmit overwrites only the transmit timestamp of an encoded header, so
-// that it can be set last (RFC 5905 §7.3). b must hold at least HeaderSize octets.
+// that it can be set last (RFC 5905 §7.3). b must hold at least HeaderSize bytes.
 func PutTransmit(b []byte, t ntptime.Timestamp) {
 	binary.BigEndian.PutUint64(b[offTransmit:HeaderSize], uint64(t))
 }

@@ -10,7 +10,7 @@ import (
 	"timeball/internal/wire"
 )
 
-// TestRFC5905_7_3_Header lays the header out octet by octet as Figure 8 has it.
+// TestRFC5905_7_3_Header lays the header out byte by byte as Figure 8 has it.
 func TestRFC5905_7_3_Header(t *testing.T) {
 	h := wire.Header{
 		Leap: wire.LeapDelete, Version: 4, Mode: wire.ModeServer, Stratum: 3, Poll: 10, Precision: -24,
@@ -61,9 +61,9 @@ func TestRFC5905_7_3_ReferenceID(t *testing.T) {
 		{"more than four letters are cut", wire.ReferenceName("LONGER"), 0x4c4f4e47, 1, "LONG"},
 		{"an IPv4 address stands as it is", wire.ReferenceAddress(netip.MustParseAddr("192.0.2.1")), 0xc0000201, 2, "192.0.2.1"},
 		{"a mapped address counts as IPv4", wire.ReferenceAddress(netip.MustParseAddr("::ffff:192.0.2.1")), 0xc0000201, 2, "192.0.2.1"},
-		// MD5 of the sixteen octets of 2001:db8::1, from md5sum.
+		// MD5 of the sixteen bytes of 2001:db8::1, from md5sum.
 		{"an IPv6 address by its MD5", wire.ReferenceAddress(netip.MustParseAddr("2001:db8::1")), 0x39ab9b37, 3, "57.171.155.55"},
-		{"octets that do not print", wire.ReferenceID(0x41001fff), 0x41001fff, 0, "A???"},
+		{"bytes that do not print", wire.ReferenceID(0x41001fff), 0x41001fff, 0, "A???"},
 		{"a kiss code", wire.KissRATE, wire.ReferenceName("RATE"), 0, "RATE"},
 		{"no reference id", 0, 0, 0, ""},
 	} {

@@ -6,7 +6,7 @@ type Defect uint8
 // The defects, in the order in which Decode looks for them.
 const (
 	DefectNone    Defect = iota
-	DefectLength         // under 48 octets, or not a multiple of 4 (RFC 5905 §7.3, §9.2)
+	DefectLength         // under 48 bytes, or not a multiple of 4 (RFC 5905 §7.3, §9.2)
 	DefectVersion        // version 0, or above 4
 	DefectField          // an extension field's length is malformed: the whole packet is dropped (RFC 7822 §3)
 	DefectTrailer        // what follows header and fields is no MAC
@@ -24,7 +24,7 @@ type Packet struct {
 	KeyID  uint32 // key id of the trailer; meaningful when HasMAC
 	Digest []byte // digest of the trailer; empty for a crypto-NAK
 	HasMAC bool   // a trailer was there: a MAC, or a crypto-NAK when Digest is empty
-	Signed []byte // the octets that the MAC covers: header and fields
+	Signed []byte // the bytes that the MAC covers: header and fields
 }
 
 // CryptoNAK reports whether the trailer is a lone key id: the server could not

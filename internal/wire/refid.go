@@ -9,7 +9,7 @@ import (
 
 // ReferenceID is the 32-bit reference identifier (RFC 5905 §7.3): four ASCII
 // letters at stratum 1 and in a kiss-o'-death, the IPv4 address of the system
-// peer above that, or the first four octets of the MD5 of its IPv6 address.
+// peer above that, or the first four bytes of the MD5 of its IPv6 address.
 type ReferenceID uint32
 
 // ReferenceName makes a reference id of up to four ASCII letters, padded with zeros.
@@ -32,7 +32,7 @@ func ReferenceAddress(a netip.Addr) ReferenceID {
 }
 
 // Text returns the letters of a reference id of stratum 0 or 1 without the zero
-// padding; octets that do not print become '?'.
+// padding; bytes that do not print become '?'.
 func (r ReferenceID) Text() string {
 	var b [4]byte
 	binary.BigEndian.PutUint32(b[:], uint32(r))

@@ -18,7 +18,7 @@ import (
 	"timeball/test/peers"
 )
 
-// watchedPorts is the source port of a request of no octets (generator.c): each octet more
+// watchedPorts is the source port of a request of no bytes (generator.c): each byte more
 // is a port further, so that a reply tells how long its request was.
 const watchedPorts = 20000
 

@@ -142,7 +142,7 @@ func TestRequestsAreWhatTheyShouldBe(t *testing.T) {
 	}
 	for i, s := range slots {
 		if len(s.request) != keyedSize || !k.Verify(s.request[:headerSize], s.request[headerSize+4:]) {
-			t.Errorf("request %d of %d octets has no good MAC", i, len(s.request))
+			t.Errorf("request %d of %d bytes has no good MAC", i, len(s.request))
 		}
 	}
 	if _, err := newSlots(1, Load{Kind: KindKeyed, Key: Key{ID: 1, Secret: []byte("short")}}); err == nil {

@@ -42,7 +42,7 @@ type Kind string
 
 // The kinds of requests.
 const (
-	KindPlain       Kind = "plain"       // 48 octets, version 4, mode 3
+	KindPlain       Kind = "plain"       // 48 bytes, version 4, mode 3
 	KindKeyed       Kind = "keyed"       // with a MAC
 	KindNTS         Kind = "nts"         // with a cookie, and room for one in the reply (RFC 8915)
 	KindInterleaved Kind = "interleaved" // each client asks for interleaved mode (RFC 9769) once it can
@@ -52,7 +52,7 @@ const (
 // Key is a symmetric key of AES-128-CMAC.
 type Key struct {
 	ID     uint32
-	Secret []byte // 16 octets
+	Secret []byte // 16 bytes
 }
 
 // Result is what came of a Load.

@@ -116,7 +116,7 @@ func exchange(remote netip.AddrPort, cookie uint64) (timestamped, error) {
 		e.user4 = ntptime.WallOf(time.Now())
 		e.t4, e.kernel = rx.At.Wall, sending && rx.Timestamp == model.TimestampKernel
 		if len(rx.Data) < headerSize {
-			return e, fmt.Errorf("exchange with %s: reply of %d octets", remote, len(rx.Data))
+			return e, fmt.Errorf("exchange with %s: reply of %d bytes", remote, len(rx.Data))
 		}
 		e.t2 = ntptime.Timestamp(binary.BigEndian.Uint64(rx.Data[offReceive:])).Wall(e.user4)
 		e.t3 = ntptime.Timestamp(binary.BigEndian.Uint64(rx.Data[offSend:])).Wall(e.user4)

@@ -18,7 +18,7 @@ const (
 	timestampMagic = 0xbe4c4000_00000000 // the transmit timestamp of slot i is this + i
 )
 
-// slot is one request that can be under way: its octets do not change (but in
+// slot is one request that can be under way: its bytes do not change (but in
 // interleaved mode), so that a generator has nothing to do but to send.
 type slot struct {
 	request []byte

@@ -36,7 +36,7 @@ func BenchmarkEndurance(b *testing.B) {
 			b.Errorf("resident memory grew from %.1f to %.1f MiB in %d packets", before, after, m.Sent)
 		}
 		if grown := len(s.Log()) - said; grown > 0 {
-			b.Errorf("the log grew by %d octets", grown)
+			b.Errorf("the log grew by %d bytes", grown)
 		}
 		if now := s.Descriptors(); now > descriptors {
 			b.Errorf("%d descriptors, %d before", now, descriptors)

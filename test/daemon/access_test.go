@@ -82,7 +82,7 @@ server:
 			t.Errorf("%s, by mode 6: answered %v, want %v", test.from, got, test.queried)
 		}
 		if got := askFrom(t, test.from, at, timeRequest(7, "another secret"), false); got != nil {
-			t.Errorf("%s, with a wrong MAC: got %d octets, want silence (no crypto-NAK)", test.from, len(got))
+			t.Errorf("%s, with a wrong MAC: got %d bytes, want silence (no crypto-NAK)", test.from, len(got))
 		}
 	}
 }
@@ -93,9 +93,9 @@ func TestQueriesWithoutServingTime(t *testing.T) {
 	at := freePort(t)
 	start(t, fmt.Sprintf("clock: {driver: virtual}\nlocal: {stratum: 1}\nserver: {listen: [\"%s\"], workers: 1, access: {query: [127.0.0.0/8]}}\n", at))
 	if got := askFrom(t, "127.0.0.1", at, []byte{4<<3 | 6, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0}, true); len(got) < 100 {
-		t.Errorf("mode 6: got %d octets, want the variables", len(got))
+		t.Errorf("mode 6: got %d bytes, want the variables", len(got))
 	}
 	if got := askFrom(t, "127.0.0.1", at, timeRequest(0, ""), false); got != nil {
-		t.Errorf("mode 3: got %d octets, want silence", len(got))
+		t.Errorf("mode 3: got %d bytes, want silence", len(got))
 	}
 }

@@ -228,7 +228,7 @@ func TestOutOfDescriptors(t *testing.T) {
 	}
 	p.until("reports again", func() bool { _, err := p.report("tracking"); return err == nil })
 	if size := len(p.Log()); size > 64<<10 {
-		t.Errorf("the log has grown to %d octets", size)
+		t.Errorf("the log has grown to %d bytes", size)
 	}
 }
 

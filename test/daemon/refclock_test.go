@@ -150,7 +150,7 @@ func TestSharedMemoryOfOthers(t *testing.T) {
 	makeOne(48, 0o600)
 	conf := fmt.Sprintf("clock: {driver: observe}\nsources: [{refclock: {driver: shm, unit: %d}, min_poll: 0}]\n", unit)
 	p := start(t, conf)
-	p.Says(patience, "smaller than 96 octets")
+	p.Says(patience, "smaller than 96 bytes")
 	remove()
 	makeOne(4096, 0o666)
 	const words = "may be written by everybody on this machine"

@@ -72,7 +72,7 @@ func (a *asked) reply(what string, data []byte) wire.Packet {
 		a.t.Fatalf("%s: got %x, want an answer", what, got)
 	}
 	if len(got) > len(data) {
-		a.t.Errorf("%s: %d octets for %d", what, len(got), len(data))
+		a.t.Errorf("%s: %d bytes for %d", what, len(got), len(data))
 	}
 	return p
 }
@@ -91,13 +91,13 @@ var rows = []struct {
 	row  string
 	hold func(t *testing.T)
 }{
-	{"| 7.3 | header; 48 octets at least", func(t *testing.T) {
+	{"| 7.3 | header; 48 bytes at least", func(t *testing.T) {
 		s := server(t, plainServer)
 		for _, length := range []int{0, 1, 47} {
-			s.silent(fmt.Sprint(length, " octets"), packet(4, 3)[:length])
+			s.silent(fmt.Sprint(length, " bytes"), packet(4, 3)[:length])
 		}
-		s.silent("49 octets", packet(4, 3, 0))
-		s.reply("48 octets", packet(4, 3))
+		s.silent("49 bytes", packet(4, 3, 0))
+		s.reply("48 bytes", packet(4, 3))
 	}},
 	{"| 7.3 | versions 1 to 4", func(t *testing.T) {
 		s := server(t, plainServer)
@@ -219,7 +219,7 @@ var rows = []struct {
 		unknown := append([]byte{0x7f, 0xff, 0, 28}, make([]byte, 24)...)
 		s.reply("an unknown field", packet(4, 3, unknown...))
 		unknown[3] = 26
-		s.silent("a field of 26 octets", packet(4, 3, unknown...))
+		s.silent("a field of 26 bytes", packet(4, 3, unknown...))
 	}},
 	{"| 9109 | random source port for each request", func(t *testing.T) {
 		var mu sync.Mutex
@@ -255,7 +255,7 @@ var rows = []struct {
 		query := []byte{4<<3 | 6, 2, 0x47, 0x11, 0, 0, 0, 0, 0, 0, 0, 0}
 		got := s.answer(query, true)
 		if len(got) < 12 || len(got) > 480 || len(got)%4 != 0 || got[1]&0x9f != 0x82 || got[2] != 0x47 || got[3] != 0x11 {
-			t.Errorf("got %x, want a response of at most 480 octets in fours, with the sequence", got)
+			t.Errorf("got %x, want a response of at most 480 bytes in fours, with the sequence", got)
 		}
 		s.silent("a response", append([]byte{4<<3 | 6, 0x82}, query[2:]...))
 	}},

@@ -56,7 +56,7 @@ func holds(t *testing.T, d *peers.Daemon, server netip.Addr, reach bool, during 
 		}
 	}
 	if after := d.Memory(); after > before+growth {
-		t.Errorf("memory under attack: got %d octets after %d, want it flat", after, before)
+		t.Errorf("memory under attack: got %d bytes after %d, want it flat", after, before)
 	}
 }
 
@@ -132,13 +132,13 @@ func TestAssociationsAreBounded(t *testing.T) {
 			before := d.Memory()
 			crowd(t, forger, server.IPv4, 70_000, 130_000)
 			serves(t, attacker, server.IPv4)
-			t.Logf("memory: %d octets when the table is full, %d at the end", before, d.Memory())
+			t.Logf("memory: %d bytes when the table is full, %d at the end", before, d.Memory())
 			sources, err := d.Sources()
 			if err != nil || len(sources) > tt.want {
 				t.Errorf("sources: got %d, %v, want at most %d", len(sources), err, tt.want)
 			}
 			if after := d.Memory(); after > before+growth {
-				t.Errorf("memory: got %d octets after %d, want it flat", after, before)
+				t.Errorf("memory: got %d bytes after %d, want it flat", after, before)
 			}
 		})
 	}

@@ -71,7 +71,7 @@ func TestChronydFollowsTimeballByKey(t *testing.T) {
 	}
 }
 
-// SHA256 is 32 octets long in chronyd's version 3 and cut to 20 in its version 4: the
+// SHA256 is 32 bytes long in chronyd's version 3 and cut to 20 in its version 4: the
 // answer is of the same kind.
 func TestChronydFollowsTimeballBySHA256OfVersion4(t *testing.T) {
 	t.Parallel()

@@ -117,7 +117,7 @@ func TestReload(t *testing.T) {
 
 // Limits of an idle daemon with four sources at their ordinary polls.
 const (
-	idleMemory = 25 << 20 // octets resident
+	idleMemory = 25 << 20 // bytes resident
 	idleShare  = 0.001    // of one core
 )
 
@@ -143,7 +143,7 @@ func TestAnIdleDaemonIsSmallAndQuiet(t *testing.T) {
 	}
 	t.Logf("memory: %.1f MiB; share of a core: %.4f %%", float64(d.Memory())/(1<<20), quietest*100)
 	if got := d.Memory(); got > idleMemory {
-		t.Errorf("memory: got %d octets, want at most %d", got, idleMemory)
+		t.Errorf("memory: got %d bytes, want at most %d", got, idleMemory)
 	}
 	if quietest > idleShare {
 		t.Errorf("share of a core: got %.3f %%, want at most %.3f %%", quietest*100, idleShare*100)

@@ -227,10 +227,10 @@ func stands(t *testing.T, g *truth, daemons []*peers.Daemon, server netip.Addr, 
 func (v vitals) hasNotGrown(t *testing.T, d *peers.Daemon, before vitals) {
 	t.Helper()
 	if v.memory > before.memory+8<<20 {
-		t.Errorf("memory of %s: got %d octets after %d, want it flat", d.Host.Name, v.memory, before.memory)
+		t.Errorf("memory of %s: got %d bytes after %d, want it flat", d.Host.Name, v.memory, before.memory)
 	}
 	if v.log > before.log+4000 {
-		t.Errorf("log of %s: got %d octets more, want hardly any", d.Host.Name, v.log-before.log)
+		t.Errorf("log of %s: got %d bytes more, want hardly any", d.Host.Name, v.log-before.log)
 	}
 	if v.sources > before.sources {
 		t.Errorf("associations of %s: got %d after %d, want no more of them", d.Host.Name, v.sources, before.sources)

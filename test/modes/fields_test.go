@@ -22,7 +22,7 @@ func (f *failing) unless(ok bool, p *seen, what string) {
 		return
 	}
 	f.said[what] = true
-	f.t.Errorf("mode %d from %v to %v: want %s; got ttl %d, %d octets, %+v", p.Mode, p.From, p.To, what, p.TTL, len(p.Payload), p.Header)
+	f.t.Errorf("mode %d from %v to %v: want %s; got ttl %d, %d bytes, %+v", p.Mode, p.From, p.To, what, p.TTL, len(p.Payload), p.Header)
 }
 
 // minimal is a request that tells nothing of its sender: only version, mode and a

@@ -96,7 +96,7 @@ func (n *ntsTarget) exchange() (time.Duration, error) {
 	return time.Since(began), nil
 }
 
-// octets are random enough for a client that attacks itself.
+// bytes are random enough for a client that attacks itself.
 type octets struct{}
 
 func (octets) Uint64() uint64 { return uint64(time.Now().UnixNano()) * 0x9e3779b97f4a7c15 }
@@ -223,7 +223,7 @@ func TestThreat31_GarbageInKeyExchanges(t *testing.T) {
 	bad := []byte{0x80, 2, 0, 2, 0, 1, 0x80, 0, 0, 0} // error 1
 	for cut := range len(good) {
 		if got := session(good[:cut]); !bytes.Equal(got, bad) {
-			t.Errorf("cut after %d octets: got %x, want error 1", cut, got)
+			t.Errorf("cut after %d bytes: got %x, want error 1", cut, got)
 		}
 	}
 	for at := 0; at < len(good)-4; at += 6 {
@@ -277,7 +277,7 @@ func TestThreat27_GarbageCookies(t *testing.T) {
 		many = append(many, field(0x0304, 100))
 	}
 	if reply, err := n.send(bytes.Join(append(many, auth), nil)); err == nil && len(reply) != 84 {
-		t.Errorf("300 placeholders: got %d octets, want NTSN or silence", len(reply))
+		t.Errorf("300 placeholders: got %d bytes, want NTSN or silence", len(reply))
 	}
 	n.unharmed("garbage cookies")
 }

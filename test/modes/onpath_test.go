@@ -86,7 +86,7 @@ func TestNoForgedReplyIsBelieved(t *testing.T) {
 // crowd is how many addresses a replay comes from.
 const crowd = 3000
 
-// growthAtMost bounds the memory that strangers may take, in octets: for the table of
+// growthAtMost bounds the memory that strangers may take, in bytes: for the table of
 // clients and for as many associations as are allowed, with their filters' samples.
 const growthAtMost = 24 << 20
 
@@ -136,13 +136,13 @@ func TestNoReplayFromOtherAddressesMovesTheClock(t *testing.T) {
 			}
 			stop()
 			after := vitalsOf(t, victim, n.addr(follows))
-			t.Logf("associations %d, then %d; memory %d, then %d; log %d, then %d octets",
+			t.Logf("associations %d, then %d; memory %d, then %d; log %d, then %d bytes",
 				before.sources, after.sources, before.memory, after.memory, before.log, after.log)
 			if after.sources > 100 {
 				t.Errorf("associations: got %d, want no more than allowed", after.sources)
 			}
 			if after.memory > before.memory+growthAtMost {
-				t.Errorf("memory of %s: got %d octets after %d, want it bounded", victim.Host.Name, after.memory, before.memory)
+				t.Errorf("memory of %s: got %d bytes after %d, want it bounded", victim.Host.Name, after.memory, before.memory)
 			}
 			d.Selects(20*time.Second, n.addr(n.reference))
 		})

@@ -23,7 +23,7 @@ func signed(p peers.Payload, key *mac.Key) peers.Payload {
 	return func(round int) []byte { return key.AppendMAC(p(round), 4) }
 }
 
-// falsely puts octets behind a lie that are no MAC of it.
+// falsely puts bytes behind a lie that are no MAC of it.
 func falsely(p peers.Payload, octets int) peers.Payload { return peers.Falsely(p, keyID, octets) }
 
 // recorded are a host's packets of a mode so far.

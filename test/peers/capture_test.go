@@ -68,7 +68,7 @@ func TestParseFrameOfSomethingElse(t *testing.T) {
 	}{
 		{"a whole datagram is taken", frame4(make([]byte, 48)), true},
 		{"one that may be cut is taken", with(ethernetSize+6, 0), true},
-		{"octets behind the datagram are no part of it", append(frame4(make([]byte, 48)), 1, 2), true},
+		{"bytes behind the datagram are no part of it", append(frame4(make([]byte, 48)), 1, 2), true},
 		{"nothing", nil, false},
 		{"a short frame", make([]byte, 10), false},
 		{"a datagram longer than its frame", frame4(make([]byte, 48))[:80], false},
@@ -79,7 +79,7 @@ func TestParseFrameOfSomethingElse(t *testing.T) {
 	}
 	for _, tt := range tests {
 		if d, ok := parseFrame(tt.frame); ok != tt.want || ok && len(d.Payload) != 48 {
-			t.Errorf("%s: got %v, %d octets, want %v", tt.name, ok, len(d.Payload), tt.want)
+			t.Errorf("%s: got %v, %d bytes, want %v", tt.name, ok, len(d.Payload), tt.want)
 		}
 	}
 }
@@ -90,7 +90,7 @@ func FuzzParseFrame(f *testing.F) {
 	f.Add([]byte{1, 2, 3})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if d, ok := parseFrame(b); ok != d.From.IsValid() || len(d.Payload) > len(b) {
-			t.Errorf("got %+v, %v out of %d octets", d, ok, len(b))
+			t.Errorf("got %+v, %v out of %d bytes", d, ok, len(b))
 		}
 	})
 }

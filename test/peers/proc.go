@@ -14,7 +14,7 @@ func (p *Process) proc(path string) string {
 	return filepath.Join("/proc", strconv.Itoa(p.Pid()), path)
 }
 
-// Memory is the program's resident memory in octets.
+// Memory is the program's resident memory in bytes.
 func (p *Process) Memory() int {
 	p.t.Helper()
 	text, err := os.ReadFile(p.proc("status"))

@@ -35,7 +35,7 @@ func Lie(mode wire.Mode) Payload {
 	}
 }
 
-// Falsely puts a key's number and octets behind a packet that are no MAC of it.
+// Falsely puts a key's number and bytes behind a packet that are no MAC of it.
 func Falsely(p Payload, key uint32, octets int) Payload {
 	return func(round int) []byte {
 		return append(binary.BigEndian.AppendUint32(p(round), key), slices.Repeat([]byte{0xa5}, octets)...)

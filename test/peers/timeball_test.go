@@ -98,7 +98,7 @@ func TestWhatTheKernelSaysOfAProgram(t *testing.T) {
 	p := Here(t).Start("sh", nil, "sh", "-c", `exec 3</dev/null 4</dev/null; a=$(head -c 8000000 /dev/zero | tr '\0' x); echo ready; while :; do :; done`)
 	p.Says(60*time.Second, "ready")
 	if got := p.Memory(); got < 8e6 || got > 1e9 {
-		t.Errorf("memory: got %d octets, want 8 million and what a shell needs", got)
+		t.Errorf("memory: got %d bytes, want 8 million and what a shell needs", got)
 	}
 	if got := p.Descriptors(); got < 5 {
 		t.Errorf("descriptors: got %d, want 5 at least", got)

@@ -87,10 +87,10 @@ func packets(t *testing.T, versions bool) (list []Packet) {
 		add(fmt.Sprintf("mode %d with a key that nobody has", mode), append(append(plain(4, mode), 0, 0, 0, 99), make([]byte, 20)...))
 		add(fmt.Sprintf("mode %d with a crypto-NAK", mode), append(plain(4, mode), 0, 0, 0, 0))
 	}
-	add("no octet", nil)
-	add("one octet", []byte{0x23})
+	add("no byte", nil)
+	add("one byte", []byte{0x23})
 	add("too short by one", plain(4, 3)[:47])
-	add("three octets too long", append(plain(4, 3), 1, 2, 3))
+	add("three bytes too long", append(plain(4, 3), 1, 2, 3))
 	add("an unknown extension field", append(plain(4, 3), append([]byte{0x7f, 1, 0, 28}, make([]byte, 24)...)...))
 	return list
 }
@@ -107,7 +107,7 @@ func Said(request, reply []byte) string {
 	case p.Mode == wire.ModeClient:
 		return "silence" // a question of an association's own, sooner or later
 	}
-	text := fmt.Sprintf("mode %d version %d leap %d stratum %d refid %s poll %d octets %d", p.Mode, p.Version, p.Leap, p.Stratum, p.ReferenceID.Format(p.Stratum), p.Poll, len(reply))
+	text := fmt.Sprintf("mode %d version %d leap %d stratum %d refid %s poll %d bytes %d", p.Mode, p.Version, p.Leap, p.Stratum, p.ReferenceID.Format(p.Stratum), p.Poll, len(reply))
 	if p.HasMAC {
 		text += fmt.Sprintf(" key %d", p.KeyID)
 	}

@@ -18,15 +18,15 @@ import (
 // Bounds of what may grow between the first and the last third of a run.
 const (
 	maxGoroutines = 12        // sockets are opened and closed all the time
-	maxMemory     = 3 << 20   // octets
-	maxLog        = 128 << 10 // octets, in the whole run after the warm-up
+	maxMemory     = 3 << 20   // bytes
+	maxLog        = 128 << 10 // bytes, in the whole run after the warm-up
 )
 
 // point is one measurement.
 type point struct {
 	goroutines int
-	resident   int64 // octets
-	log        int64 // octets written so far
+	resident   int64 // bytes
+	log        int64 // bytes written so far
 }
 
 // record is the measurements after the warm-up.
@@ -50,7 +50,7 @@ func watch(ctx context.Context, s *settings, written *counter, flood *flood) rec
 		}
 		if time.Since(said) >= time.Minute {
 			said = time.Now()
-			fmt.Printf("%6.0f s: %d goroutines, %.1f MB resident, log %d octets, %d packets sent, %d answers\n",
+			fmt.Printf("%6.0f s: %d goroutines, %.1f MB resident, log %d bytes, %d packets sent, %d answers\n",
 				time.Since(begun).Seconds(), p.goroutines, mega(p.resident), p.log, flood.sent.Load(), flood.answers.Load())
 		}
 	}
@@ -102,7 +102,7 @@ func (r record) summary(f *flood) string {
 		return "the run was shorter than its warm-up"
 	}
 	first, last := r.thirds()
-	return fmt.Sprintf("goroutines %d then %d, resident %.1f MB then %.1f MB, log +%d octets, %d packets sent, %d answers",
+	return fmt.Sprintf("goroutines %d then %d, resident %.1f MB then %.1f MB, log +%d bytes, %d packets sent, %d answers",
 		first.median(goroutines), last.median(goroutines), mega(first.median(memory)), mega(last.median(memory)),
 		r[len(r)-1].log-r[0].log, f.sent.Load(), f.answers.Load())
 }
@@ -122,7 +122,7 @@ func (r record) judge(state *lab.State) error {
 	case last.median(memory)-first.median(memory) > maxMemory:
 		return fmt.Errorf("memory has grown from %.1f MB to %.1f MB", mega(first.median(memory)), mega(last.median(memory)))
 	case r[len(r)-1].log-r[0].log > maxLog:
-		return fmt.Errorf("the log has grown by %d octets", r[len(r)-1].log-r[0].log)
+		return fmt.Errorf("the log has grown by %d bytes", r[len(r)-1].log-r[0].log)
 	}
 	return nil
 }

@@ -200,7 +200,7 @@ func (s *server) state(t testing.TB) State {
 }
 
 // TestRFC5905_8_TheProgramSaysWhatTheResponderSays sends the same requests through both, and
-// compares them octet by octet but for the two timestamps.
+// compares them byte by byte but for the two timestamps.
 func TestRFC5905_8_TheProgramSaysWhatTheResponderSays(t *testing.T) {
 	s := newServer(t)
 	state := s.state(t)
@@ -225,7 +225,7 @@ func TestRFC5905_8_TheProgramSaysWhatTheResponderSays(t *testing.T) {
 		want, verdict := s.reply(f.from, f.to, f.payload)
 		ours := plainRequest(f.payload) && !f.badSum
 		if ours != (action == back) || action == drop {
-			t.Fatalf("request %d, %d octets % x, wrong checksum %v: action %d, to be answered here: %v", i, len(f.payload), f.payload[:min(48, len(f.payload))], f.badSum, action, ours)
+			t.Fatalf("request %d, %d bytes % x, wrong checksum %v: action %d, to be answered here: %v", i, len(f.payload), f.payload[:min(48, len(f.payload))], f.badSum, action, ours)
 		}
 		if !ours {
 			if string(out) != string(in) {
@@ -236,7 +236,7 @@ func TestRFC5905_8_TheProgramSaysWhatTheResponderSays(t *testing.T) {
 		answered++
 		from, to, got := payloadOf(t, out)
 		if from != f.to || to != f.from || len(out) != len(in) {
-			t.Fatalf("reply from %v to %v, %d octets of %d", from, to, len(out), len(in))
+			t.Fatalf("reply from %v to %v, %d bytes of %d", from, to, len(out), len(in))
 		}
 		if verdict.Result != responder.Answered || len(want) != len(got) || string(want[:32]) != string(got[:32]) {
 			t.Fatalf("request % x\nprogram   % x\nresponder % x (%v)", f.payload, got, want, verdict.Result)
@@ -424,7 +424,7 @@ func FuzzFrame(f *testing.F) {
 		}
 		action, out := run(t, s.program, b)
 		if len(out) > len(b) || action == drop {
-			t.Errorf("action %d, %d octets out of %d", action, len(out), len(b))
+			t.Errorf("action %d, %d bytes out of %d", action, len(out), len(b))
 		}
 	})
 }
