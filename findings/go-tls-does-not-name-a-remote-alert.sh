@@ -34,7 +34,7 @@ func main() {
 		_ = tls.Server(far, &tls.Config{NextProtos: []string{"ntske/1"},
 			Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}).Handshake()
 	}()
-	err := tls.Client(near, &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"other/1"}}).Handshake()
+	err := tls.Client(near, &tls.Config{ServerName: "a", NextProtos: []string{"other/1"}}).Handshake()
 	var alert tls.AlertError
 	found := errors.As(err, &alert)
 	var operation *net.OpError

@@ -1,10 +1,9 @@
 #!/bin/bash
 # NTPsec 1.2.2: `server ADDRESS nts` with an IPv6 address never makes a key exchange.
 #
-# The client looks for a port behind the first colon of the name of the key exchange's server,
-# also where that is an IPv6 address, in brackets or not: what follows becomes the name of a
-# service, and the log has "Servname not supported for ai_socktype". With IPv4 the connection is
-# tried (and refused here: nobody listens).
+# With the address in brackets or not, the log has "Servname not supported for ai_socktype",
+# as if what follows a colon of the address were the name of a service; no connection is tried. With
+# IPv4 it is tried (and refused here: nobody listens).
 #
 # Needs root, setpriv and unshare.
 source "$(dirname "$(readlink -f "$0")")/common.sh"
