@@ -36,7 +36,7 @@ func apart(h *peers.Host, core, env []string, argv ...string) *exec.Cmd {
 func ahead(pid int) { _ = os.WriteFile(fmt.Sprintf("/proc/%d/autogroup", pid), []byte("-20"), 0) }
 
 // key is known to timeball and chronyd.
-var key = Key{ID: 7, Secret: []byte("sixteen bytes!!")}
+var key = Key{ID: 7, Secret: []byte("a 16 byte secret")}
 
 // contender is a server under test.
 type contender struct {
