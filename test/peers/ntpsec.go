@@ -22,7 +22,7 @@ func NTPsec(t testing.TB, h *Host, conf string) *NTPsecd {
 	t.Helper()
 	daemon := Unpack(t, "ntpsec", "usr/sbin/ntpd")
 	n := &NTPsecd{tools: NTPQ(t)}
-	const always = "disable kernel\nrestrict default\nrestrict 10.0.0.0 mask 255.0.0.0\nrestrict 127.0.0.1\nrestrict ::1\n"
+	const always = "disable kernel\nrestrict default\nrestrict 10.0.0.0 mask 255.0.0.0\nrestrict fd00::/8\nrestrict 127.0.0.1\nrestrict ::1\n"
 	path := h.Write("ntp.conf", always+conf+"\n")
 	n.Process = h.Start("ntpd", daemon.Env(), daemon.Path, "-n", "-g", "-c", path, "-l", "/dev/stderr",
 		"-f", filepath.Join(h.Dir, "drift"), "-p", filepath.Join(h.Dir, "ntpd.pid"))
