@@ -1,6 +1,11 @@
 package system
 
-import "timeball/internal/model"
+import (
+	"math"
+
+	"timeball/internal/model"
+	"timeball/internal/ntptime"
+)
 
 // grid finds the interval that all of a source's last timestamps are multiples of,
 // apart from a constant. Polls that keep step with coarse ticks get samples that are all wrong by as
@@ -62,4 +67,28 @@ func commonUnit(a, b int64) int64 {
 		a, b = b, min(r, b-r)
 	}
 	return a
+}
+
+// window is how far off the state may be, by the windows of a source's samples: each holds the
+// true offset. Where clocks tick coarsely the state may be anywhere in windows that are two
+// ticks wide, and polls that keep step with the ticks get no others.
+type window struct {
+	at  ntptime.Raw
+	off float64 // s; 0: nothing known
+}
+
+// note takes a sample, off which the state is at most off seconds; it may have run away by
+// drift seconds a second since the one before.
+func (w *window) note(at ntptime.Raw, off, drift float64) {
+	if w.off > 0 {
+		off = math.Min(off, w.off+drift*math.Max(at.Sub(w.at).Seconds(), 0))
+	}
+	w.at, w.off = at, off
+}
+
+// tickError is how wrong the state may be for what clocks tick, in seconds: up to the ticks that
+// the samples may be off and as much again that the state is off the samples.
+func (src *source) tickError() float64 {
+	ticks := src.ownDispersion()
+	return math.Min(math.Max(ticks, src.window.off), 2*ticks)
 }
