@@ -19,9 +19,10 @@ type Keys struct {
 	// Undated says that the dates of the certificate could not be checked, since the clock
 	// was not set: the source does not count alone until another exchange has checked them.
 	Undated bool
-	// Identity tells servers apart by host and certificate; 0: not known.
-	Identity uint64
-	Expires  ntptime.Wall // of the certificate; 0: not known
+	// Identity tells certificates apart; 0: not known.
+	Identity  uint64
+	Exchanger netip.Addr   // who made the key exchange; invalid: not known
+	Expires   ntptime.Wall // of the certificate; 0: not known
 }
 
 // security is what a client association with NTS keeps.
@@ -95,7 +96,7 @@ func (a *Association) install(k *Keys) error {
 		a.cfg.Remote, a.status.Address = k.Remote, k.Remote
 	}
 	st := &a.status.Security
-	st.Undated, st.Identity, st.Expires = k.Undated, k.Identity, k.Expires
+	st.Undated, st.Identity, st.Exchanger, st.Expires = k.Undated, k.Identity, k.Exchanger, k.Expires
 	st.FailureKind, st.Failure = "", ""
 	a.noteSecurity()
 	return nil

@@ -17,10 +17,13 @@ import (
 // a server that wants no requests, a broadcast that nobody sends. They are no sources of
 // the system process, but nothing that is configured may be missing from a report.
 func (s *Associations) Idle(now ntptime.Raw) Idle {
-	rows := make([]model.SourceReport, 0, len(s.groups)+len(s.listening))
+	rows, missing := make([]model.SourceReport, 0, len(s.groups)+len(s.listening)), 0
 	for _, g := range s.groups {
 		if len(g.members) == 0 && g.want() > 0 {
 			rows = append(rows, s.idleGroup(g, now))
+			if votes(&g.source) && !g.offline {
+				missing++
+			}
 		}
 	}
 	for _, l := range s.listening {
@@ -31,13 +34,25 @@ func (s *Associations) Idle(now ntptime.Raw) Idle {
 		}
 	}
 	s.idle = len(rows) > 0
-	return Idle{Rows: rows, Configured: len(s.groups) + len(s.listening) + len(s.clocks)}
+	return Idle{Rows: rows, Missing: missing, Configured: len(s.groups) + len(s.listening) + len(s.clocks)}
 }
 
-// Idle is what is configured and not in use, of so many lines of `sources:`.
+// Idle is what is configured and not in use, of so many lines of `sources:`. Missing are
+// those of Rows that would have a vote, whatever keeps them from it but the operator: a
+// name that somebody answers with nothing, or with another line's address, is no less named.
 type Idle struct {
 	Rows       []model.SourceReport
+	Missing    int
 	Configured int
+}
+
+// votes says whether a line names machines whose time counts.
+func votes(source *config.Source) bool {
+	switch source.Kind {
+	case config.Pool, config.ServerSource, config.Peer:
+		return !source.NoSelect
+	}
+	return false
 }
 
 func idleRow(id model.SourceID, source *config.Source, state model.State, why string) model.SourceReport {

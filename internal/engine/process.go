@@ -134,6 +134,7 @@ func (p *SystemProcess) AcceptCorrection(now ntptime.Instant, size time.Duration
 // SetIdle shows, beside the sources, what is configured and not in use.
 func (p *SystemProcess) SetIdle(idle Idle, now ntptime.Instant) {
 	p.idle = idle
+	p.core.SetMissing(idle.Missing)
 	p.publish(now)
 }
 

@@ -100,6 +100,7 @@ func System(cfg *config.Config, host *Host) system.Config {
 		Addresses:      host.Addresses,
 		Serves:         cfg.Serves(),
 		Leap:           leap(cfg, host.Leaps),
+		Named:          named(cfg),
 	}
 	if l := cfg.Local; l != nil {
 		c.Local = &system.Local{Stratum: l.Stratum, Activate: cfg.LocalActivate(), Orphan: l.Orphan, Awaits: !cfg.Alone()}
@@ -111,6 +112,16 @@ func System(cfg *config.Config, host *Host) system.Config {
 // holds the clock back as one that does not answer.
 func required(cfg *config.Config) bool {
 	return slices.ContainsFunc(cfg.Sources, func(s config.Source) bool { return s.Require })
+}
+
+// named counts the lines of `sources:` with a vote.
+func named(cfg *config.Config) (count int) {
+	for i := range cfg.Sources {
+		if votes(&cfg.Sources[i]) {
+			count++
+		}
+	}
+	return count
 }
 
 // WantsLeapFile is the list of leap seconds that is to be read; "": none.

@@ -46,6 +46,11 @@ func runWith(t *testing.T, text string, opts Options) *Lab {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return runLab(t, l)
+}
+
+// runLab runs a lab until the test ends.
+func runLab(t *testing.T, l *Lab) *Lab {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- l.Run(ctx) }()

@@ -89,3 +89,42 @@ func TestNTSWithAClockThatIsNotSetNeedsAMajority(t *testing.T) {
 		t.Errorf("got %+v, want a clock that one source of three has not set", client)
 	}
 }
+
+// Names that nobody resolves leave no majority to the one that somebody does: who answers
+// look-ups would choose the one server that sets the clock.
+func TestNTSWithAClockThatIsNotSetCountsWhatIsNotResolved(t *testing.T) {
+	a, here := peers.NewAuthority(t), peers.Here(t)
+	certificate, key := a.Issue(here, "server1")
+	ca := a.Write(here)
+	l, err := Open(scenarioOf(t, fmt.Sprintf(`hosts:
+  server1: {config: {local: {stratum: 1}, server: {nts: {certificate: %s, key: %s}}}}
+  server2: {config: {local: {stratum: 1}, server: {}}}
+  pool: {config: {local: {stratum: 1}, server: {}}}
+  client:
+    clock: {offset: 1795000000s}
+    config:
+      sources:
+        - {server: server1, nts: {ca: %[3]s}, min_poll: -2, max_poll: -2}
+        - {server: server2, nts: {ca: %[3]s}}
+        - {pool: pool, nts: {ca: %[3]s}}
+`, certificate, key, ca)), Options{Version: "test"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range l.hosts[1:3] {
+		h.name += ", whom nobody resolves"
+	}
+	runLab(t, l)
+	until(t, l, "samples of the one server", func(s *State) bool {
+		for _, source := range s.Hosts["client"].Sources {
+			if strings.HasPrefix(source.Name, "server1:") && source.Reach == 255 &&
+				strings.Contains(source.Reason, "2 independent sources must agree before it is, and 1 do") {
+				return true
+			}
+		}
+		return false
+	})
+	if client := l.State().Hosts["client"]; client.Synchronized || math.Abs(client.TrueError) < 1e6 {
+		t.Errorf("got %+v, want a clock that one source of three has not set", client)
+	}
+}

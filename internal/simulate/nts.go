@@ -54,7 +54,7 @@ func (c *core) keysOf(a *member, now ntptime.Instant) (keys *association.Keys, k
 	if !dated && !unset {
 		return nil, "date", "the certificate is not valid now by this clock"
 	}
-	keys = &association.Keys{Secrets: nts.Secrets{Algorithm: siv.AESSIVCMAC256}, Undated: !dated, Identity: uint64(index) + 1, Expires: to}
+	keys = &association.Keys{Secrets: nts.Secrets{Algorithm: siv.AESSIVCMAC256}, Undated: !dated, Identity: uint64(index) + 1, Exchanger: a.Config.Remote.Addr(), Expires: to}
 	random := &c.random
 	for i := range siv.AESSIVCMAC256.KeySize() {
 		keys.Secrets.C2S[i], keys.Secrets.S2C[i] = byte(random.Uint64()), byte(random.Uint64())

@@ -82,9 +82,10 @@ func (s *System) policy() selection.Policy {
 
 // undatedQuorum is how many sources must agree while certificates were taken without their
 // dates, since the clock is not set (nts.cold_start): a majority of the independent ones
-// that the configuration names; 0: none was.
+// that the configuration names, those included that have no address yet, as who answers no
+// look-up would otherwise make one source a majority; 0: none was.
 func (s *System) undatedQuorum() int {
-	undated, independent := false, 0
+	undated, independent := false, s.missing
 	for _, src := range s.sources {
 		if src.opt.NoSelect {
 			continue
@@ -100,17 +101,18 @@ func (s *System) undatedQuorum() int {
 	return independent/2 + 1
 }
 
-// repeated reports whether a source whose certificate's dates are not checked is, by host
-// and certificate, the same as one before it: together they have one vote.
+// repeated reports whether a source whose certificate's dates are not checked has the host
+// or the certificate of one before it: together they have one vote.
 func (s *System) repeated(src *source) bool {
-	if !src.status.Security.Undated || src.status.Security.Identity == 0 {
+	own := &src.status.Security
+	if !own.Undated || own.Identity == 0 {
 		return false
 	}
 	for _, other := range s.sources {
 		if other == src {
 			return false
 		}
-		if !other.opt.NoSelect && other.status.Security.Identity == src.status.Security.Identity {
+		if its := &other.status.Security; !other.opt.NoSelect && (its.Identity == own.Identity || its.Exchanger == own.Exchanger && own.Exchanger.IsValid()) {
 			return true
 		}
 	}

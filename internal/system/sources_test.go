@@ -404,3 +404,35 @@ func TestSilenceOfTheOthersForgetsNothing(t *testing.T) {
 		}
 	}
 }
+
+// Sources whose certificates have no dates yet have a vote for each host and certificate:
+// one key in wrong hands must not be a majority.
+func TestUndatedSourcesHaveOneVoteForAHostAndACertificate(t *testing.T) {
+	address := func(last byte) netip.Addr { return netip.AddrFrom4([4]byte{192, 0, 2, last}) }
+	for name, test := range map[string]struct {
+		identity  [3]uint64
+		exchanger [3]netip.Addr
+		named     int // lines without a source
+		want      bool
+	}{
+		"three of three":                  {identity: [3]uint64{1, 2, 3}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, want: true},
+		"two, and two that are not there": {identity: [3]uint64{1, 1, 2}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, named: 2},
+		"one certificate of one line":     {identity: [3]uint64{1, 1, 1}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, want: true},
+		"one certificate, and another":    {identity: [3]uint64{1, 1, 1}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, named: 1},
+		"one host, and another":           {identity: [3]uint64{1, 2, 3}, exchanger: [3]netip.Addr{address(1), address(1), address(1)}, named: 1},
+	} {
+		b := newBench(t, 50*time.Millisecond, nil)
+		for i := range 3 {
+			id := model.SourceID(i + 1)
+			b.add(id, nil)
+			b.say(id, func(s *model.SourceStatus) {
+				s.Security.Undated, s.Security.Identity, s.Security.Exchanger = true, test.identity[i], test.exchanger[i]
+			})
+		}
+		b.sys.SetMissing(test.named)
+		b.run(5, 2*time.Second, 0, 1, 2, 3)
+		if got := b.snapshot().Synchronized; got != test.want {
+			t.Errorf("%s: got synchronized %v, want %v: %s", name, got, test.want, b.snapshot().Sources[0].Reason)
+		}
+	}
+}

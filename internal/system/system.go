@@ -39,6 +39,7 @@ type Config struct {
 	Addresses                 []netip.Addr // our own: of several orphans the lowest leads
 	Serves                    bool         // see model.Snapshot
 	Leap                      LeapConfig
+	Named                     int // lines of `sources:` with a vote, of which none is a source yet; see SetMissing
 }
 
 // Local makes the local clock a reference when no source is usable.
@@ -87,6 +88,7 @@ type System struct {
 	cfg           Config
 	origin        int64 // ns
 	sources       []*source
+	missing       int // see SetMissing
 	combined      filter.Tracker
 	combinedSince ntptime.Raw  // Never: there is no combined state
 	partial       bool         // sources have gone that the combined state was made of; then
@@ -169,7 +171,7 @@ type point struct {
 
 // New makes a system process without sources.
 func New(cfg Config, now ntptime.Instant) *System {
-	s := &System{started: now.Raw, next: now.Raw, combinedSince: ntptime.Never}
+	s := &System{started: now.Raw, next: now.Raw, combinedSince: ntptime.Never, missing: cfg.Named}
 	s.setConfig(cfg)
 	s.origin = int64(now.Wall) - int64(now.Raw)
 	s.discipline = discipline.New(s.limits())
@@ -258,11 +260,18 @@ func (s *System) RemoveSource(now ntptime.Instant, id model.SourceID, out *Outpu
 			s.partial, s.kept = true, s.start()
 		}
 		s.sources = append(s.sources[:i], s.sources[i+1:]...)
+		if !src.opt.NoSelect {
+			s.missing++ // until SetMissing says whether its line has another
+		}
 		s.reselect(now, nil, out)
 		out.Changed = true
 		return
 	}
 }
+
+// SetMissing says how many lines of `sources:` with a vote have no association now, as names
+// that nobody resolves. They count where a majority is wanted of what is configured.
+func (s *System) SetMissing(lines int) { s.missing = lines }
 
 func (s *System) find(id model.SourceID) *source {
 	i := sort.Search(len(s.sources), func(i int) bool { return s.sources[i].id >= id })
