@@ -39,8 +39,8 @@ func TestSignals(t *testing.T) {
 		if got := p.Ends(patience); got != 0 {
 			t.Errorf("%v: exit status %d, want 0", s, got)
 		}
-		if took := time.Since(begun); took > 2*time.Second {
-			t.Errorf("%v: took %s, want under 2 s", s, took)
+		if took := time.Since(begun); took > prompt {
+			t.Errorf("%v: took %s, want under %s", s, took, prompt)
 		}
 		if _, err := os.Stat(p.Socket()); err == nil {
 			t.Errorf("%v: the control socket is left", s)
@@ -57,6 +57,7 @@ func TestHangupsAtTheStart(t *testing.T) {
 		return err == nil && strings.TrimSpace(string(comm)) == "timeball"
 	})
 	p.until("it runs", func() bool { p.Signal(syscall.SIGHUP); return strings.Contains(p.Log(), "timeball runs") })
+	p.Signal(syscall.SIGHUP) // those before may all have come while the program ignored them
 	p.until("reloaded", func() bool { return p.Said("configuration reloaded") > 0 })
 	if status := p.terminate(); status != 0 {
 		t.Errorf("exit status %d, want 0", status)
@@ -91,8 +92,8 @@ func TestHangups(t *testing.T) {
 		p.Signal(syscall.SIGHUP)
 	}
 	begun := time.Now()
-	if status := p.terminate(); status != 0 || time.Since(begun) > 2*time.Second {
-		t.Errorf("stop in the middle: got status %d after %s, want 0 within 2 s", status, time.Since(begun))
+	if status := p.terminate(); status != 0 || time.Since(begun) > prompt {
+		t.Errorf("stop in the middle: got status %d after %s, want 0 within %s", status, time.Since(begun), prompt)
 	}
 }
 
@@ -109,9 +110,14 @@ func TestAKilledDaemonHasNoSecondFreeStep(t *testing.T) {
 	first.kill()
 	second := start(t, clientConfig(at, state, ""))
 	second.until("refused", func() bool { return second.Said(`"event": "panic"`) == 1 })
-	answer, err := second.report("tracking")
-	if err != nil || answer["synchronized"] != false || answer["panic_offset"] == 0.0 || answer["steps"] != 0.0 {
-		t.Errorf("got %v, %v; want not synchronized, no step, and what was refused", answer, err)
+	var answer map[string]any
+	second.until("what was refused is reported", func() (good bool) { // the log comes before the reports
+		var err error
+		answer, err = second.report("tracking")
+		return err == nil && answer["panic_offset"] != 0.0
+	})
+	if answer["synchronized"] != false || answer["steps"] != 0.0 {
+		t.Errorf("got %v; want not synchronized, and no step", answer)
 	}
 }
 
@@ -218,11 +224,7 @@ func TestOutOfDescriptors(t *testing.T) {
 			held = append(held, c)
 		}
 	}
-	for range 10 {
-		if !p.answers(at) {
-			t.Error("not served while descriptors are out")
-		}
-	}
+	p.serves(at, "served while descriptors are out", 10)
 	for _, c := range held {
 		c.Close()
 	}
@@ -262,19 +264,21 @@ func TestAnOutage(t *testing.T) {
 	p := start(t, clientConfig(at, t.TempDir(), ""))
 	p.until("synchronized", p.synchronized)
 	server.kill()
-	p.until("unreachable", func() bool { return p.Said(`"event": "unreachable"`) == 1 })
-	one, _ := p.report("tracking")
-	p.until("its error bound grows", func() bool {
-		two, err := p.report("tracking")
+	// It may be lost and found more than once, where the machine stands still for a second.
+	times := func(event string) int { return p.Said(`"event": "` + event + `"`) }
+	p.until("unreachable", func() bool { return times("unreachable") == times("reachable") })
+	bound := func() float64 {
+		answer, err := p.report("tracking")
 		if err != nil {
-			return false
+			return 0
 		}
-		before, _ := one["error_bound"].(float64)
-		after, _ := two["error_bound"].(float64)
-		return after > before
-	})
+		bound, _ := answer["error_bound"].(float64)
+		return bound
+	}
+	before := bound()
+	p.until("its error bound grows", func() bool { return bound() > before })
 	start(t, serverConfig(at, "0s"))
-	p.until("reachable again", func() bool { return p.Said(`"event": "reachable"`) == 2 })
+	p.until("reachable again", func() bool { return times("reachable") > times("unreachable") })
 	p.until("synchronized", p.synchronized)
 }
 

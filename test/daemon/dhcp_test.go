@@ -68,6 +68,7 @@ func TestServersOfNetworkManager(t *testing.T) {
 	const script = "../../configs/dhcp/nm-dispatcher"
 	d.call([]string{"DHCP4_NTP_SERVERS=127.9.8.1 127.9.8.2"}, script, "wlan0", "up")
 	d.follows("127.9.8.1", "127.9.8.2")
+	d.until("the reload is in the log", func() bool { return d.Said("configuration reloaded") > 0 })
 	reloads := d.Said("configuration reloaded")
 	d.call([]string{"DHCP4_NTP_SERVERS=127.9.8.1 127.9.8.2"}, script, "wlan0", "dhcp4-change")
 	if got := d.Said("configuration reloaded"); got != reloads {

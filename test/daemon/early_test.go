@@ -60,6 +60,7 @@ func TestAReferenceClockBeforeItsFirstPoll(t *testing.T) {
 func TestAnIdleLineIsCalledByItsNumber(t *testing.T) {
 	t.Parallel()
 	p := start(t, "clock: {driver: observe}\nsources: [{server: nosuch.invalid}]\n")
+	p.until("its row", func() bool { return p.source("") != nil })
 	id := fmt.Sprint(p.source("")["id"])
 	for _, command := range []string{"offline", "online"} {
 		if out, stderr, err := p.operate(command, id); err != nil || !strings.Contains(out, "nosuch.invalid") {

@@ -36,10 +36,16 @@ func TestObserveSaysHowWrongTheMachinesClockIs(t *testing.T) {
 			t.Parallel()
 			at := falseServer(t, ahead(test.by))
 			d := start(t, fmt.Sprintf("clock: {driver: observe}\nsources: [{server: \"%s\", min_poll: -2, max_poll: -2}]\nmetrics: {listen: \"127.0.0.1:0\"}\n", at))
-			if _, complaint, err := d.Run("wait", "--timeout", "30s"); err != nil {
+			if _, complaint, err := d.Run("wait", "--timeout", patience.String()); err != nil {
 				t.Fatalf("wait: %v: %s", err, complaint)
 			}
 			want := regexp.MustCompile(test.want)
+			// The first answers may have waited for this process to be given the processor, and
+			// be wrong by half of that; among more of them there are better ones.
+			d.until("the offset is known to the hundredth of a second", func() bool {
+				said, _, err := d.Run("tracking")
+				return err == nil && want.MatchString(said)
+			})
 			for _, report := range []string{"status", "tracking"} {
 				said, _, err := d.Run(report)
 				if err != nil || !want.MatchString(said) || !strings.Contains(said, "served") {
@@ -55,11 +61,11 @@ func TestObserveSaysHowWrongTheMachinesClockIs(t *testing.T) {
 			if err != nil || !strings.Contains(said, "left alone") {
 				t.Errorf("step: got %v and %q, want it to say that the machine's clock was left alone", err, said)
 			}
-			said, _, err = d.Run("wait", "--timeout", "5s")
+			said, _, err = d.Run("wait", "--timeout", "60s")
 			if err != nil || !want.MatchString(said) {
 				t.Errorf("wait: got %v and %q, want success and %s", err, said, test.want)
 			}
-			_, complaint, err := d.Run("wait", "--timeout", "500ms", "--max-error", "10ms")
+			_, complaint, err := d.Run("wait", "--timeout", "3s", "--max-error", "10ms")
 			if peers.ExitStatus(err) != 1 || !strings.Contains(complaint, "machine's clock") {
 				t.Errorf("wait --max-error: got %v and %q, want 1: the machine's clock is not that right", err, complaint)
 			}

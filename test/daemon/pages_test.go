@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,10 +14,11 @@ import (
 	"time"
 )
 
-// freeTCP is a TCP address that is free.
+// freeTCP is a TCP address that is free, with an IP address of its own so that nobody takes
+// it meanwhile.
 func freeTCP(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", netip.AddrPortFrom(freePort(t).Addr(), 0).String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,13 @@ import (
 	"timeball/test/peers"
 )
 
-const patience = 30 * time.Second
+// patience is for what happens in any case, on a machine however slow; it says nothing of
+// how fast that is.
+const patience = 2 * time.Minute
+
+// prompt is within what a daemon must have ended: waiting for anything but the processor takes
+// longer, or for ever.
+const prompt = 15 * time.Second
 
 func TestMain(m *testing.M) { peers.Main(m) }
 
@@ -84,6 +90,15 @@ func freePort(t *testing.T) netip.AddrPort {
 	}
 	defer conn.Close()
 	return conn.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+// serves waits for so many answers to proper requests; single ones may be lost where the
+// machine is busy.
+func (p *daemon) serves(at netip.AddrPort, what string, times int) {
+	p.t.Helper()
+	for range times {
+		p.until(what, func() bool { return p.answers(at) })
+	}
 }
 
 // answers reports whether a proper request is answered.

@@ -19,7 +19,14 @@ var falseServers atomic.Int32
 // ends; the honest reply is that of a stratum 1 with this machine's clock.
 func falseServer(t *testing.T, change reply) netip.AddrPort {
 	t.Helper()
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 8, 0, byte(falseServers.Add(1)))})
+	n := falseServers.Add(1)
+	return falseServerAt(t, net.IPv4(127, 8, byte(n>>8), byte(n)), change)
+}
+
+// falseServerAt is falseServer at a free port of that address.
+func falseServerAt(t *testing.T, ip net.IP, change reply) netip.AddrPort {
+	t.Helper()
+	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: ip})
 	if err != nil {
 		t.Fatal(err)
 	}

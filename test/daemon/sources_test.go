@@ -33,7 +33,7 @@ func used(state string) bool { return state == "selected" || state == "combined"
 // An own address is no source, whatever it is called, and is said so.
 func TestTheDaemonDoesNotFollowItself(t *testing.T) {
 	good := falseServer(t, func(_, r []byte) []byte { return r })
-	port := freePort(t).Port()
+	port := peers.FreePort(t, "udp")
 	text := fmt.Sprintf("clock: {driver: virtual}\nlocal: {stratum: 5}\nserver: {listen: [\":%d\"], workers: 1}\nsources:\n  - {server: \"%s\", min_poll: -2, max_poll: -2}\n", port, good)
 	own := []string{fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("127.1.2.3:%d", port), fmt.Sprintf("[::1]:%d", port), fmt.Sprintf("localhost:%d", port)}
 	for _, address := range ownAddresses(t) {
@@ -72,7 +72,7 @@ func ownAddresses(t *testing.T) (list []netip.Addr) {
 func TestAnotherServerOfThisMachineIsASource(t *testing.T) {
 	other := falseServer(t, func(_, r []byte) []byte { return r })
 	d := start(t, fmt.Sprintf("clock: {driver: virtual}\nserver: {listen: [\":%d\"], workers: 1}\nsources: [{server: \"%s\", min_poll: -2, max_poll: -2}]\n",
-		freePort(t).Port(), other))
+		peers.FreePort(t, "udp"), other))
 	d.until("it is used", func() bool { state, _ := d.row(other.String()); return used(state) })
 }
 
@@ -94,7 +94,7 @@ func TestOneMachineHasOneVoteAndTwoRows(t *testing.T) {
 		for _, text := range []string{test.winner + test.loser, test.loser + test.winner} {
 			t.Run(test.name, func(t *testing.T) {
 				t.Parallel()
-				port := freePort(t).Port() // a peer sends from it
+				port := peers.FreePort(t, "udp") // a peer sends from it
 				d := start(t, fmt.Sprintf("clock: {driver: observe}\nkeys: [{id: 10, type: sha256, hex: %s}]\nserver: {listen: [\"127.0.0.1:%d\"], workers: 1}\nsources:\n%s",
 					strings.Repeat("ab", 32), port, text))
 				d.until("the loser says why", func() bool {
@@ -128,11 +128,7 @@ func TestANameThatLeadsToAnAddressInUse(t *testing.T) {
 // localhostServer is a server at 127.0.0.1.
 func localhostServer(t *testing.T) netip.AddrPort {
 	t.Helper()
-	at := falseServer(t, func(_, r []byte) []byte { return r })
-	if at.Addr() != netip.AddrFrom4([4]byte{127, 0, 0, 1}) {
-		t.Skipf("the false server is at %s", at)
-	}
-	return at
+	return falseServerAt(t, net.IPv4(127, 0, 0, 1), func(_, r []byte) []byte { return r })
 }
 
 // `require` holds the clock back also while its line has no association: because the name
@@ -163,7 +159,7 @@ func TestLinesWithoutAnAssociationHaveRows(t *testing.T) {
 	good := falseServer(t, func(_, r []byte) []byte { return r })
 	page := freePort(t)
 	d := start(t, fmt.Sprintf("clock: {driver: virtual}\nmetrics: {listen: \"%s\"}\nsources: [{server: \"%s\", min_poll: -2, max_poll: -2}, {server: nosuch.invalid}, {pool: pool.invalid}, {peer: peer.invalid, unauthenticated: true}]\nserver: {listen: [\"127.0.0.1:%d\"]}\n",
-		page, good, freePort(t).Port()))
+		page, good, peers.FreePort(t, "udp")))
 	names := []string{"nosuch.invalid", "pool.invalid", "peer.invalid"}
 	for _, report := range []string{"sources", "status", "explain"} {
 		said := ""

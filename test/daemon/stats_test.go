@@ -5,6 +5,8 @@ import (
 	"net"
 	"testing"
 	"time"
+
+	"timeball/test/peers"
 )
 
 // Every packet that comes in is in exactly one result: those of an address add up to the
@@ -72,22 +74,27 @@ server:
 			Count        uint64
 		}
 	}
-	d.until("all are counted", func() bool {
-		return d.Report(&stats, "serverstats") == nil && len(stats.Listeners) == 1 && stats.Listeners[0].Received+stats.Listeners[0].Dropped >= uint64(sent) // a busy machine may come too late to some
+	var results map[string]uint64
+	// Read while the last packet is worked on the figures may be one apart.
+	peers.Eventually(t, patience, "all are counted", func() error {
+		stats.Listeners, stats.Packets, results = nil, nil, map[string]uint64{}
+		if err := d.Report(&stats, "serverstats"); err != nil || len(stats.Listeners) != 1 {
+			return fmt.Errorf("got %+v, %v", stats, err)
+		}
+		l := stats.Listeners[0]
+		if parts := l.Accepted + l.Denied + l.Ignored + l.RateLimited + l.Control + l.Passed; parts != l.Received || l.Received+l.Dropped != uint64(sent) { // a busy machine may come too late to some
+			return fmt.Errorf("sent %d; got %+v, whose parts add up to %d", sent, l, parts)
+		}
+		var all uint64
+		for _, p := range stats.Packets {
+			all += p.Count
+			results[p.Result] += p.Count
+		}
+		if all != l.Received {
+			return fmt.Errorf("by mode, version and result: %d, want the %d received", all, l.Received)
+		}
+		return nil
 	})
-	l := stats.Listeners[0]
-	if parts := l.Accepted + l.Denied + l.Ignored + l.RateLimited + l.Control + l.Passed; parts != l.Received || l.Received+l.Dropped != uint64(sent) {
-		t.Errorf("sent %d; got %+v, whose parts add up to %d", sent, l, parts)
-	}
-	var all uint64
-	results := map[string]uint64{}
-	for _, p := range stats.Packets {
-		all += p.Count
-		results[p.Result] += p.Count
-	}
-	if all != l.Received {
-		t.Errorf("by mode, version and result: %d, want the %d received", all, l.Received)
-	}
 	for _, result := range []string{"answered", "denied", "ignored", "rate_limited", "control"} {
 		if results[result] == 0 {
 			t.Errorf("nothing is %s: %v", result, results)
