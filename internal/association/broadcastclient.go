@@ -205,7 +205,7 @@ func (l *broadcastClient) firstBroadcast(a *Association, rx *model.Received, p *
 func (l *broadcastClient) expect(a *Association, rx *model.Received, p *wire.Packet) {
 	l.interval = min(max(p.Poll, lowestPoll), highestPoll).Duration()
 	l.nextDue = rx.At.Raw.Add(l.interval + l.interval/2)
-	a.heard(p, a.serverState(p, rx), rx.At)
+	a.heard(p, a.serverState(p, rx), rx)
 	a.status.Interval, a.status.Poll = l.interval, min(max(p.Poll, lowestPoll), highestPoll)
 }
 

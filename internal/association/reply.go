@@ -25,7 +25,7 @@ func (a *Association) onReply(rx *model.Received, p *wire.Packet, out *Output) {
 	answeredInterleaved := x.state == interleaved && p.Origin == x.receive
 	a.loop.local = rx.Local
 	server := a.serverState(p, rx)
-	a.heard(p, server, rx.At)
+	a.heard(p, server, rx)
 	reason := testServer(p)
 	if a.poll.answered() {
 		a.poll.reschedule(rx.At, a.random)

@@ -61,10 +61,13 @@ func (a *Association) reject(reason model.RejectReason) {
 }
 
 // heard notes what the other end says of itself in a packet that is surely its own.
-func (a *Association) heard(p *wire.Packet, server model.ServerState, at ntptime.Instant) {
+func (a *Association) heard(p *wire.Packet, server model.ServerState, rx *model.Received) {
 	a.status.Server = server
 	a.status.RemoteMode, a.status.RemotePoll = p.Mode, p.Poll
-	a.status.LastPacket = at
+	a.status.LastPacket = rx.At
+	if p.Mode != wire.ModeBroadcast {
+		a.status.Local = rx.Local
+	}
 }
 
 // missed ends a client exchange to which nobody answered.

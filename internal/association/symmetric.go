@@ -260,7 +260,7 @@ func (s *symmetric) onPacket(a *Association, rx *model.Received, p *wire.Packet,
 		return
 	}
 	server := a.serverState(p, rx)
-	a.heard(p, server, rx.At)
+	a.heard(p, server, rx)
 	a.takePeerPoll(p.Poll, rx.At)
 	if reason = testServer(p); reason != model.RejectNone {
 		a.reject(reason)
@@ -396,7 +396,7 @@ func (s *symmetric) answerRestart(a *Association, rx *model.Received, p *wire.Pa
 func (s *symmetric) passiveBegins(a *Association, rx *model.Received, p *wire.Packet, out *Output) {
 	a.cfg.Version = p.Version
 	a.status.Version = p.Version
-	a.heard(p, a.serverState(p, rx), rx.At)
+	a.heard(p, a.serverState(p, rx), rx)
 	a.takePeerPoll(p.Poll, rx.At)
 	a.poll.next = rx.At.Raw
 	out.StatusChanged = true

@@ -2,6 +2,7 @@ package chrony
 
 import (
 	"encoding/binary"
+	"net/netip"
 	"time"
 
 	"timeball/internal/model"
@@ -21,6 +22,10 @@ type View interface {
 	Server() *Server
 	// Clients are those who ask, most first; false: none are remembered.
 	Clients() ([]responder.ClientReport, bool)
+	// Serves reports whether an address may have the time from here, MayAsk whether what is
+	// answered here comes there by UDP.
+	Serves(addr netip.Addr) bool
+	MayAsk(addr netip.Addr) bool
 }
 
 // Options are the settings of a source that bear on its selection.
@@ -83,8 +88,7 @@ func (a *answer) run() (replyType, status) {
 	case cmdNull:
 		return replyNull, statusSuccess
 	case cmdSourceCount:
-		rows, _ := rowsOf(a.view.Snapshot())
-		a.u32(uint32(len(rows)))
+		a.u32(uint32(len(rowsOf(a.view.Snapshot()))))
 		return replySourceCount, statusSuccess
 	case cmdTracking:
 		a.tracking()
@@ -108,6 +112,10 @@ func (a *answer) run() (replyType, status) {
 		return a.serverStats()
 	case cmdClients:
 		return replyClients, a.clients()
+	case cmdAccess:
+		return replyNull, a.access(a.view.Serves)
+	case cmdMonitoring:
+		return replyNull, a.access(a.view.MayAsk)
 	case cmdManualList:
 		a.zeros(4 + 16*24) // no samples, and the room for all
 		return replyManualList, statusSuccess
@@ -132,7 +140,7 @@ func (a *answer) byIndex(write func(*answer, *model.Snapshot, *model.SourceRepor
 		return statusBadLength
 	}
 	s, i := a.view.Snapshot(), binary.BigEndian.Uint32(b)
-	rows, _ := rowsOf(s)
+	rows := rowsOf(s)
 	if uint64(i) >= uint64(len(rows)) {
 		return statusNoSource
 	}
@@ -140,39 +148,57 @@ func (a *answer) byIndex(write func(*answer, *model.Snapshot, *model.SourceRepor
 	return statusSuccess
 }
 
-// rowsOf are the sources that have an address, or are a reference clock, and how many have
-// none: their names do not resolve.
-func rowsOf(s *model.Snapshot) (rows []*model.SourceReport, unresolved int) {
+// rowsOf are the sources that have an address, or are a reference clock, or whose names do
+// not resolve: chronyc shows the last only where it is asked for all.
+func rowsOf(s *model.Snapshot) (rows []*model.SourceReport) {
 	for i := range s.Sources {
-		switch r := &s.Sources[i]; {
-		case r.Reference || r.Address.IsValid():
+		if r := &s.Sources[i]; r.Reference || r.Address.IsValid() || unresolved(r) {
 			rows = append(rows, r)
-		case r.Idle && !r.Broadcast:
-			unresolved++
 		}
 	}
-	return rows, unresolved
+	return rows
 }
 
-// byAddress writes the report of the source with the address that is asked for.
+// unresolved reports whether a source's name has no address.
+func unresolved(r *model.SourceReport) bool {
+	return r.Idle && !r.Broadcast && !r.Reference && !r.Address.IsValid()
+}
+
+// byAddress writes the report of the source with the address, or the number, that is asked for.
 func (a *answer) byAddress(write func(*answer, *model.Snapshot, *model.SourceReport)) status {
 	b := a.body(addressSize)
 	if b == nil {
 		return statusBadLength
 	}
-	address, ok := readAddress(b)
-	if !ok {
-		return statusNoSource
-	}
 	s := a.view.Snapshot()
-	rows, _ := rowsOf(s)
-	for _, r := range rows {
-		if !r.Reference && r.Address.Addr().Unmap().WithZone("") == address.Unmap() {
+	for _, r := range rowsOf(s) {
+		if !r.Reference && named(b, r) {
 			write(a, s, r)
 			return statusSuccess
 		}
 	}
 	return statusNoSource
+}
+
+// named reports whether what address or unresolved has written names a source.
+func named(b []byte, r *model.SourceReport) bool {
+	if unresolved(r) {
+		return binary.BigEndian.Uint16(b[16:]) == familyNumber && binary.BigEndian.Uint32(b) == uint32(r.Source)
+	}
+	address, ok := readAddress(b)
+	return ok && r.Address.Addr().Unmap().WithZone("") == address.Unmap()
+}
+
+// access says whether an address may do something.
+func (a *answer) access(may func(netip.Addr) bool) status {
+	b := a.body(addressSize)
+	if b == nil {
+		return statusBadLength
+	}
+	if address, ok := readAddress(b); ok && may(address.Unmap()) {
+		return statusAllowed
+	}
+	return statusDenied
 }
 
 // The leap field of chrony's reports is that of NTP.

@@ -26,6 +26,9 @@ func (v *view) Options(name string) Options               { return Options{Prefe
 func (v *view) Server() *Server                           { return &Server{Received: 1 << 40, Dropped: 3, Requests: 7} }
 func (v *view) Clients() ([]responder.ClientReport, bool) { return v.clients, v.clients != nil }
 
+func (v *view) Serves(a netip.Addr) bool { return a.Is6() }
+func (v *view) MayAsk(a netip.Addr) bool { return a.IsLoopback() }
+
 func newView() *view {
 	at := ntptime.Instant{Wall: 1_700_000_000e9, Raw: 100e9}
 	v := &view{}
@@ -70,8 +73,9 @@ func header(reply []byte) (replyType, status) {
 // than its request.
 func TestRepliesFitTheirRequests(t *testing.T) {
 	index := func(i uint32) []byte { return binary.BigEndian.AppendUint32(nil, i) }
-	var p packet
+	var p, lost packet
 	p.address(netip.MustParseAddr("2001:db8::1"))
+	lost.unresolved(4)
 	for _, test := range []struct {
 		name    string
 		request []byte
@@ -80,7 +84,8 @@ func TestRepliesFitTheirRequests(t *testing.T) {
 	}{
 		{"number of sources", ask(cmdSourceCount, 32), replySourceCount, statusSuccess},
 		{"source data", ask(cmdSourceData, 76, index(2)...), replySourceData, statusSuccess},
-		{"source data of none", ask(cmdSourceData, 76, index(3)...), replyNull, statusNoSource},
+		{"source data of one without an address", ask(cmdSourceData, 76, index(2)...), replySourceData, statusSuccess},
+		{"source data of none", ask(cmdSourceData, 76, index(4)...), replyNull, statusNoSource},
 		{"tracking", ask(cmdTracking, 104), replyTracking, statusSuccess},
 		{"sourcestats", ask(cmdSourceStats, 84, index(0)...), replySourceStats, statusSuccess},
 		{"selectdata", ask(cmdSelectData, 76, index(1)...), replySelectData, statusSuccess},
@@ -96,6 +101,12 @@ func TestRepliesFitTheirRequests(t *testing.T) {
 		{"serverstats of 4.1", ask(cmdServerStats, 56), replyServerStats2, statusSuccess},
 		{"clients", ask(cmdClients, 520, append(index(16), 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0)...), replyClients, statusSuccess},
 		{"clients, and forget them", ask(cmdClients, 520, append(index(0), 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1)...), replyNull, statusUnauthorised},
+		{"access", ask(cmdAccess, 44, p.b...), replyNull, statusAllowed},
+		{"access of another", ask(cmdAccess, 44, make([]byte, 20)...), replyNull, statusDenied},
+		{"access to reports", ask(cmdMonitoring, 44, p.b...), replyNull, statusDenied},
+		{"access of nobody", ask(cmdAccess, 28), replyNull, statusBadLength},
+		{"ntpdata of one without an address", ask(cmdNTPData, 172, lost.b...), replyNTPData2, statusSuccess},
+		{"name of one without an address", ask(cmdSourceName, 284, lost.b...), replySourceName, statusSuccess},
 		{"manual list", ask(cmdManualList, 416), replyManualList, statusSuccess},
 		{"smoothing", ask(cmdSmoothing, 52), replyNull, statusInactive},
 		{"the board's clock", ask(cmdRTC, 56), replyNull, statusNoRTC},
@@ -128,6 +139,12 @@ func TestNothingCanBeChanged(t *testing.T) {
 		cmdAuthData: true, cmdClients: true, cmdSelectData: true}
 	for c := range command(commands) {
 		_, result := header(Answer(nil, ask(c, 560), newView()))
+		if c == cmdAccess || c == cmdMonitoring {
+			if result != statusDenied {
+				t.Errorf("command %d: got status %d, want what the view says of nobody", c, result)
+			}
+			continue
+		}
 		if !reports[c] && result != statusUnauthorised && result != statusInvalid {
 			t.Errorf("command %d: got status %d, want it refused", c, result)
 		}

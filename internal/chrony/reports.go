@@ -58,11 +58,14 @@ func peerOf(s *model.Snapshot) *model.SourceReport {
 
 // sourceAddress appends the address of a source, or what names a reference clock.
 func (a *answer) sourceAddress(r *model.SourceReport) {
-	if r.Reference {
+	switch {
+	case r.Reference:
 		a.reference(uint32(r.Server.ReferenceID))
-		return
+	case unresolved(r):
+		a.unresolved(r.Source)
+	default:
+		a.address(r.Address.Addr())
 	}
-	a.address(r.Address.Addr())
 }
 
 // sourceStates are chrony's numbers for its marks * ? x ~ + -.
@@ -105,7 +108,10 @@ func (a *answer) sourceData(_ *model.Snapshot, r *model.SourceReport) {
 // sourceID appends the reference id that names a source, and its address.
 func (a *answer) sourceID(r *model.SourceReport) {
 	id := r.Server.ReferenceID
-	if !r.Reference {
+	switch {
+	case unresolved(r):
+		id = wire.ReferenceID(r.Source)
+	case !r.Reference:
 		id = wire.ReferenceAddress(r.Address.Addr().Unmap())
 	}
 	a.u32(uint32(id))
@@ -177,8 +183,8 @@ func (a *answer) ntpDataType() replyType {
 const testsPassed = 0x3ff
 
 func (a *answer) ntpData(_ *model.Snapshot, r *model.SourceReport) {
-	a.address(r.Address.Addr())
-	a.zeros(addressSize) // our own address is the route's, and is not kept
+	a.sourceAddress(r)
+	a.address(r.Local)
 	a.u16(r.Address.Port())
 	a.u8(uint8(leapOf(r.Server.Leap)))
 	a.u8(r.Version)
@@ -275,12 +281,14 @@ func (a *answer) authData(_ *model.Snapshot, r *model.SourceReport) {
 }
 
 func (a *answer) activity() {
-	online, offline := uint32(0), uint32(0)
-	rows, unresolved := rowsOf(a.view.Snapshot())
-	for _, r := range rows {
-		if r.Offline {
+	online, offline, nameless := uint32(0), uint32(0), uint32(0)
+	for _, r := range rowsOf(a.view.Snapshot()) {
+		switch {
+		case unresolved(r):
+			nameless++
+		case r.Offline:
 			offline++
-		} else {
+		default:
 			online++
 		}
 	}
@@ -288,7 +296,7 @@ func (a *answer) activity() {
 	a.u32(offline)
 	a.u32(0)
 	a.u32(0)
-	a.u32(uint32(unresolved))
+	a.u32(nameless)
 }
 
 // serverStats writes the layout that the asker's padding has room for.

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"time"
 
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 )
 
@@ -36,6 +37,8 @@ type command uint16
 const (
 	cmdSourceCount  command = 14
 	cmdSourceData   command = 15
+	cmdAccess       command = 25
+	cmdMonitoring   command = 26 // who may ask here
 	cmdTracking     command = 33
 	cmdSourceStats  command = 34
 	cmdRTC          command = 35
@@ -88,6 +91,8 @@ const (
 	statusInvalid      status = 3
 	statusNoSource     status = 4
 	statusInactive     status = 6 // "Facility not enabled"
+	statusAllowed      status = 8
+	statusDenied       status = 9
 	statusNoRTC        status = 13
 	statusBadVersion   status = 18
 	statusBadLength    status = 19
@@ -109,9 +114,9 @@ func (p *packet) address(a netip.Addr) {
 	octets, family := a.AsSlice(), uint16(0)
 	switch {
 	case a.Is4():
-		family = 1
+		family = familyIPv4
 	case a.Is6():
-		family = 2
+		family = familyIPv6
 	}
 	p.b = append(p.b, octets...)
 	p.zeros(16 - len(octets))
@@ -119,20 +124,35 @@ func (p *packet) address(a netip.Addr) {
 	p.u16(0)
 }
 
+// The families of addresses. A source whose name has none is called by a number.
+const (
+	familyIPv4   = 1
+	familyIPv6   = 2
+	familyNumber = 3
+)
+
+// unresolved appends the number of a source without an address, in its place.
+func (p *packet) unresolved(id model.SourceID) {
+	p.u32(uint32(id))
+	p.zeros(12)
+	p.u16(familyNumber)
+	p.u16(0)
+}
+
 // reference appends how a reference clock is called: its id in the place of an address.
 func (p *packet) reference(id uint32) {
 	p.u32(id)
 	p.zeros(12)
-	p.u16(1)
+	p.u16(familyIPv4)
 	p.u16(0)
 }
 
 // readAddress reads what address writes; false: it is none.
 func readAddress(b []byte) (netip.Addr, bool) {
 	switch binary.BigEndian.Uint16(b[16:]) {
-	case 1:
+	case familyIPv4:
 		return netip.AddrFrom4([4]byte(b[:4])), true
-	case 2:
+	case familyIPv6:
 		return netip.AddrFrom16([16]byte(b[:16])), true
 	}
 	return netip.Addr{}, false

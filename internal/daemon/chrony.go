@@ -100,3 +100,12 @@ func (c *chronyService) Clients() ([]responder.ClientReport, bool) {
 	}
 	return clients.Top(mostClients, responder.ByHits, c.d.clock.Now().Raw), true
 }
+
+func (c *chronyService) Serves(addr netip.Addr) bool {
+	policy := c.d.policy.Load()
+	return c.d.config.Load().Server != nil && policy.Grant(addr).Right.Time()
+}
+
+func (c *chronyService) MayAsk(addr netip.Addr) bool {
+	return c.d.config.Load().Control.ChronyPort != 0 && addr.IsLoopback()
+}

@@ -107,6 +107,7 @@ type SourceStatus struct {
 	Security   Security // where NTS is set
 	Interface  string
 	LastPacket ntptime.Instant // last accepted packet; zero value before the first
+	Local      netip.Addr      // our own address, to which that packet was sent; invalid: not known, or a group
 	Sent       uint64
 	Accepted   uint64
 	Rejected   [RejectReasons]uint64   // by RejectReason

@@ -24,7 +24,7 @@ func controlView(t testing.TB) *responder.ControlView {
 	s.PollInterval, s.TAI, s.RootDelay = 64*time.Second, 37, 3*time.Millisecond
 	s.Sources = []model.SourceReport{
 		{
-			SourceStatus: model.SourceStatus{Source: 1, Name: "time.example.net", Address: netip.MustParseAddrPort("198.51.100.5:123"),
+			SourceStatus: model.SourceStatus{Source: 1, Name: "time.example.net", Address: netip.MustParseAddrPort("198.51.100.5:123"), Local: netip.MustParseAddr("192.0.2.77"),
 				Mode: wire.ModeClient, RemoteMode: wire.ModeServer, Reach: 0xff, Poll: 6, RemotePoll: 6, Accepted: 20, KeyID: 10,
 				LastPacket: ntptime.Instant{Wall: start.Add(-5 * time.Second)},
 				Server:     model.ServerState{Stratum: 1, ReferenceID: wire.ReferenceName("GPS"), ReferenceTime: start, Precision: -23, RootDelay: time.Millisecond}},
@@ -194,7 +194,7 @@ func TestRFC9327_4_3_PeerVariables(t *testing.T) {
 			t.Errorf("opcode %d: got status %04x, error %v, want f61a", opcode, status, failed)
 		}
 		checkValues(t, parse(data), map[string]string{
-			"srcadr": "198.51.100.5", "srcport": "123", "srchost": `"time.example.net"`, "dstadr": "192.0.2.1", "stratum": "1", "refid": "GPS",
+			"srcadr": "198.51.100.5", "srcport": "123", "srchost": `"time.example.net"`, "dstadr": "192.0.2.77", "stratum": "1", "refid": "GPS",
 			"reach": "0xff", "hmode": "3", "pmode": "4", "hpoll": "6", "ppoll": "6", "offset": "1.500000", "delay": "2.500000",
 			"dispersion": "0.700000", "jitter": "0.042000", "keyid": "10", "flash": "0x0", "leap": "0",
 			"rec":       "0x" + start.Add(-5*time.Second).Timestamp().String(),

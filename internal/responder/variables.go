@@ -194,8 +194,8 @@ func (q *query) sourceVariables(r *model.SourceReport) []variable {
 		address = r.Address.Addr().Unmap().WithZone("")
 	}
 	local := netip.IPv4Unspecified()
-	if q.view.Local.Addr().IsValid() {
-		local = q.view.Local.Addr().Unmap().WithZone("")
+	if r.Local.IsValid() {
+		local = r.Local.Unmap().WithZone("")
 	}
 	v := []variable{
 		{"srcadr", address.String()},

@@ -77,7 +77,7 @@ func chronycSees(t *testing.T, env, argv []string) {
 	conn.Close()
 	socket := filepath.Join(host.Dir, "chronyd.sock")
 	conf := fmt.Sprintf("clock: {driver: virtual, virtual: {offset: 30ms}}\nsources:\n- {server: \"%[1]s:11123\", min_poll: -1, max_poll: 0, prefer: true}\n"+
-		"- {server: 127.8.0.99, no_select: true}\n- {server: nowhere.invalid}\nserver: {listen: [\"%[1]s:11124\"]}\n", at)
+		"- {server: 127.8.0.99, no_select: true}\n- {server: nowhere.invalid}\nserver: {listen: [\"%[1]s:11124\"], access: {server: [10.0.0.0/8, {networks: [10.2.0.0/16], deny: true}, \"2001:db8::/32\"]}}\n", at)
 	text := host.Write("timeball.yaml", conf+fmt.Sprintf("control: {socket: %s, chrony_socket: %s, chrony_port: %d}\n", filepath.Join(host.Dir, "timeball.sock"), socket, port))
 	d := &peers.Daemon{Process: host.Start("timeball", nil, peers.Binary(t), "run", "--config", text)}
 	follows(t, d, 30*time.Second, netipOf(at))
@@ -96,6 +96,8 @@ func chronycSees(t *testing.T, env, argv []string) {
 			}
 		}
 		c.compare(how, d, at)
+		c.access(how)
+		c.unresolved(how)
 	}
 }
 
@@ -146,8 +148,46 @@ func (c *chronyc) compare(how []string, d *peers.Daemon, at string) {
 		c.t.Errorf("sources: got %v, want ^,*,%s and reach 377", source, at)
 	}
 	near("stratum of the source", source[3], float64(sources[0].Stratum), 0)
+	if data := c.row(how, "ntpdata", at); data[0] != at || data[3] != "127.0.0.1" {
+		c.t.Errorf("ntpdata: got %v, want it from %s to our own address 127.0.0.1", data, at)
+	}
 	if activity := c.row(how, "activity"); activity[0] != "2" || activity[4] != "1" {
 		c.t.Errorf("activity: got %v, want 2 online and 1 unresolved", activity)
+	}
+}
+
+// access holds what chronyc says of who is served beside the access lists.
+func (c *chronyc) access(how []string) {
+	c.t.Helper()
+	for _, tt := range [][2]string{
+		{"accheck 10.1.2.3", "208 Access allowed"}, {"accheck 10.2.0.1", "209 Access denied"}, {"accheck 192.0.2.1", "209 Access denied"},
+		{"accheck 2001:db8::7", "208 Access allowed"}, {"accheck 2001:db9::7", "209 Access denied"},
+		{"cmdaccheck 127.0.0.1", "208 Access allowed"}, {"cmdaccheck ::1", "208 Access allowed"}, {"cmdaccheck 10.1.2.3", "209 Access denied"},
+	} {
+		if out, err := c.ask(how, strings.Fields(tt[0])...); err != nil || strings.TrimSpace(out) != tt[1] {
+			c.t.Errorf("%s: got %q, %v, want %q", tt[0], out, err, tt[1])
+		}
+	}
+}
+
+// unresolved looks for the name without an address where all sources are asked for, and
+// only there.
+func (c *chronyc) unresolved(how []string) {
+	c.t.Helper()
+	for _, report := range []string{"sources", "sourcestats", "selectdata", "authdata"} {
+		out, err := c.ask(how, report)
+		all, allErr := c.ask(how, report, "-a")
+		if err != nil || allErr != nil || strings.Contains(out, "ID#") || strings.Count(all, "ID#") != 1 || strings.Count(all, "\n") != strings.Count(out, "\n")+1 {
+			c.t.Errorf("%s without and with -a: got %q, %v and %q, %v, want one row more, of a name without an address", report, out, err, all, allErr)
+		}
+		_, number, found := strings.Cut(all, "ID#")
+		if !found {
+			continue
+		}
+		number, _, _ = strings.Cut(number, " ")
+		if name, err := c.ask(how, "sourcename", "ID#"+number); err != nil || strings.TrimSpace(name) != "nowhere.invalid" {
+			c.t.Errorf("sourcename ID#%s: got %q, %v, want nowhere.invalid", number, name, err)
+		}
 	}
 }
 
