@@ -52,10 +52,9 @@ func TestAnUnsynchronizedServerSaysSo(t *testing.T) {
 
 func TestALocalServerServesItsClock(t *testing.T) {
 	w := start(t, localServer)
-	until(t, "served", func() bool {
-		reply := exchange(t, w.d.Addresses()[0], request(wire.ModeClient))
-		return len(reply) == 48 && reply[0]>>6 == 0 && reply[1] == 1
-	})
+	conn := dial(t, w.d.Addresses()[0])
+	defer conn.Close()
+	untilAnswer(t, "served", conn, func(reply []byte) bool { return isTime(reply) && reply[0]>>6 == 0 && reply[1] == 1 })
 }
 
 func TestNothingIsStartedThatCannotBe(t *testing.T) {
@@ -75,9 +74,7 @@ func TestNothingIsStartedThatCannotBe(t *testing.T) {
 			t.Errorf("%s: got %v, want one line with %q", test.name, err, test.want)
 		}
 	}
-	if !w.served() {
-		t.Error("the first daemon was harmed")
-	}
+	w.mustServe() // the first was not harmed
 }
 
 func TestAPortInUseIsToldApart(t *testing.T) {
@@ -206,7 +203,7 @@ func TestPacketsAtTheFirstMomentDoNoHarm(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- d.Run(ctx) }()
 	<-d.running
-	until(t, "served", func() bool { return len(exchange(t, d.Addresses()[0], request(wire.ModeClient))) == 48 })
+	mustAnswer(t, d.Addresses()[0])
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"timeball/internal/control"
-	"timeball/internal/wire"
 )
 
 // alone runs the test again in a process with a network namespace of its own, where it
@@ -62,12 +61,6 @@ func (w *world) unserved() (list []string) {
 	return list
 }
 
-// answersAt reports whether a request to an address draws an answer.
-func answersAt(t *testing.T, address string) bool {
-	t.Helper()
-	return exchange(t, netip.MustParseAddrPort(address), request(wire.ModeClient)) != nil
-}
-
 // No network at boot, and an address that changes.
 func TestAnAddressThatIsMissingIsServedWhenItComes(t *testing.T) {
 	if !alone(t) {
@@ -76,9 +69,7 @@ func TestAnAddressThatIsMissingIsServedWhenItComes(t *testing.T) {
 	slow(t)
 	const here, there = "127.0.0.1:1123", "192.0.2.1:1123"
 	w := start(t, "local: {stratum: 1}\nserver: {listen: [\""+here+"\", \""+there+"\"], workers: 2}\nmetrics: {listen: \"192.0.2.1:9123\"}\n")
-	if !answersAt(t, here) {
-		t.Error("the address that is there is not served")
-	}
+	mustAnswer(t, netip.MustParseAddrPort(here))
 	if got := w.unserved(); len(got) != 1 || got[0] != there {
 		t.Errorf("status: got %v not served, want %s", got, there)
 	}
@@ -87,15 +78,14 @@ func TestAnAddressThatIsMissingIsServedWhenItComes(t *testing.T) {
 	}
 	for round := range 3 {
 		ip(t, "addr add 192.0.2.1/32 dev lo")
-		until(t, "served where the address has come", func() bool { return len(w.unserved()) == 0 && answersAt(t, there) })
+		until(t, "served where the address has come", func() bool { return len(w.unserved()) == 0 })
+		mustAnswer(t, netip.MustParseAddrPort(there))
 		if got := call[control.ServerStats](w, control.Request{Command: control.CommandServerStats}); len(got.Listeners) != 2 {
 			t.Errorf("round %d: got %d listeners, want 2", round, len(got.Listeners))
 		}
 		ip(t, "addr del 192.0.2.1/32 dev lo")
 		until(t, "known to be gone", func() bool { return len(w.unserved()) == 1 })
-		if !answersAt(t, here) {
-			t.Errorf("round %d: the address that stays is not served", round)
-		}
+		mustAnswer(t, netip.MustParseAddrPort(here))
 	}
 	if w.d.metrics.Load() == nil {
 		t.Error("metrics are not served at the address that has come")
@@ -139,24 +129,25 @@ func TestALinkLocalAddressFollowsItsInterface(t *testing.T) {
 		ip(t, "link set near up")
 		ip(t, "link set far up")
 		ip(t, "addr add fe80::7/64 dev near nodad")
-		until(t, "served", func() bool { return len(w.unserved()) == 0 && answersAt6(t, "[fe80::7%near]:1123") })
+		until(t, "served", func() bool { return len(w.unserved()) == 0 })
+		mustAnswer6(t, "[fe80::7%near]:1123")
 		ip(t, "link del near")
 		until(t, "known to be gone", func() bool { return len(w.unserved()) == 1 })
 	}
 }
 
-// answersAt6 is answersAt with a zone.
-func answersAt6(t *testing.T, address string) bool {
+// mustAnswer6 is mustAnswer with a zone.
+func mustAnswer6(t *testing.T, address string) {
 	t.Helper()
 	at := netip.MustParseAddrPort(address)
 	// By its number, since the standard library remembers for a minute which one a name had.
 	at = netip.AddrPortFrom(at.Addr().WithZone(strconv.Itoa(interfaceIndex(at.Addr().Zone()))), at.Port())
 	conn, err := net.DialUDP("udp6", nil, net.UDPAddrFromAddrPort(at))
 	if err != nil {
-		return false
+		t.Fatal(err)
 	}
 	defer conn.Close()
-	return exchangeOn(t, conn, request(wire.ModeClient), 300*time.Millisecond) != nil
+	untilAnswer(t, "an answer at "+address, conn, isTime)
 }
 
 // A reload keeps waiting, forgets what is no longer wanted, and serves a new server at
@@ -169,16 +160,17 @@ func TestAReloadKeepsWaitingForAnAddress(t *testing.T) {
 	const local = "local: {stratum: 1}\n"
 	f := startFile(t, quiet+local+"server: {listen: [\"127.0.0.1:1123\", \"192.0.2.1:1123\"]}\n")
 	f.reload(quiet + local + "server: {listen: [\"127.0.0.1:1124\", \"192.0.2.1:1123\"]}\n")
-	if got := f.d.reloads.problem(); got != "" || !answersAt(t, "127.0.0.1:1124") || len(f.unserved()) != 1 {
+	if got := f.d.reloads.problem(); got != "" || len(f.unserved()) != 1 {
 		t.Errorf("got problem %q, unserved %v; want none, and the one waited for", got, f.unserved())
 	}
+	mustAnswer(t, netip.MustParseAddrPort("127.0.0.1:1124"))
 	other := startFile(t, quiet+local+"server: {listen: [\"127.0.0.1:1125\", \"192.0.2.2:1125\"]}\n")
 	other.reload(quiet + local + "server: {listen: [\"127.0.0.1:1125\"]}\n")
 	if got := other.unserved(); len(got) != 0 {
 		t.Errorf("waited for, and no longer wanted: got %v, want none", got)
 	}
 	ip(t, "addr add 192.0.2.1/32 dev lo")
-	until(t, "served", func() bool { return answersAt(t, "192.0.2.1:1123") })
+	mustAnswer(t, netip.MustParseAddrPort("192.0.2.1:1123"))
 	ip(t, "addr del 192.0.2.1/32 dev lo")
 	until(t, "known to be gone", func() bool { return len(f.unserved()) == 1 })
 	f.reload(quiet + local + "server: {listen: [\"127.0.0.1:1124\"]}\n")

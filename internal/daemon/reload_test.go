@@ -74,7 +74,8 @@ func TestABadReloadChangesNothing(t *testing.T) {
 		if f.said("reload refused; the running configuration stays in force") == 0 {
 			t.Errorf("%s: nothing was logged", test.name)
 		}
-		if !f.served() || f.report(s.addr) == nil || f.report(s.addr).Source != id {
+		f.mustServe()
+		if r := f.report(s.addr); r == nil || r.Source != id {
 			t.Errorf("%s: the running configuration was touched", test.name)
 		}
 	}
@@ -160,7 +161,10 @@ func TestAServerComesAndGoesByReload(t *testing.T) {
 		t.Fatalf("got %v, want no port without a server section", f.d.Addresses())
 	}
 	f.reload(quiet + localServer)
-	until(t, "served", func() bool { return len(f.d.Addresses()) == 1 && f.served() })
+	if len(f.d.Addresses()) != 1 {
+		t.Fatalf("got %v, want one address", f.d.Addresses())
+	}
+	f.mustServe()
 	was := f.d.Addresses()[0]
 	stats := f.d.serverStats()
 	if len(stats.Listeners) != 1 || stats.Listeners[0].Accepted == 0 {
@@ -170,7 +174,7 @@ func TestAServerComesAndGoesByReload(t *testing.T) {
 	if len(f.d.Addresses()) != 0 {
 		t.Errorf("got %v, want no port", f.d.Addresses())
 	}
-	if reply := exchange(t, was, request(wire.ModeClient)); reply != nil {
+	if reply := unanswered(t, was, request(wire.ModeClient)); reply != nil {
 		t.Error("still served")
 	}
 	if c, err := f.d.clientsReport(nil, f.clock.Now().Raw); err != nil || c.Unavailable == "" {
@@ -193,12 +197,12 @@ func TestAnAddressThatOverlapsTakesARestart(t *testing.T) {
 func TestAccessIsTakenOverAtOnce(t *testing.T) {
 	f := startFile(t, quiet+localServer)
 	address := f.d.Addresses()[0]
-	until(t, "served", f.served)
+	f.mustServe()
 	f.reload(quiet + "local: {stratum: 1}\nserver: {listen: [\"127.0.0.1:0\"], workers: 1, access: {server: [192.0.2.0/24]}}\n")
 	if got := f.d.Addresses()[0]; got != address {
 		t.Errorf("address: got %s, want that the socket stays at %s", got, address)
 	}
-	if reply := exchange(t, address, request(wire.ModeClient)); reply != nil {
+	if reply := unanswered(t, address, request(wire.ModeClient)); reply != nil {
 		t.Error("a client that has no right any more is served")
 	}
 }
@@ -246,7 +250,7 @@ func TestMetricsMoveByReload(t *testing.T) {
 }
 
 func get(url string) (int, error) {
-	client := http.Client{Timeout: 3 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
 	answer, err := client.Get(url)
 	if err != nil {
 		return 0, err
@@ -299,9 +303,7 @@ func TestAHundredReloads(t *testing.T) {
 	}
 	until(t, "goroutines as before", func() bool { return runtime.NumGoroutine() <= before+2 })
 	until(t, "descriptors as before", func() bool { return openFiles(t) <= descriptors+2 })
-	if !f.served() {
-		t.Error("not served")
-	}
+	f.mustServe()
 }
 
 // A stop in the middle of reloads.

@@ -38,7 +38,7 @@ func TestEveryReportIsAnswered(t *testing.T) {
 	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, sourceText(s.addr)+serverText)
 	until(t, "synchronized", w.synchronized)
-	w.served()
+	w.mustServe()
 	if got := call[string](w, control.Request{Command: control.CommandPing}); got != "pong" {
 		t.Errorf("ping: got %q", got)
 	}
@@ -116,9 +116,7 @@ func TestTheControlSocketUnderAbuse(t *testing.T) {
 	for range 200 {
 		open()
 	}
-	if !w.served() {
-		t.Error("not served")
-	}
+	w.mustServe()
 	if got := call[string](w, control.Request{Command: control.CommandPing}); got != "pong" {
 		t.Errorf("a proper client: got %q, want pong", got)
 	}
@@ -158,9 +156,7 @@ func TestTheMetricsUnderSlowClients(t *testing.T) {
 		})
 	}
 	wait.Wait()
-	if !w.served() {
-		t.Error("not served")
-	}
+	w.mustServe()
 }
 
 // An operator sees every packet that was given up, and why.
@@ -192,7 +188,7 @@ func TestTheMetricsShowWhatTheDaemonDoes(t *testing.T) {
 	s := serveTime(t, "127.0.0.1", 0)
 	w := start(t, sourceText(s.addr)+serverText)
 	until(t, "synchronized", w.synchronized)
-	w.served()
+	w.mustServe()
 	source := metricsSource{w.d}
 	if p := source.Process(); p.Version != "test" || p.Uptime <= 0 || p.LastReload == 0 || p.ReloadFailed {
 		t.Errorf("process: got %+v", p)
@@ -221,7 +217,7 @@ func TestAControlQueryIsAnswered(t *testing.T) {
 	if text := string(reply[12:]); !strings.Contains(text, "stratum=1") {
 		t.Errorf("got %q, want the system variables", text)
 	}
-	if again := exchange(t, w.d.Addresses()[0], reply); again != nil {
+	if again := unanswered(t, w.d.Addresses()[0], reply); again != nil {
 		t.Errorf("its own response fed back: got %d bytes, want silence", len(again))
 	}
 }

@@ -141,7 +141,7 @@ func (w *world) replies(e same.Exchange, silent map[string]bool) (replies [][]by
 		replies = append(replies, exchangeOn(w.t, conn, p.Data, wait))
 		conn.Close()
 	}
-	w.settle()
+	w.settle(uint64(len(e.Packets)))
 	return replies
 }
 

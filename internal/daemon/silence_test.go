@@ -9,15 +9,15 @@ import (
 	"timeball/internal/wire"
 )
 
-// leapOf asks the daemon for the time and returns what it says of its leap state;
-// false, it says nothing.
-func (w *world) leapOf() (wire.Leap, bool) {
+// leapOf is the leap state of a reply.
+func leapOf(reply []byte) wire.Leap { return wire.Leap(reply[0] >> 6) }
+
+// untilLeap asks the daemon for the time until it answers with a leap state that is proper.
+func (w *world) untilLeap(what string, proper func(wire.Leap) bool) {
 	w.t.Helper()
-	reply := exchange(w.t, w.d.Addresses()[0], request(wire.ModeClient))
-	if len(reply) < 48 {
-		return 0, false
-	}
-	return wire.Leap(reply[0] >> 6), true
+	conn := dial(w.t, w.d.Addresses()[0])
+	defer conn.Close()
+	untilAnswer(w.t, what, conn, func(reply []byte) bool { return isTime(reply) && proper(leapOf(reply)) })
 }
 
 // openntpd turns away for an hour from a server that says leap 3.
@@ -25,19 +25,17 @@ func TestAServerWithoutATimeIsSilentAtItsStart(t *testing.T) {
 	s := serveTime(t, "127.0.0.1", 0)
 	s.silent.Store(true)
 	w := start(t, sourceText(s.addr)+"server: {listen: [\"127.0.0.1:0\"], silent_start: 1h}\n")
-	if leap, answered := w.leapOf(); answered {
-		t.Errorf("before the first synchronization: got an answer with leap %v, want silence", leap)
+	if reply := unanswered(t, w.d.Addresses()[0], request(wire.ModeClient)); reply != nil {
+		t.Errorf("before the first synchronization: got an answer with leap %v, want silence", leapOf(reply))
 	}
+	w.settle(1)
 	starting := w.d.ports.Counters()
 	if got := starting.Reasons[responder.ReasonStarting]; got != 1 {
 		t.Errorf("got %d requests counted as starting, want 1", got)
 	}
 	s.silent.Store(false)
 	until(t, "synchronized", w.synchronized)
-	until(t, "an answer with the time", func() bool {
-		leap, answered := w.leapOf()
-		return answered && leap != wire.LeapUnknown
-	})
+	w.untilLeap("an answer with the time", func(leap wire.Leap) bool { return leap != wire.LeapUnknown })
 }
 
 func TestTheSilenceOfAStartEnds(t *testing.T) {
@@ -49,12 +47,11 @@ func TestTheSilenceOfAStartEnds(t *testing.T) {
 		{"where nobody tells the time", "server: {listen: [\"127.0.0.1:0\"], silent_start: 1h}\n"},
 	} {
 		w := start(t, test.text)
-		until(t, "an answer "+test.name, func() bool {
-			leap, answered := w.leapOf()
-			if answered && leap != wire.LeapUnknown {
+		w.untilLeap("an answer "+test.name, func(leap wire.Leap) bool {
+			if leap != wire.LeapUnknown {
 				t.Errorf("%s: got leap %v, want 3", test.name, leap)
 			}
-			return answered
+			return true
 		})
 	}
 }
@@ -69,7 +66,7 @@ func TestAReloadTakesTheSilenceOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.d.Reload(t.Context())
-	if leap, answered := w.leapOf(); !answered || leap != wire.LeapUnknown {
-		t.Errorf("silent_start: 0s: got answered %v with leap %v, want leap 3", answered, leap)
+	if reply := exchange(t, w.d.Addresses()[0], request(wire.ModeClient)); len(reply) != 48 || leapOf(reply) != wire.LeapUnknown {
+		t.Errorf("silent_start: 0s: got % x, want an answer with leap 3", reply)
 	}
 }

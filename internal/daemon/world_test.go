@@ -201,6 +201,7 @@ type server struct {
 	kiss   atomic.Pointer[string]
 	key    atomic.Pointer[mac.Key]
 	asked  atomic.Int64
+	mu     sync.Mutex // held from when a request is taken until its answer is sent
 }
 
 // serveTime starts a server; port 0 takes a free one.
@@ -210,6 +211,11 @@ func serveTime(t testing.TB, addr string, port uint16) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveOn(t, conn)
+}
+
+// serveOn starts a server on a socket.
+func serveOn(t testing.TB, conn *net.UDPConn) *server {
 	s := &server{conn: conn, addr: conn.LocalAddr().(*net.UDPAddr).AddrPort()}
 	var wait sync.WaitGroup
 	wait.Go(s.run)
@@ -229,10 +235,11 @@ func (s *server) run() {
 			continue
 		}
 		s.asked.Add(1)
-		if s.silent.Load() {
-			continue
+		s.mu.Lock()
+		if !s.silent.Load() {
+			_, _ = s.conn.WriteToUDPAddrPort(s.reply(buffer[:48], at), from)
 		}
-		_, _ = s.conn.WriteToUDPAddrPort(s.reply(buffer[:48], at), from)
+		s.mu.Unlock()
 	}
 }
 
@@ -275,8 +282,7 @@ func farm(t testing.TB, addrs ...string) []*server {
 			if err != nil {
 				break
 			}
-			conn.Close()
-			servers = append(servers, serveTime(t, a, first.addr.Port()))
+			servers = append(servers, serveOn(t, conn))
 		}
 		if len(servers) == len(addrs) {
 			return servers
@@ -286,15 +292,24 @@ func farm(t testing.TB, addrs ...string) []*server {
 	return nil
 }
 
-// ask sends one packet and returns what comes back within a moment; nil for silence.
+// silenceFor is how long silence is listened to.
+const silenceFor = 300 * time.Millisecond
+
+// exchange sends one packet and returns its answer, which must come.
 func exchange(t testing.TB, to netip.AddrPort, packet []byte) []byte {
 	t.Helper()
-	conn, err := net.DialUDP("udp4", nil, net.UDPAddrFromAddrPort(to))
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := dial(t, to)
 	defer conn.Close()
-	return exchangeOn(t, conn, packet, 300*time.Millisecond)
+	return exchangeOn(t, conn, packet, patience)
+}
+
+// unanswered sends one packet that must draw no answer, and returns what comes back within
+// a moment: nil for silence.
+func unanswered(t testing.TB, to netip.AddrPort, packet []byte) []byte {
+	t.Helper()
+	conn := dial(t, to)
+	defer conn.Close()
+	return exchangeOn(t, conn, packet, silenceFor)
 }
 
 func exchangeOn(t testing.TB, conn *net.UDPConn, packet []byte, patience time.Duration) []byte {
@@ -311,6 +326,19 @@ func exchangeOn(t testing.TB, conn *net.UDPConn, packet []byte, patience time.Du
 	return buffer[:n]
 }
 
+// untilAnswer asks for the time, again and again, until a proper answer comes. All are asked
+// from one socket: what has come late counts too.
+func untilAnswer(t testing.TB, what string, conn *net.UDPConn, proper func(reply []byte) bool) {
+	t.Helper()
+	buffer := make([]byte, 2048)
+	until(t, what, func() bool {
+		_, _ = conn.Write(request(wire.ModeClient)) // refused, where nobody listens yet
+		_ = conn.SetReadDeadline(time.Now().Add(silenceFor))
+		n, err := conn.Read(buffer)
+		return err == nil && proper(buffer[:n])
+	})
+}
+
 // request is a packet of a mode with a transmit timestamp.
 func request(mode wire.Mode) []byte {
 	b := make([]byte, 48)
@@ -320,16 +348,26 @@ func request(mode wire.Mode) []byte {
 	return b
 }
 
-// served reports whether a proper request is answered with the time, as every test of
-// the scoreboard ends.
-func (w *world) served() bool {
+// isTime reports whether a reply is one of a server.
+func isTime(reply []byte) bool {
+	return len(reply) == 48 && reply[0]&7 == byte(wire.ModeServer)
+}
+
+// mustServe checks that a proper request is answered with the time, as every test of the
+// scoreboard ends.
+func (w *world) mustServe() {
+	w.t.Helper()
 	for _, a := range w.d.Addresses() {
-		reply := exchange(w.t, a, request(wire.ModeClient))
-		if len(reply) != 48 || reply[0]&7 != byte(wire.ModeServer) {
-			return false
-		}
+		mustAnswer(w.t, a)
 	}
-	return true
+}
+
+// mustAnswer checks that a proper request is answered at an address.
+func mustAnswer(t testing.TB, address netip.AddrPort) {
+	t.Helper()
+	conn := dial(t, address)
+	defer conn.Close()
+	untilAnswer(t, "an answer at "+address.String(), conn, isTime)
 }
 
 const serverText = "server: {listen: [\"127.0.0.1:0\"], workers: 1}\n"
