@@ -33,17 +33,20 @@ func (w *world) dynamics(kind association.Kind) (count int) {
 	return count
 }
 
+// known is of how many packets that came to the port it is known what has become of them.
+func (w *world) known() uint64 {
+	counted := w.d.ports.Counters()
+	known := counted.Received()
+	for _, l := range w.d.ports.Listeners() {
+		known += l.SocketCounters().Stale
+	}
+	return known
+}
+
 // settle waits until it is known what has become of so many packets, in all, that came to the port.
 func (w *world) settle(packets uint64) {
 	w.t.Helper()
-	until(w.t, fmt.Sprintf("it is known what has become of %d packets", packets), func() bool {
-		counted := w.d.ports.Counters()
-		known := counted.Received()
-		for _, l := range w.d.ports.Listeners() {
-			known += l.SocketCounters().Stale
-		}
-		return known >= packets
-	})
+	until(w.t, fmt.Sprintf("it is known what has become of %d packets", packets), func() bool { return w.known() >= packets })
 	w.look(func(*registry) {}) // the turn is over in which the last of them was counted
 }
 

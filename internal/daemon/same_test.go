@@ -105,15 +105,18 @@ func TestSameSettingsInBothDrivers(t *testing.T) {
 // The daemon and the simulator answer the same packets with the same replies, and mobilize
 // the same associations.
 func TestSameExchangesInBothDrivers(t *testing.T) {
-	got, expected := map[string]string{}, same.Silent(t, moduleRoot, "exchanges.txt")
+	got, expected := map[string]string{}, same.Expected(t, moduleRoot, "exchanges.txt")
 	var mu sync.Mutex
 	t.Run("all", func(t *testing.T) {
 		for _, e := range same.Exchanges(t) {
 			t.Run(e.Name, func(t *testing.T) {
 				t.Parallel()
-				text := strings.Replace(e.Config, "server: {", "server: {listen: [\"127.0.0.1:0\"], workers: 1, ", 1)
-				w := start(t, text, func(o *Options) { o.Port = netip.MustParseAddrPort("127.0.0.1:0") })
-				text = same.Transcript(e, w.replies(e, expected[e.Name]), w.mobilized())
+				silent := answerOnce(t, nil)
+				here := func(text string) string {
+					return strings.NewReplacer("SERVER", "\""+silent.String()+"\"", "server: {", "server: {listen: [\"127.0.0.1:0\"], workers: 1, ").Replace(text)
+				}
+				f := startFile(t, here(e.Config), func(o *Options) { o.Port = netip.MustParseAddrPort("127.0.0.1:0") })
+				text := same.Transcript(e, f.replies(&e, here, expected[e.Name]), f.mobilized())
 				mu.Lock()
 				defer mu.Unlock()
 				got[e.Name] = text
@@ -125,23 +128,30 @@ func TestSameExchangesInBothDrivers(t *testing.T) {
 
 // replies sends the packets and gives what comes back. A reply that is expected is waited
 // for with patience, one that is not for a moment.
-func (w *world) replies(e same.Exchange, silent map[string]bool) (replies [][]byte) {
-	if strings.Contains(e.Config, "server:") {
-		until(w.t, "synchronized", w.synchronized)
+func (f *file) replies(e *same.Exchange, here func(string) string, expected map[string]string) (replies [][]byte) {
+	if strings.Contains(e.Config, "local:") {
+		until(f.t, "synchronized", f.synchronized)
 	}
-	for _, p := range e.Packets {
-		conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)}, net.UDPAddrFromAddrPort(w.d.Addresses()[0]))
+	known, loaded := uint64(0), 0 // as the last reload left it: what is known of, and how many were sent
+	for i := range e.Packets {
+		p := &e.Packets[i]
+		if p.Reload != "" {
+			f.settle(known + uint64(i-loaded))
+			f.reload(here(p.Reload))
+			known, loaded = f.known(), i
+		}
+		conn, err := net.DialUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 2)}, net.UDPAddrFromAddrPort(f.d.Addresses()[0]))
 		if err != nil {
-			w.t.Fatal(err)
+			f.t.Fatal(err)
 		}
 		wait := patience
-		if silent == nil || silent[p.Name] {
+		if said := expected[p.Name]; said == "" || said == "silence" {
 			wait = 50 * time.Millisecond
 		}
-		replies = append(replies, exchangeOn(w.t, conn, p.Data, wait))
+		replies = append(replies, exchangeOn(f.t, conn, e.Request(i, replies), wait))
 		conn.Close()
 	}
-	w.settle(uint64(len(e.Packets)))
+	f.settle(known + uint64(len(replies)-loaded))
 	return replies
 }
 

@@ -25,6 +25,7 @@ type core struct {
 	server  *server // nil: mode 3 is not answered
 	keys    *mac.KeyRing
 	random  virtual.Stream
+	started ntptime.Raw
 
 	snapshot *model.Snapshot
 	changes  engine.Changes
@@ -55,12 +56,9 @@ func boot(m *machine) program {
 	}
 	host := m.engineHost()
 	policy := engine.Policy(m.host.Config, keys, host, 0)
-	c := &core{m: m, present: now, keys: keys, random: virtual.NewStream(m.world.seed, "core "+m.host.Name)}
+	c := &core{m: m, present: now, started: now.Raw, keys: keys, random: virtual.NewStream(m.world.seed, "core "+m.host.Name)}
 	c.system = engine.NewSystemProcess(engine.System(m.host.Config, host), c, now)
-	if m.host.Config.Server != nil {
-		c.server = newServer(c, policy, now.Raw)
-		c.server.publish(c.snapshot)
-	}
+	c.serveBy(m.host.Config, policy)
 	setup := engine.Setup{Config: m.host.Config, Keys: keys, Access: policy.Access}
 	c.set = engine.NewAssociations(setup, host, engine.UsualTiming, c.statusOf)
 	c.set.Start(now.Raw, &c.changes)
@@ -88,9 +86,11 @@ func (c *core) reload(next *config.Config, now ntptime.Instant) {
 		panic("simulate: keys of a checked configuration: " + err.Error())
 	}
 	host := c.m.engineHost()
-	setup := engine.Setup{Config: next, Keys: keys, Access: engine.Policy(next, keys, host, 0).Access}
+	policy := engine.Policy(next, keys, host, now.Raw.Sub(c.started))
+	setup := engine.Setup{Config: next, Keys: keys, Access: policy.Access}
 	plan := config.Diff(c.set.Config, next)
 	c.keys = keys
+	c.serveBy(next, policy)
 	c.set.Reload(&plan, setup, now.Raw, &c.changes)
 	c.carryOut(now)
 	c.system.Reconfigure(engine.System(next, host), now)

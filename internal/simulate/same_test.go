@@ -66,8 +66,9 @@ func TestSameSettingsInBothDrivers(t *testing.T) {
 // prober sends packets, each from a port of its own, and keeps what comes back.
 type prober struct {
 	idle
-	m       *machine
-	packets []same.Packet
+	t *testing.T
+	m *machine
+	same.Exchange
 	sent    int
 	next    ntptime.Raw
 	replies [][]byte
@@ -76,14 +77,17 @@ type prober struct {
 const firstProbePort = 20000
 
 func (p *prober) deadline() ntptime.Raw {
-	if p.sent == len(p.packets) {
+	if p.sent == len(p.Packets) {
 		return ntptime.Never
 	}
 	return p.next
 }
 
 func (p *prober) timer(now ntptime.Instant) {
-	p.m.send(firstProbePort+uint16(p.sent), netip.AddrPortFrom(firstAddress, ntpPort), p.packets[p.sent].Data)
+	if text := p.Packets[p.sent].Reload; text != "" {
+		p.m.world.machines[0].event(&scenario.Event{Kind: scenario.Reload, Config: configOf(p.t, text)})
+	}
+	p.m.send(firstProbePort+uint16(p.sent), netip.AddrPortFrom(firstAddress, ntpPort), p.Request(p.sent, p.replies))
 	p.sent++
 	p.next = now.Raw.Add(10 * time.Millisecond)
 }
@@ -95,17 +99,23 @@ func (p *prober) receive(rx *packet, _ ntptime.Instant) bool {
 	return true
 }
 
-// coreBeside runs a configuration for 10 s beside a program on a machine called there.
-func coreBeside(t *testing.T, text string, other func(m *machine) program) *core {
+// configOf reads a configuration, in which SERVER is the machine called there.
+func configOf(t *testing.T, text string) *config.Config {
 	t.Helper()
-	cfg, problems := config.Parse("test.yaml", []byte(text))
+	cfg, problems := config.Parse("test.yaml", []byte(strings.ReplaceAll(text, "SERVER", "there")))
 	if len(problems) > 0 {
 		t.Fatal(problems)
 	}
+	return cfg
+}
+
+// coreBeside runs a configuration for 10 s beside a program on a machine called there.
+func coreBeside(t *testing.T, text string, other func(m *machine) program) *core {
+	t.Helper()
 	delay := time.Millisecond
 	path := scenario.Path{Delay: &delay}
 	s := &scenario.Scenario{Duration: 10 * time.Second, Runs: 1,
-		Hosts: []scenario.Host{{Name: "here", Config: cfg}, {Name: "there", Config: &config.Config{}}},
+		Hosts: []scenario.Host{{Name: "here", Config: configOf(t, text)}, {Name: "there", Config: &config.Config{}}},
 		Links: []scenario.Link{{Between: [2]string{"here", "there"}, Forward: path, Backward: path}}}
 	w := newWorld(s, 1, false, func(m *machine) program {
 		if m.index == 0 {
@@ -123,7 +133,7 @@ func TestSameExchangesInBothDrivers(t *testing.T) {
 	got := map[string]string{}
 	for _, e := range same.Exchanges(t) {
 		t.Run(e.Name, func(t *testing.T) {
-			probe := &prober{packets: e.Packets, replies: make([][]byte, len(e.Packets))}
+			probe := &prober{t: t, Exchange: e, replies: make([][]byte, len(e.Packets))}
 			here := coreBeside(t, e.Config, func(m *machine) program {
 				probe.m, probe.next = m, m.read().Raw.Add(2*time.Second)
 				return probe
@@ -155,7 +165,7 @@ func TestSameDecisionsInBothDrivers(t *testing.T) {
 	got := map[string]string{}
 	for _, a := range same.AllAnswers(t) {
 		t.Run(a.Name, func(t *testing.T) {
-			here := coreBeside(t, strings.Replace(a.Config, "SERVER", "there", 1), func(m *machine) program {
+			here := coreBeside(t, a.Config, func(m *machine) program {
 				return &answerer{m: m, replies: a.Replies}
 			})
 			var status *model.SourceStatus

@@ -3,6 +3,7 @@ package same
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -12,7 +13,8 @@ import (
 )
 
 // Exchange is a server's configuration, and packets that somebody whom it does not name
-// sends to its NTP port, one after the other, each from a port of its own.
+// sends to its NTP port, one after the other, each from a port of its own. SERVER stands for
+// a machine that answers nothing.
 type Exchange struct {
 	Name    string
 	Config  string
@@ -21,8 +23,18 @@ type Exchange struct {
 
 // Packet is one datagram.
 type Packet struct {
-	Name string
-	Data []byte
+	Name   string
+	Data   []byte
+	Reload string                    // the configuration that is loaded before; "": as it was
+	After  func(reply []byte) []byte // makes Data of the reply to the packet before; nil: Data stands
+}
+
+// Request is packet i, after those before it have been answered.
+func (e *Exchange) Request(i int, replies [][]byte) []byte {
+	if p := &e.Packets[i]; p.After != nil {
+		p.Data = p.After(replies[i-1])
+	}
+	return e.Packets[i].Data
 }
 
 const keys = "keys: [{id: 10, type: sha256, hex: abababababababababababababababababababababababababababababababab}, {id: 11, type: sha1, text: eleven-ten}]\n"
@@ -44,7 +56,61 @@ func Exchanges(t *testing.T) []Exchange {
 	for _, c := range configs {
 		list = append(list, Exchange{c.name, c.text, packets(t, c.name == "server")})
 	}
-	return list
+	const passive = "symmetric: {passive: true, keys: [10]}\n"
+	for _, c := range []struct{ name, text string }{
+		{"only time for everybody", keys + serves + "access: {server: [127.0.0.0/8, 198.18.0.0/15]}}\n" + passive},
+		{"no time to tell", keys + "sources: [{server: SERVER}]\nserver: {silent_start: 0s}\n"},
+		{"silent at the start", keys + "sources: [{server: SERVER}]\nserver: {silent_start: 24h}\n"},
+	} {
+		list = append(list, Exchange{c.name, c.text, some(packets(t, false), "version 4 mode 1", "version 4 mode 3", "mode 1 with key 10", "mode 3 with key 10", "mode 3 with a wrong MAC")})
+	}
+	request := func(n int) Packet { return Packet{Name: fmt.Sprintf("request %d", n), Data: plain(4, 3, n)} }
+	const limited = "rate_limit: {interval: 4096s, burst: 2, leak: 16}}\n"
+	loads := func(text string, p Packet) Packet { p.Name, p.Reload = p.Name+" after a reload", text; return p }
+	const local = "local: {stratum: 1, activate: 0s}\n"
+	return append(list,
+		Exchange{"rate limit", serves + limited, []Packet{request(1), request(2), request(3), request(4)}},
+		Exchange{"interleaved", serves + "}\n", interleaved()},
+		Exchange{"not interleaved", serves + "interleaved: false}\n", interleaved()},
+		Exchange{"a reload changes the rules", keys + serves + "access: {server: [127.0.0.0/8, 198.18.0.0/15]}}\n" + passive, slices.Concat(
+			some(packets(t, false), "version 4 mode 3", "mode 1 with key 10"),
+			[]Packet{loads(keys+serves+"require: key}\n"+passive, request(1))}, some(packets(t, false), "mode 3 with key 11", "mode 1 with key 11", "mode 1 with key 10"),
+			[]Packet{loads(keys+serves+limited, request(2)), request(3), request(4), request(5)})},
+		Exchange{"a server comes and goes by reload", local + "sources: [{broadcast_client: {}, unauthenticated: true}]\n", []Packet{
+			request(1), loads(serves+"}\n", request(2)), request(3), loads(local+"sources: [{broadcast_client: {}, unauthenticated: true}]\n", request(4))}})
+}
+
+// plain is a header of a version and mode, without more; n tells its transmit timestamp.
+func plain(version, mode uint8, n int) []byte {
+	b := make([]byte, wire.HeaderSize)
+	b[0], b[1], b[2], b[3] = version<<3|mode, 2, 6, 0xec
+	binary.BigEndian.PutUint64(b[40:], 0xe900000000000000|uint64(n)<<32)
+	return b
+}
+
+// interleaved are two requests in interleaved mode (RFC 9769 §2), whose origin is the receive
+// timestamp of the reply before; of the first one, of a reply that nobody has sent.
+func interleaved() []Packet {
+	request := func(n int, reply []byte) []byte {
+		b := plain(4, 3, n)
+		copy(b[24:], reply[32:40])
+		binary.BigEndian.PutUint64(b[32:], 0xe900000080000000)
+		return b
+	}
+	return []Packet{
+		{Name: "interleaved request 1", Data: request(1, plain(4, 4, 9)[8:])},
+		{Name: "interleaved request 2", After: func(reply []byte) []byte { return request(2, reply) }},
+	}
+}
+
+// some are those of a list with these names.
+func some(list []Packet, names ...string) (chosen []Packet) {
+	for _, p := range list {
+		if slices.Contains(names, p.Name) {
+			chosen = append(chosen, p)
+		}
+	}
+	return chosen
 }
 
 // packets are those of every mode (and version), with and without keys, and some that are
@@ -59,13 +125,8 @@ func packets(t *testing.T, versions bool) (list []Packet) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plain := func(version, mode uint8) []byte {
-		b := make([]byte, wire.HeaderSize)
-		b[0], b[1], b[2], b[3] = version<<3|mode, 2, 6, 0xec
-		binary.BigEndian.PutUint64(b[40:], 0xe900000000000000|uint64(len(list)+1)<<32)
-		return b
-	}
-	add := func(name string, data []byte) { list = append(list, Packet{name, data}) }
+	plain := func(version, mode uint8) []byte { return plain(version, mode, len(list)+1) }
+	add := func(name string, data []byte) { list = append(list, Packet{Name: name, Data: data}) }
 	for version := range uint8(8) {
 		if !versions && version != 4 {
 			continue

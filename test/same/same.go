@@ -266,22 +266,17 @@ func Kept(t *testing.T, root, file string) map[string]string {
 	return texts
 }
 
-// Silent says, by exchange and packet, which packets are expected to get no reply; nil while
-// the expected texts are written anew.
-func Silent(t *testing.T, root, file string) map[string]map[string]bool {
+// Expected is what is said to each packet, by exchange and packet; nil while the expected
+// texts are written anew.
+func Expected(t *testing.T, root, file string) map[string]map[string]string {
 	t.Helper()
-	texts := Kept(t, root, file)
-	if texts == nil {
-		return nil
-	}
-	silent := map[string]map[string]bool{}
-	for name, text := range texts {
-		silent[name] = map[string]bool{}
+	said := map[string]map[string]string{}
+	for name, text := range Kept(t, root, file) {
+		said[name] = map[string]string{}
 		for _, line := range strings.Split(text, "\n") {
-			if packet, found := strings.CutSuffix(line, ": silence"); found {
-				silent[name][packet] = true
-			}
+			packet, what, _ := strings.Cut(line, ": ")
+			said[name][packet] = what
 		}
 	}
-	return silent
+	return said
 }
