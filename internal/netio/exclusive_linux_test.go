@@ -166,7 +166,7 @@ func TestAnotherProcessDoesNotGetOneAddress(t *testing.T) {
 					t.Errorf("%d workers, second process, %s: got %q, want in use", workers, fmt.Sprintf(task, p.LocalAddr()), got)
 				}
 			}
-			for _, other := range []string{"127.0.0.2", "::ffff:127.0.0.3"} {
+			for _, other := range []string{"127.61.8.2", "::ffff:127.61.8.3"} { // where no other test listens
 				if got := runSecond(t, "listen %s 2", netip.AddrPortFrom(netip.MustParseAddr(other).Unmap(), p.LocalAddr().Port())); got != "bound" {
 					t.Errorf("%s with %d workers, second process at %s: got %q, want bound", address, workers, other, got)
 				}
@@ -186,14 +186,7 @@ func TestASecondPortOfThisProcessIsRefusedToo(t *testing.T) {
 }
 
 func TestOnlyOneOfProcessesThatStartTogetherGetsThePort(t *testing.T) {
-	free, err := Listen(loopback())
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.LocalAddr()
-	if err := free.Close(); err != nil {
-		t.Fatal(err)
-	}
+	address := nobodysPort(t)
 	const processes = 6
 	var outs [processes]*bufio.Reader
 	var ins [processes]interface{ Write([]byte) (int, error) }

@@ -35,7 +35,7 @@ func (f *expecting) Handle(rx *model.Received, _ time.Duration, reply []byte) (i
 
 func TestHandlerIsToldWhoWaitsBeforeItAnswersTheFirst(t *testing.T) {
 	h := &expecting{handlerFunc: echo}
-	p, err := Listen(loopback())
+	p, err := Listen(patient())
 	if err != nil {
 		t.Fatal(err)
 	}

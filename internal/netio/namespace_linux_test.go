@@ -45,6 +45,9 @@ func inNamespace(t *testing.T) {
 		runtime.UnlockOSThread()
 	})
 	ip(t, "link set lo up")
+	for _, which := range []string{"all", "default"} { // a namespace may inherit a filter of source addresses
+		_ = os.WriteFile("/proc/sys/net/ipv4/conf/"+which+"/rp_filter", []byte("0"), 0)
+	}
 }
 
 // ip runs a command of iproute2 in the thread's namespace.

@@ -69,6 +69,14 @@ func loopback() ListenConfig {
 	return ListenConfig{Address: netip.MustParseAddrPort("127.0.0.1:0")}
 }
 
+// patient is loopback without the limit that overload sets to the age of a request: on a
+// machine that is busy with other things a burst of them gets that old.
+func patient() ListenConfig {
+	cfg := loopback()
+	cfg.StaleAfter = -1
+	return cfg
+}
+
 // clientOf opens a client socket to an address for the length of a test.
 func clientOf(t *testing.T, cfg ClientConfig) *Client {
 	t.Helper()
@@ -215,15 +223,22 @@ func TestCloseEndsServeAndRead(t *testing.T) {
 	}
 }
 
-func TestClientTellsThatNobodyListens(t *testing.T) {
-	nobody, err := Listen(loopback())
+// nobodysPort is an address at which nobody listens; no other program's tests take it
+// meanwhile, as they might a free port of 127.0.0.1.
+func nobodysPort(t *testing.T) netip.AddrPort {
+	t.Helper()
+	nobody, err := Listen(ListenConfig{Address: netip.MustParseAddrPort("127.61.7.9:0")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	remote := nobody.LocalAddr()
 	if err := nobody.Close(); err != nil {
 		t.Fatal(err)
 	}
+	return nobody.LocalAddr()
+}
+
+func TestClientTellsThatNobodyListens(t *testing.T) {
+	remote := nobodysPort(t)
 	c := clientOf(t, ClientConfig{Remote: remote})
 	if _, err := c.Send(message(1)); err != nil {
 		t.Fatal(err)
@@ -285,10 +300,8 @@ func TestSendLeavesFromThePort(t *testing.T) {
 	if left.token != (Token{Owner: owner, ID: 99}) {
 		t.Errorf("timestamp of %v, want of 99", left.token)
 	}
-	// The timestamp is the kernel's, mapped from CLOCK_REALTIME: a preemption between two
-	// readings of the clocks may put it a little before our own.
-	if d := left.at.Raw.Sub(sent.Raw); d < -10*time.Millisecond || d > time.Second {
-		t.Errorf("left %s after it was sent", d)
+	if now := systemNow(); left.at.Raw < sent.Raw || left.at.Raw > now.Raw {
+		t.Errorf("left at %d, want within %d, when it was sent, and %d, now", left.at.Raw, sent.Raw, now.Raw)
 	}
 	if c := near.Counters(); c.Sent != 1 {
 		t.Errorf("sent %d, want 1", c.Sent)

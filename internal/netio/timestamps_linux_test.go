@@ -37,13 +37,13 @@ func TestClientGetsTheTimestampsOfWhatItSends(t *testing.T) {
 				t.Fatalf("%s: first event %+v, want the timestamp of %d", address, event, sequence)
 			}
 			left := rx.At
-			if d := left.Raw.Sub(sent.Raw); rx.Timestamp != model.TimestampKernel || d < -10*time.Microsecond || d > time.Second {
-				t.Errorf("%s: left %s after it was sent, by timestamp %d", address, d, rx.Timestamp)
+			if now := systemNow(); rx.Timestamp != model.TimestampKernel || left.Raw < sent.Raw || left.Raw > now.Raw {
+				t.Errorf("%s: left at %d, want within %d, when it was sent, and %d, now, by timestamp %d", address, left.Raw, sent.Raw, now.Raw, rx.Timestamp)
 			}
 			if event, err = c.Read(buf, &rx); err != nil || event.Transmitted {
 				t.Fatalf("%s: second event %+v, %v; want the reply", address, event, err)
 			}
-			if rx.Timestamp != model.TimestampKernel || rx.At.Raw < left.Raw-ntptime.Raw(10*time.Microsecond) {
+			if rx.Timestamp != model.TimestampKernel || rx.At.Raw < left.Raw {
 				t.Errorf("%s: reply came %s after the request left, by timestamp %d", address, rx.At.Raw.Sub(left.Raw), rx.Timestamp)
 			}
 		}
@@ -75,7 +75,7 @@ func (s timestamping) Handle(rx *model.Received, _ time.Duration, reply []byte) 
 func TestRepliesAreTimestampedWhereTheHandlerAsks(t *testing.T) {
 	const requests = 64
 	timestamps := make(chan uint32, requests)
-	p := listenAt(t, loopback(), timestamping{telling{sent: func(token Token, _ ntptime.Instant, kind model.TimestampKind) {
+	p := listenAt(t, patient(), timestamping{telling{sent: func(token Token, _ ntptime.Instant, kind model.TimestampKind) {
 		if kind != model.TimestampKernel {
 			t.Errorf("timestamp of %d is of kind %d", token.ID, kind)
 		}
@@ -304,7 +304,8 @@ func TestAReplyThatCannotBeSentDoesNotHoldUpTheOthers(t *testing.T) {
 // thousand requests are answered; the client's side makes system calls only.
 func TestServingAllocatesNothing(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
-		cfg := ListenConfig{Address: netip.MustParseAddrPort(address), StaleAfter: -1}
+		cfg := patient()
+		cfg.Address = netip.MustParseAddrPort(address)
 		p := listenAt(t, cfg, timestamping{telling{sent: func(Token, ntptime.Instant, model.TimestampKind) {}}})
 		conn := flood(t, p.LocalAddr(), 0)
 		request, reply := message(0), make([]byte, 100)
@@ -383,11 +384,10 @@ func TestNoDescriptorAndNoGoroutineIsLeft(t *testing.T) {
 	for range 20 {
 		round()
 	}
-	if got := descriptors(t); got > fds {
-		t.Errorf("%d descriptors, want %d", got, fds)
-	}
-	if got := runtime.NumGoroutine(); got > goroutines {
-		t.Errorf("%d goroutines, want %d", got, goroutines)
+	for deadline := time.Now().Add(patience); descriptors(t) > fds || runtime.NumGoroutine() > goroutines; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) { // a goroutine that has done its work is there for a moment more
+			t.Fatalf("%d descriptors and %d goroutines, want %d and %d", descriptors(t), runtime.NumGoroutine(), fds, goroutines)
+		}
 	}
 }
 
@@ -445,15 +445,7 @@ func TestUnreachableErrorsSayWhoAndWhy(t *testing.T) {
 }
 
 func TestARefusalOfTheLastDatagramDoesNotCostTheNext(t *testing.T) {
-	nobody, err := Listen(loopback())
-	if err != nil {
-		t.Fatal(err)
-	}
-	remote := nobody.LocalAddr()
-	if err := nobody.Close(); err != nil {
-		t.Fatal(err)
-	}
-	c := clientOf(t, ClientConfig{Remote: remote, NoTransmitTimestamps: true})
+	c := clientOf(t, ClientConfig{Remote: nobodysPort(t), NoTransmitTimestamps: true})
 	raw, err := c.conn.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
