@@ -32,10 +32,13 @@ var echo = HandlerFunc(func(ctx context.Context, r Request) (any, error) {
 // start serves at a socket of its own until the test ends.
 func start(t *testing.T, h Handler) (path string) {
 	t.Helper()
-	return startWith(t, h, idleTimeout)
+	path, serve := listening(t, h, idleTimeout)
+	serve()
+	return path
 }
 
-func startWith(t *testing.T, h Handler, idle time.Duration) (path string) {
+// listening is a socket of its own at which serve, once it is called, serves until the test ends.
+func listening(t *testing.T, h Handler, idle time.Duration) (path string, serve func()) {
 	t.Helper()
 	path = filepath.Join(t.TempDir(), "run", "s.sock")
 	s, err := Listen(path, DefaultMode, h)
@@ -43,19 +46,20 @@ func startWith(t *testing.T, h Handler, idle time.Duration) (path string) {
 		t.Fatal(err)
 	}
 	s.idle = idle
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Serve(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Serve: %v", err)
-		}
-		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("the socket is left behind: %v", err)
-		}
-	})
-	return path
+	return path, func() {
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- s.Serve(ctx) }()
+		t.Cleanup(func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Errorf("Serve: %v", err)
+			}
+			if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("the socket is left behind: %v", err)
+			}
+		})
+	}
 }
 
 func dial(t *testing.T, path string) net.Conn {
@@ -182,8 +186,10 @@ func TestHalfARequestAtTheEndIsAnError(t *testing.T) {
 }
 
 func TestRequestThatDoesNotComeInTimeIsClosed(t *testing.T) {
-	c := dial(t, startWith(t, echo, 20*time.Millisecond))
-	c.Write([]byte(`{"command":`))
+	path, serve := listening(t, echo, 20*time.Millisecond)
+	c := dial(t, path)
+	c.Write([]byte(`{"command":`)) // before the time begins to run
+	serve()
 	if r := answer(t, c); r.Error == "" {
 		t.Errorf("got %+v, want an error for what came", r)
 	}
