@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"timeball/internal/scenario"
@@ -9,78 +10,96 @@ import (
 
 // Plays reports whether the lab does an event: the daemon of a host stops and starts, and
 // somebody sets its clock. The others, and the links, are the simulator's.
-func Plays(e *scenario.Event) bool { return isLife(e) || isSetting(e) }
-
-func isLife(e *scenario.Event) bool {
-	return e.Kind == scenario.Stop || e.Kind == scenario.Start && e.Reboot == nil
+func Plays(e *scenario.Event) bool {
+	return e.Kind == scenario.Stop || e.Kind == scenario.Start && e.Reboot == nil || e.Kind == scenario.OffsetStep
 }
 
-func isSetting(e *scenario.Event) bool { return e.Kind == scenario.OffsetStep }
-
-// eventsOf picks a host's events of a sort, in order of time as the scenario has them.
-func eventsOf(s *scenario.Scenario, host string, sort func(*scenario.Event) bool) []scenario.Event {
+// eventsOf picks the events of a host that the lab plays, in order of time as the scenario has them.
+func eventsOf(s *scenario.Scenario, host string) []scenario.Event {
 	var events []scenario.Event
 	for i := range s.Events {
-		if e := &s.Events[i]; e.Host == host && sort(e) {
+		if e := &s.Events[i]; e.Host == host && Plays(e) {
 			events = append(events, *e)
 		}
 	}
 	return events
 }
 
-// disturb sets a host's clock as somebody else would, when its events say so, until ctx
-// ends. Its daemon may run or not.
-func (l *Lab) disturb(ctx context.Context, h *host) {
-	for _, e := range h.settings {
-		if !sleepUntil(ctx, l.started.Add(e.At)) {
-			return
-		}
-		h.clock.Set(e.Value)
-	}
-}
-
-// live runs a host's daemon, stopping and starting it when its events say so, until
-// ctx ends or the daemon fails.
+// live runs a host's daemon and plays the host's events, one after the other as the scenario
+// has them: the daemon stops and starts, and somebody sets its clock. It ends with ctx, or
+// when the daemon fails.
 func (l *Lab) live(ctx context.Context, h *host) error {
+	running := h.start(ctx)
 	for _, e := range h.events {
-		at := l.started.Add(e.At)
-		running := h.daemon.Load()
+		if !running.sleepUntil(ctx, l.started.Add(e.At)) {
+			return running.stop()
+		}
 		switch {
+		case e.Kind == scenario.OffsetStep:
+			h.clock.Set(e.Value)
 		case e.Kind == scenario.Stop && running != nil:
-			if err := runUntil(ctx, at, running.Run); err != nil || ctx.Err() != nil {
+			if err := running.stop(); err != nil {
 				return err
 			}
+			running = nil
 			h.daemon.Store(nil)
 		case e.Kind == scenario.Start && running == nil:
-			if !sleepUntil(ctx, at) {
-				return nil
-			}
 			if err := l.boot(h); err != nil {
 				return err
 			}
+			running = h.start(ctx)
 		}
 	}
-	if running := h.daemon.Load(); running != nil {
-		return running.Run(ctx)
+	running.sleepUntil(ctx, time.Time{})
+	return running.stop()
+}
+
+// service is a host's daemon at work; nil: it is stopped.
+type service struct {
+	wait   sync.WaitGroup
+	cancel context.CancelFunc
+	ended  chan struct{} // closed when it has
+	err    error         // then
+}
+
+// start has a host's daemon work until ctx ends.
+func (h *host) start(ctx context.Context) *service {
+	ctx, cancel := context.WithCancel(ctx)
+	r, d := &service{cancel: cancel, ended: make(chan struct{})}, h.daemon.Load()
+	r.wait.Go(func() {
+		defer close(r.ended)
+		r.err = d.Run(ctx)
+	})
+	return r
+}
+
+// stop ends the daemon and says how it ended.
+func (r *service) stop() error {
+	if r == nil {
+		return nil
 	}
-	<-ctx.Done()
-	return nil
+	r.cancel()
+	<-r.ended
+	return r.err
 }
 
-// runUntil gives run a context that ends at a moment.
-func runUntil(ctx context.Context, at time.Time, run func(context.Context) error) error {
-	ctx, cancel := context.WithDeadline(ctx, at)
-	defer cancel()
-	return run(ctx)
-}
-
-// sleepUntil waits for a moment; false: ctx ended first.
-func sleepUntil(ctx context.Context, at time.Time) bool {
-	timer := time.NewTimer(time.Until(at))
-	defer timer.Stop()
+// sleepUntil waits for a moment, the zero time for ever; false: ctx or the daemon ended first.
+func (r *service) sleepUntil(ctx context.Context, at time.Time) bool {
+	var reached <-chan time.Time
+	if !at.IsZero() {
+		timer := time.NewTimer(time.Until(at))
+		defer timer.Stop()
+		reached = timer.C
+	}
+	var ended chan struct{}
+	if r != nil {
+		ended = r.ended
+	}
 	select {
-	case <-timer.C:
+	case <-reached:
 		return true
+	case <-ended:
+		return false
 	case <-ctx.Done():
 		return false
 	}

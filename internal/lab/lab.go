@@ -40,13 +40,12 @@ type Lab struct {
 // host is one machine: a clock that runs on, and a daemon that may be stopped and
 // started again.
 type host struct {
-	name     string
-	addr     netip.Addr
-	clock    *clock.Virtual
-	config   *config.Config
-	daemon   atomic.Pointer[daemon.Daemon] // nil: stopped
-	events   []scenario.Event              // its stops and starts, in order of time
-	settings []scenario.Event              // when somebody else sets its clock, in order of time
+	name   string
+	addr   netip.Addr
+	clock  *clock.Virtual
+	config *config.Config
+	daemon atomic.Pointer[daemon.Daemon] // nil: stopped
+	events []scenario.Event              // those that the lab plays, in order of time
 }
 
 // firstHost is the address of the first host; the others follow.
@@ -82,7 +81,7 @@ func Open(s *scenario.Scenario, opts Options) (*Lab, error) {
 	addr := firstHost
 	for i := range s.Hosts {
 		name := s.Hosts[i].Name
-		l.hosts = append(l.hosts, &host{name: name, addr: addr, events: eventsOf(s, name, isLife), settings: eventsOf(s, name, isSetting)})
+		l.hosts = append(l.hosts, &host{name: name, addr: addr, events: eventsOf(s, name)})
 		addr = addr.Next()
 	}
 	if l.port, err = freePort(l.hosts); err != nil {
@@ -228,7 +227,6 @@ func (l *Lab) Run(ctx context.Context) error {
 				failures[i] = fmt.Errorf("host %s: %w", h.name, err)
 			}
 		})
-		wait.Go(func() { l.disturb(ctx, h) })
 	}
 	wait.Wait()
 	return errors.Join(failures...)
