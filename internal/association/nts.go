@@ -19,7 +19,7 @@ type Keys struct {
 	// Undated says that the dates of the certificate could not be checked, since the clock
 	// was not set: the source does not count alone until another exchange has checked them.
 	Undated bool
-	// Identity tells certificates apart; 0: not known.
+	// Identity tells the keys of certificates apart; 0: not known.
 	Identity  uint64
 	Exchanger netip.Addr   // who made the key exchange; invalid: not known
 	Expires   ntptime.Wall // of the certificate; 0: not known

@@ -150,7 +150,7 @@ func (k *keySeeker) outcome(ctx context.Context, r *ntske.Result, exchangedWith 
 			Err: fmt.Errorf("the key exchange names %s, this host's own address: nobody sets a clock by itself", keys.Remote)}}
 	}
 	if len(r.Chain) > 0 {
-		sum := sha256.Sum256(r.Chain[0].Raw)
+		sum := sha256.Sum256(r.Chain[0].RawSubjectPublicKeyInfo) // a key in wrong hands has also its older certificates
 		keys.Identity, keys.Expires = binary.BigEndian.Uint64(sum[:]), ntptime.WallOf(r.Chain[0].NotAfter)
 	}
 	keys.Exchanger = exchangedWith.Unmap()

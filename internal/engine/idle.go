@@ -9,6 +9,7 @@ import (
 	"timeball/internal/config"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/system"
 	"timeball/internal/wire"
 )
 
@@ -17,12 +18,12 @@ import (
 // a server that wants no requests, a broadcast that nobody sends. They are no sources of
 // the system process, but nothing that is configured may be missing from a report.
 func (s *Associations) Idle(now ntptime.Raw) Idle {
-	rows, missing := make([]model.SourceReport, 0, len(s.groups)+len(s.listening)), 0
+	rows, missing := make([]model.SourceReport, 0, len(s.groups)+len(s.listening)), system.Missing{}
 	for _, g := range s.groups {
 		if len(g.members) == 0 && g.want() > 0 {
 			rows = append(rows, s.idleGroup(g, now))
 			if votes(&g.source) && !g.offline {
-				missing++
+				missing.Add(g.source.Fallback)
 			}
 		}
 	}
@@ -42,7 +43,7 @@ func (s *Associations) Idle(now ntptime.Raw) Idle {
 // name that somebody answers with nothing, or with another line's address, is no less named.
 type Idle struct {
 	Rows       []model.SourceReport
-	Missing    int
+	Missing    system.Missing
 	Configured int
 }
 

@@ -115,13 +115,13 @@ func required(cfg *config.Config) bool {
 }
 
 // named counts the lines of `sources:` with a vote.
-func named(cfg *config.Config) (count int) {
+func named(cfg *config.Config) (lines system.Missing) {
 	for i := range cfg.Sources {
 		if votes(&cfg.Sources[i]) {
-			count++
+			lines.Add(cfg.Sources[i].Fallback)
 		}
 	}
-	return count
+	return lines
 }
 
 // WantsLeapFile is the list of leap seconds that is to be read; "": none.

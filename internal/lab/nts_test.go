@@ -128,3 +128,26 @@ func TestNTSWithAClockThatIsNotSetCountsWhatIsNotResolved(t *testing.T) {
 		t.Errorf("got %+v, want a clock that one source of three has not set", client)
 	}
 }
+
+// Fallback sources have no vote while the others agree: plain ones, whom anybody on the path
+// may forge, would otherwise outvote those with NTS as long as the clock is not set.
+func TestNTSWithAClockThatIsNotSetIsNotOutvotedByFallbacks(t *testing.T) {
+	a, ca := peers.NewAuthority(t), ""
+	text, sources := "hosts:\n", ""
+	for _, name := range []string{"server1", "server2"} {
+		here := peers.Here(t)
+		certificate, key := a.Issue(here, name)
+		ca = a.Write(here)
+		text += fmt.Sprintf("  %s: {config: {local: {stratum: 1}, server: {nts: {certificate: %s, key: %s}}}}\n", name, certificate, key)
+		sources += fmt.Sprintf("        - {server: %s, nts: {ca: %s}, min_poll: -2, max_poll: -2}\n", name, ca)
+	}
+	for _, name := range []string{"forged1", "forged2", "forged3"} {
+		text += fmt.Sprintf("  %s: {clock: {offset: 1000s}, config: {local: {stratum: 1}, server: {}}}\n", name)
+		sources += fmt.Sprintf("        - {server: %s, fallback: true, min_poll: -2, max_poll: -2}\n", name)
+	}
+	l := run(t, text+"  client:\n    clock: {offset: 1795000000s}\n    config:\n      sources:\n"+sources)
+	until(t, l, "a clock that is set", func(s *State) bool { return s.Hosts["client"].Synchronized })
+	if client := l.State().Hosts["client"]; math.Abs(client.TrueError) > 10e-3 {
+		t.Errorf("got %+v, want the two servers' time", client)
+	}
+}

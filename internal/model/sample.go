@@ -157,7 +157,7 @@ type Security struct {
 	FailureKind, Failure string
 	Next                 ntptime.Raw  // when another exchange is made, where State is KeysNone or KeysFailed
 	Undated              bool         // the dates of the certificate could not be checked: our clock was not set
-	Identity             uint64       // tells certificates apart; 0: not known
+	Identity             uint64       // tells the keys of certificates apart; 0: not known
 	Exchanger            netip.Addr   // who made the key exchange; invalid: not known
 	Expires              ntptime.Wall // of the server's certificate; 0: not known
 }

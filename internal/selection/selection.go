@@ -85,8 +85,11 @@ type Verdict struct {
 
 // Policy is the configuration of the selection.
 type Policy struct {
-	MinSources  int
-	MaxDistance float64 // s
+	MinSources int
+	// MinWithFallback is MinSources where the fallback sources have a vote.
+	MinWithFallback int
+	HoldFallback    bool    // they have none yet: the others may still answer
+	MaxDistance     float64 // s
 	// Required: no update without a source with `require`, also while there is none.
 	Required bool
 }
@@ -146,11 +149,12 @@ func (s *Selector) Select(cs []Candidate, p Policy) Summary {
 	}
 	peer := s.peer
 	sum := s.selectAmong(cs, p, !reserve)
-	if reserve && !sum.Usable {
+	if reserve && !sum.Usable && !p.HoldFallback {
 		for i := range cs {
 			cs[i].Verdict = s.saved[i]
 		}
 		s.peer = peer
+		p.MinSources = max(p.MinSources, p.MinWithFallback)
 		sum = s.selectAmong(cs, p, true)
 	}
 	return sum

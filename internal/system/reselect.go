@@ -7,11 +7,17 @@ import (
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/selection"
+	"timeball/internal/wire"
 )
 
 // startupWait is how long the first source that answers waits for the others, so
 // that no single one of several is believed alone at the start.
 const startupWait = 3 * time.Second
+
+// fallbackWait is how long at the start fallback sources wait for the others. A key exchange
+// (RFC 8915) over a slow path takes longer than startupWait, and who delays one must not gain
+// that those are believed whom nobody authenticates.
+const fallbackWait = 15 * time.Second
 
 // fewSamples of a source say little of its spread.
 const fewSamples = 4
@@ -62,7 +68,9 @@ func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
 		return false
 	}
 	before := s.summary
-	s.summary = s.selector.Select(s.candidates, s.policy())
+	policy := s.policy()
+	policy.HoldFallback = s.holdsFallback(now.Raw)
+	s.summary = s.selector.Select(s.candidates, policy)
 	replay := s.adopt(now, out)
 	if s.summary.Usable {
 		s.lastUsable = now.Raw
@@ -77,17 +85,23 @@ func (s *System) reselect(now ntptime.Instant, fed *source, out *Output) bool {
 
 // policy is the configuration of the selection.
 func (s *System) policy() selection.Policy {
-	return selection.Policy{MinSources: max(s.cfg.MinSources, s.undatedQuorum()), MaxDistance: s.cfg.MaxDistance.Seconds(), Required: s.cfg.Required}
+	return selection.Policy{MinSources: max(s.cfg.MinSources, s.undatedQuorum(false)), MinWithFallback: max(s.cfg.MinSources, s.undatedQuorum(true)),
+		MaxDistance: s.cfg.MaxDistance.Seconds(), Required: s.cfg.Required}
 }
 
 // undatedQuorum is how many sources must agree while certificates were taken without their
 // dates, since the clock is not set (nts.cold_start): a majority of the independent ones
 // that the configuration names, those included that have no address yet, as who answers no
-// look-up would otherwise make one source a majority; 0: none was.
-func (s *System) undatedQuorum() int {
-	undated, independent := false, s.missing
+// look-up would otherwise make one source a majority; 0: none was. Fallback sources count
+// only where they are in use: else those that nobody authenticates would be, as soon as
+// the others are fewer than half of all.
+func (s *System) undatedQuorum(fallback bool) int {
+	undated, independent := false, s.missing.Regular
+	if fallback {
+		independent += s.missing.Fallback
+	}
 	for _, src := range s.sources {
-		if src.opt.NoSelect {
+		if src.opt.NoSelect || src.opt.Fallback && !fallback {
 			continue
 		}
 		undated = undated || src.status.Security.Undated
@@ -102,21 +116,33 @@ func (s *System) undatedQuorum() int {
 }
 
 // repeated reports whether a source whose certificate's dates are not checked has the host
-// or the certificate of one before it: together they have one vote.
+// or the certificate of another one that speaks for both: together they have one vote.
 func (s *System) repeated(src *source) bool {
 	own := &src.status.Security
 	if !own.Undated || own.Identity == 0 {
 		return false
 	}
+	before := true
 	for _, other := range s.sources {
 		if other == src {
-			return false
+			before = false
+			continue
 		}
-		if its := &other.status.Security; !other.opt.NoSelect && (its.Identity == own.Identity || its.Exchanger == own.Exchanger && own.Exchanger.IsValid()) {
+		its := &other.status.Security
+		same := its.Identity == own.Identity || its.Exchanger == own.Exchanger && own.Exchanger.IsValid()
+		if !same || other.opt.NoSelect || other.opt.Fallback && !src.opt.Fallback {
+			continue
+		}
+		if speaks := other.speaks(); speaks == src.speaks() && before || speaks && !src.speaks() {
 			return true
 		}
 	}
 	return false
+}
+
+// speaks reports whether a source can have a vote now: it answers, and has the time.
+func (src *source) speaks() bool {
+	return src.samples > 0 && src.status.Reach != 0 && src.server.Leap != wire.LeapUnknown && src.server.Stratum < wire.MaxStratum
 }
 
 // inStartupWait says whether to wait for the other sources' first answers.
@@ -132,6 +158,22 @@ func (s *System) inStartupWait(now ntptime.Raw) bool {
 		}
 	}
 	return heard < voters && now < s.firstHeard.Add(startupWait)
+}
+
+// holdsFallback reports whether fallback sources wait, at the start, for others that may still
+// answer.
+func (s *System) holdsFallback(now ntptime.Raw) bool {
+	if s.combined.Started() || s.soleSource != nil || now >= s.fallbackFrom {
+		return false
+	}
+	const enough = 4 // polls in vain, or one key exchange
+	for _, src := range s.sources {
+		st := &src.status
+		if !src.opt.NoSelect && !src.opt.Fallback && src.samples == 0 && !st.Denied && !st.Offline && st.Unanswered < enough && st.Security.FailureKind == "" {
+			return true
+		}
+	}
+	return s.missing.Regular > 0
 }
 
 // candidate collects what the selection needs to know. Without any status yet

@@ -34,7 +34,7 @@ func (s *System) OnSample(now ntptime.Instant, m *model.Sample, out *Output) {
 		return
 	}
 	if !s.heard {
-		s.heard, s.firstHeard = true, now.Raw
+		s.heard, s.firstHeard, s.fallbackFrom = true, now.Raw, now.Raw.Add(fallbackWait)
 	}
 	src.samples++
 	src.last, src.answered = m.T4, true

@@ -168,9 +168,14 @@ func (s *System) report(now ntptime.Instant, src *source, r *model.SourceReport)
 	}
 	r.Filter = src.samplesFor(now)
 	r.Reason, r.Checks = selection.Explain(&verdict, s.facts(src))
-	if quorum := s.undatedQuorum(); quorum > s.cfg.MinSources && verdict.Cause == selection.CauseMinimum {
+	switch quorum := int(verdict.Limit); {
+	case verdict.Cause == selection.CauseMinimum && quorum > s.cfg.MinSources:
 		r.Reason = fmt.Sprintf("the clock is not set, so the dates of NTS certificates are not checked yet: %d independent sources must agree before it is, and %.0f do",
 			quorum, verdict.Value)
+	case verdict.Cause == selection.CauseFallback && !s.summary.Usable:
+		r.Reason = "a fallback: the other sources have time to answer first"
+	case verdict.Cause == selection.CausePolicy && !src.opt.NoSelect:
+		r.Reason = "the clock is not set, so the dates of NTS certificates are not checked yet: another source with this one's host or certificate has the vote of both"
 	}
 	if r.NTS {
 		r.Checks = append([]model.Check{securityCheck(now.Raw, &r.Security)}, r.Checks...)

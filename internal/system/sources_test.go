@@ -413,13 +413,17 @@ func TestUndatedSourcesHaveOneVoteForAHostAndACertificate(t *testing.T) {
 		identity  [3]uint64
 		exchanger [3]netip.Addr
 		named     int // lines without a source
+		reserve   int // of them fallback
+		silent    model.SourceID
 		want      bool
 	}{
-		"three of three":                  {identity: [3]uint64{1, 2, 3}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, want: true},
-		"two, and two that are not there": {identity: [3]uint64{1, 1, 2}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, named: 2},
-		"one certificate of one line":     {identity: [3]uint64{1, 1, 1}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, want: true},
-		"one certificate, and another":    {identity: [3]uint64{1, 1, 1}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, named: 1},
-		"one host, and another":           {identity: [3]uint64{1, 2, 3}, exchanger: [3]netip.Addr{address(1), address(1), address(1)}, named: 1},
+		"three of three":                         {identity: [3]uint64{1, 2, 3}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, want: true},
+		"two, and two that are not there":        {identity: [3]uint64{1, 1, 2}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, named: 2},
+		"one certificate of one line":            {identity: [3]uint64{1, 1, 1}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, want: true},
+		"one certificate, and another":           {identity: [3]uint64{1, 1, 1}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, named: 1},
+		"a majority, and fallbacks":              {identity: [3]uint64{1, 2, 3}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, named: 4, reserve: 4, want: true},
+		"one certificate, its first host silent": {identity: [3]uint64{1, 1, 1}, exchanger: [3]netip.Addr{address(1), address(2), address(3)}, silent: 1, want: true},
+		"one host, and another":                  {identity: [3]uint64{1, 2, 3}, exchanger: [3]netip.Addr{address(1), address(1), address(1)}, named: 1},
 	} {
 		b := newBench(t, 50*time.Millisecond, nil)
 		for i := range 3 {
@@ -429,10 +433,50 @@ func TestUndatedSourcesHaveOneVoteForAHostAndACertificate(t *testing.T) {
 				s.Security.Undated, s.Security.Identity, s.Security.Exchanger = true, test.identity[i], test.exchanger[i]
 			})
 		}
-		b.sys.SetMissing(test.named)
-		b.run(5, 2*time.Second, 0, 1, 2, 3)
+		b.sys.SetMissing(Missing{Regular: test.named - test.reserve, Fallback: test.reserve})
+		answering := slices.DeleteFunc([]model.SourceID{1, 2, 3}, func(id model.SourceID) bool { return id == test.silent })
+		b.run(5, 2*time.Second, 0, answering...)
 		if got := b.snapshot().Synchronized; got != test.want {
 			t.Errorf("%s: got synchronized %v, want %v: %s", name, got, test.want, b.snapshot().Sources[0].Reason)
 		}
+	}
+}
+
+// At the start fallback sources wait for others that may still answer, as by a slow key
+// exchange, and not for those of which more is known.
+func TestFallbackSourcesWaitForTheOthersAtTheStart(t *testing.T) {
+	silent := func(s *model.SourceStatus) {}
+	failed := func(s *model.SourceStatus) { s.Unanswered, s.Security.FailureKind = 1, "date" }
+	unanswered := func(s *model.SourceStatus) { s.Unanswered = 4 }
+	for name, test := range map[string]struct {
+		other func(*model.SourceStatus)
+		named int
+		after time.Duration
+		want  bool
+	}{
+		"nothing is known of the other":      {other: silent, after: 10 * time.Second},
+		"nothing, for long":                  {other: silent, after: 20 * time.Second, want: true},
+		"the name of the other is looked up": {other: unanswered, named: 1, after: 10 * time.Second},
+		"its key exchange has failed":        {other: failed, after: 10 * time.Second, want: true},
+		"it does not answer":                 {other: unanswered, after: 10 * time.Second, want: true},
+	} {
+		b := newBench(t, 50*time.Millisecond, nil)
+		b.add(1, nil)
+		b.add(2, func(o *SourceOptions) { o.Fallback = true })
+		b.say(1, test.other)
+		b.sys.SetMissing(Missing{Regular: test.named})
+		b.run(int(test.after/time.Second), time.Second, 0, 2)
+		if got := b.snapshot().Synchronized; got != test.want {
+			t.Errorf("%s, %v after the first sample: got synchronized %v, want %v: %s", name, test.after, got, test.want, b.snapshot().Sources[1].Reason)
+		}
+	}
+	b := newBench(t, 50*time.Millisecond, nil)
+	b.add(1, nil)
+	b.add(2, func(o *SourceOptions) { o.Fallback = true })
+	b.say(1, silent)
+	b.run(6, time.Second, time.Minute, 2)
+	b.run(6, time.Second, 0, 1, 2)
+	if s := b.snapshot(); !s.Synchronized || s.Sources[1].State != model.StateExcluded || s.Offset.Abs() > time.Second || s.Steps > 1 {
+		t.Errorf("an answer after 6 s: got %+v, want it followed and not the fallback", s)
 	}
 }

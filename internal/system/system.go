@@ -39,7 +39,7 @@ type Config struct {
 	Addresses                 []netip.Addr // our own: of several orphans the lowest leads
 	Serves                    bool         // see model.Snapshot
 	Leap                      LeapConfig
-	Named                     int // lines of `sources:` with a vote, of which none is a source yet; see SetMissing
+	Named                     Missing // of which none is a source yet; see SetMissing
 }
 
 // Local makes the local clock a reference when no source is usable.
@@ -88,19 +88,20 @@ type System struct {
 	cfg           Config
 	origin        int64 // ns
 	sources       []*source
-	missing       int // see SetMissing
+	missing       Missing // see SetMissing
 	combined      filter.Tracker
 	combinedSince ntptime.Raw  // Never: there is no combined state
 	partial       bool         // sources have gone that the combined state was made of; then
 	kept          filter.Start // the frequency known when the last one went
 	soleSource    *source      // the only source: its filter works on the combined state itself
 
-	selector   selection.Selector
-	candidates []selection.Candidate
-	parts      []filter.Part
-	summary    selection.Summary
-	firstHeard ntptime.Raw // first sample of all, to let the others answer
-	heard      bool
+	selector     selection.Selector
+	candidates   []selection.Candidate
+	parts        []filter.Part
+	summary      selection.Summary
+	firstHeard   ntptime.Raw // first sample of all, to let the others answer
+	fallbackFrom ntptime.Raw // when fallback sources may set the clock though others may still answer
+	heard        bool
 
 	discipline    discipline.Discipline
 	known         float64 // s, error at the last correction
@@ -261,7 +262,7 @@ func (s *System) RemoveSource(now ntptime.Instant, id model.SourceID, out *Outpu
 		}
 		s.sources = append(s.sources[:i], s.sources[i+1:]...)
 		if !src.opt.NoSelect {
-			s.missing++ // until SetMissing says whether its line has another
+			s.missing.Add(src.opt.Fallback) // until SetMissing says whether its line has another
 		}
 		s.reselect(now, nil, out)
 		out.Changed = true
@@ -269,9 +270,22 @@ func (s *System) RemoveSource(now ntptime.Instant, id model.SourceID, out *Outpu
 	}
 }
 
-// SetMissing says how many lines of `sources:` with a vote have no association now, as names
-// that nobody resolves. They count where a majority is wanted of what is configured.
-func (s *System) SetMissing(lines int) { s.missing = lines }
+// Missing counts lines of `sources:` with a vote that have no association now, as names that
+// nobody resolves.
+type Missing struct{ Regular, Fallback int }
+
+// Add counts one more.
+func (m *Missing) Add(fallback bool) {
+	if fallback {
+		m.Fallback++
+	} else {
+		m.Regular++
+	}
+}
+
+// SetMissing says what has no association now. It counts where a majority is wanted of what
+// is configured.
+func (s *System) SetMissing(m Missing) { s.missing = m }
 
 func (s *System) find(id model.SourceID) *source {
 	i := sort.Search(len(s.sources), func(i int) bool { return s.sources[i].id >= id })
