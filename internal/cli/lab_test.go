@@ -20,7 +20,7 @@ hosts:
 `
 
 func TestALabThatEndsWell(t *testing.T) {
-	o := run("lab", write(t, "lab.yaml", goodLab), "--duration", "4s")
+	o := longer(4*time.Second, succeeds, "--duration", "lab", write(t, "lab.yaml", goodLab))
 	if o.status != 0 || !strings.Contains(o.stdout, "all 2 hosts synchronized; largest true error ") || o.stderr != "" {
 		t.Errorf("got status %d, %q, %q; want 0 and a line that says what was shown", o.status, o.stdout, o.stderr)
 	}
@@ -33,9 +33,12 @@ hosts:
   lost: {clock: {}, config: {sources: [{server: nobody}]}}
   nobody: {clock: {}, config: {local: {stratum: 2}}}
 `
-	o := run("lab", write(t, "lab.yaml", text), "--duration", "1s")
-	o.errorLine(t, 1, "not synchronized at the end: lost")
-	o = run("lab", write(t, "lab.yaml", text), "--duration", "1s", "--json")
+	path := write(t, "lab.yaml", text)
+	const want = "not synchronized at the end: lost\n"
+	lost := func(o outcome) bool { return strings.HasSuffix(o.stderr, want) }
+	o := longer(time.Second, lost, "--duration", "lab", path)
+	o.errorLine(t, 1, want)
+	o = longer(time.Second, lost, "--duration", "lab", path, "--json")
 	if o.status != 1 {
 		t.Errorf("with --json: got status %d, want 1", o.status)
 	}
@@ -46,11 +49,11 @@ hosts:
 }
 
 func TestWhatALabLeavesOutIsSaid(t *testing.T) {
-	o := run("lab", write(t, "lab.yaml", goodLab+"links: [{between: [client, reference], delay: 1ms}]\n"), "--duration", "2s")
+	o := longer(2*time.Second, succeeds, "--duration", "lab", write(t, "lab.yaml", goodLab+"links: [{between: [client, reference], delay: 1ms}]\n"))
 	if strings.Count(o.stderr, "\n") != 1 || !strings.Contains(o.stderr, "timeball simulate") {
 		t.Errorf("got %q, want one line", o.stderr)
 	}
-	o = run("lab", write(t, "lab.yaml", goodLab+"events: [{at: 1s, host: client, stop: true}]\n"), "--duration", "2s")
+	o = longer(2*time.Second, succeeds, "--duration", "lab", write(t, "lab.yaml", goodLab+"events: [{at: 1s, host: client, stop: true}]\n"))
 	if o.status != 0 || o.stderr != "" || !strings.Contains(o.stdout, "stopped") || !strings.Contains(o.stdout, "all 1 hosts synchronized") {
 		t.Errorf("got status %d, %q, %q; want that one host is stopped and that all others are well", o.status, o.stdout, o.stderr)
 	}
@@ -88,7 +91,8 @@ func TestTheLastTableIsPrintedOnce(t *testing.T) {
 	if !ends(soon, 0) {
 		t.Error("interrupted: want an end")
 	}
-	o := run("lab", write(t, "lab.yaml", goodLab), "--duration", "6s")
+	alone := write(t, "lab.yaml", "duration: 60s\nhosts: {reference: {clock: {}, config: {local: {stratum: 1}}}}\n")
+	o := run("lab", alone, "--duration", "6s")
 	if tables := strings.Count(o.stdout, "HOST "); o.status != 0 || tables != 2 {
 		t.Errorf("got status %d and %d tables, want 0 and two, of the start and of the end: the one at 5 s is next to the end", o.status, tables)
 	}

@@ -59,7 +59,8 @@ func TestTheJSONOfReportsKeepsItsKeys(t *testing.T) {
 				"mode:string", "poll:number", "signed:bool", "interleaved:bool"}))},
 	} {
 		t.Run(test.host+" "+test.command, func(t *testing.T) {
-			o := run(test.command, "--json", "--socket", p.socket(test.host))
+			o := eventually(func(o outcome) bool { return o.status == 0 && missing(shape(t, o.stdout), test.want...) == nil },
+				test.command, "--json", "--socket", p.socket(test.host))
 			if o.status != 0 {
 				t.Fatalf("got status %d, %s", o.status, o.stderr)
 			}
@@ -98,7 +99,10 @@ func TestReportsForPeople(t *testing.T) {
 		{"reference", "status", []string{"serving the local clock (LOCL), stratum 1"}},
 		{"reference", "explain", []string{"no sources"}},
 	} {
-		o := run(append(strings.Fields(test.args), "--socket", p.socket(test.host))...)
+		shown := func(o outcome) bool {
+			return o.status == 0 && !slices.ContainsFunc(test.want, func(want string) bool { return !strings.Contains(o.stdout, want) })
+		}
+		o := eventually(shown, append(strings.Fields(test.args), "--socket", p.socket(test.host))...)
 		if o.status != 0 {
 			t.Errorf("%s %s: got status %d, %s", test.host, test.args, o.status, o.stderr)
 		}
@@ -127,14 +131,30 @@ func TestWatchRedrawsUntilItIsInterrupted(t *testing.T) {
 			return printSources(w2, s, false)
 		}}
 	ctx, cancel := context.WithCancel(t.Context())
-	defer time.AfterFunc(time.Second, cancel).Stop() // as an interrupt would
-	var out bytes.Buffer
+	defer cancel()
+	var out frames
+	out.seen = func() {
+		if strings.Count(out.String(), "SOURCE") == 2 {
+			cancel() // as an interrupt would
+		}
+	}
 	if err := r.repeat(ctx, &out, &reportFlags{socket: p.socket("client"), interval: 100 * time.Millisecond}); err != nil {
 		t.Errorf("got %v, want nil: an interrupt is no error", err)
 	}
-	if frames := strings.Count(out.String(), clearScreen); frames < 2 || strings.Count(out.String(), "SOURCE") < 2 {
-		t.Errorf("got %d frames, want some", frames)
+	if frames := strings.Count(out.String(), clearScreen); frames != 2 {
+		t.Errorf("got %d frames, want two", frames)
 	}
+}
+
+// frames is a screen that tells of what is written to it.
+type frames struct {
+	bytes.Buffer
+	seen func()
+}
+
+func (f *frames) Write(b []byte) (int, error) {
+	defer f.seen()
+	return f.Buffer.Write(b)
 }
 
 func TestHeadlines(t *testing.T) {

@@ -34,6 +34,30 @@ func run(args ...string) outcome {
 	return outcome{status, stdout.String(), stderr.String()}
 }
 
+// eventually runs one command line again and again until its outcome is as it should be, or
+// patience ends: a busy machine may not answer a question in time.
+func eventually(proper func(outcome) bool, args ...string) (o outcome) {
+	for deadline := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		if o = run(args...); proper(o) || time.Now().After(deadline) {
+			return o
+		}
+	}
+}
+
+// succeeds reports whether a command has done what it should.
+func succeeds(o outcome) bool { return o.status == 0 }
+
+// longer runs a command for a time, and for ever longer ones until its outcome is as it
+// should be: how soon a host is synchronized depends on what else the machine does.
+func longer(shortest time.Duration, proper func(outcome) bool, flag string, args ...string) (o outcome) {
+	for d := shortest; d < 3*patience; d *= 3 {
+		if o = run(append(args, flag, d.String())...); proper(o) {
+			break
+		}
+	}
+	return o
+}
+
 // errorLine checks that a command failed with a status and one line.
 func (o outcome) errorLine(t *testing.T, status int, want string) {
 	t.Helper()
