@@ -69,6 +69,13 @@ func printDrops(t *table, s *control.ServerStats) {
 			}
 		}
 	}
+	if f := s.FastPath; f != nil {
+		for _, d := range f.Lost.Reasons() {
+			if d.Count > 0 {
+				rows = append(rows, []string{"behind the driver", d.Reason, number(d.Count)})
+			}
+		}
+	}
 	if s.AssociationDrops > 0 {
 		rows = append(rows, []string{"associations", "no room", number(s.AssociationDrops)})
 	}

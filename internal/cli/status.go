@@ -162,6 +162,9 @@ func printFastPath(w io.Writer, f *control.FastPath) {
 	for _, a := range f.Attached {
 		fmt.Fprintf(w, "requests at %s are answered in the driver (XDP, %s): %d so far\n", a.Interface, a.Mode, f.Answered)
 	}
+	if f.Workers > 0 {
+		fmt.Fprintf(w, "requests with NTS or a key pass by the kernel's UDP (AF_XDP, %d queues): %d so far\n", f.Workers, f.Redirected)
+	}
 	for _, why := range f.Failed {
 		fmt.Fprintf(w, "NOT ANSWERED IN THE DRIVER: %s\n", why)
 	}

@@ -197,6 +197,7 @@ const (
 type FastPath struct {
 	Interfaces []string // never empty
 	Mode       FastPathMode
+	Fields     bool // requests with extension fields or a MAC pass by the kernel's UDP as well
 }
 
 // ListenAddress is an address and port to listen at. An invalid Addr means every

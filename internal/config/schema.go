@@ -65,6 +65,7 @@ var rateLimitKeys = section[RateLimit]{
 var fastPathKeys = section[FastPath]{
 	list("interfaces", interfaceKind, "", func(f *FastPath) *[]string { return &f.Interfaces }).required(),
 	choice("mode", FastPathAuto, []FastPathMode{FastPathAuto, FastPathNative, FastPathGeneric}, func(f *FastPath) *FastPathMode { return &f.Mode }),
+	boolean("fields", false, func(f *FastPath) *bool { return &f.Fields }),
 }
 
 var ntsServerKeys = section[NTSServer]{

@@ -152,6 +152,25 @@ type FastPath struct {
 	RateKoD   uint64       `json:"rate_kod"`  // refused by a RATE kiss
 	Limited   uint64       `json:"limited"`   // dropped: over the rate limit
 	Forwarded uint64       `json:"forwarded"` // NTP packets left to the sockets
+	// Workers is how many queues have one for requests with extension fields or a MAC. What
+	// goes to them (Redirected) is among the packets of the listeners, but for those lost.
+	Workers    int         `json:"workers"`
+	Redirected uint64      `json:"redirected"`
+	Lost       WorkersLost `json:"lost"`
+}
+
+// WorkersLost are requests redirected that were not looked at, or whose reply did not leave.
+type WorkersLost struct {
+	Overflow   uint64 `json:"overflow"` // came faster than they were read
+	Stale      uint64 `json:"stale"`    // too old, and more were waiting
+	Malformed  uint64 `json:"malformed"`
+	Overlong   uint64 `json:"overlong"`    // replies longer than their request
+	SendErrors uint64 `json:"send_errors"` // replies for which the driver had no room
+}
+
+// Reasons are the losses by name, in a fixed order.
+func (l *WorkersLost) Reasons() []DropCount {
+	return []DropCount{{"overflow", l.Overflow}, {"stale", l.Stale}, {"malformed", l.Malformed}, {"overlong", l.Overlong}, {"send error", l.SendErrors}}
 }
 
 // Attachment is an interface where requests are answered in the driver, or (generic) right

@@ -156,7 +156,7 @@ func (d *Daemon) openAll(cfg *config.Config) error {
 		return err
 	}
 	d.ports = ports
-	d.fastPath = openFastPath(cfg, d.log)
+	d.fastPath = openFastPath(cfg, d.clock.Quick, d.log)
 	d.system.fastPath = d.fastPath
 	change, err := d.nts.prepare(cfg)
 	if err != nil {
@@ -263,6 +263,7 @@ func (d *Daemon) startParts() {
 	d.group.Go("associations", d.registry.run)
 	d.group.Go("address of the metrics", d.awaitMetrics)
 	d.group.GoBeside("fast path", d.runFastPath, d.besideFailed)
+	d.fastPath.start(d.group, d.ports, d.log)
 	d.group.Go("control queries", d.answerQueries)
 	d.nts.start(d.group)
 	d.group.GoBeside("NTS", d.nts.look, d.besideFailed)

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"timeball/internal/netio/xdp"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
+	"timeball/internal/serve"
 	"timeball/internal/wire"
 )
 
@@ -35,7 +37,8 @@ const (
 // the moment. It has a goroutine, which owns all but the counters.
 type fastPath struct {
 	program  *xdp.Program
-	failed   []string // what could not be attached, for status
+	workers  []*xdp.Worker // that answer what has extension fields or a MAC; none without fast_path.fields
+	failed   []string      // what could not be attached, for status
 	changed  chan struct{}
 	shard    *responder.Shard
 	buffer   [256]byte
@@ -55,7 +58,7 @@ type moment struct {
 
 // openFastPath attaches the program where the configuration wants it. What cannot be done
 // is said once, and the sockets serve: nil.
-func openFastPath(cfg *config.Config, log *zap.Logger) *fastPath {
+func openFastPath(cfg *config.Config, now func() ntptime.Instant, log *zap.Logger) *fastPath {
 	if cfg.Server == nil || cfg.Server.FastPath == nil {
 		return nil
 	}
@@ -76,8 +79,39 @@ func openFastPath(cfg *config.Config, log *zap.Logger) *fastPath {
 			continue
 		}
 		log.Info("plain requests are answered in the driver", zap.String("interface", at.Interface), zap.String("mode", string(at.Mode)))
+		if cfg.Server.FastPath.Fields {
+			f.openWorkers(at, now, log)
+		}
 	}
 	return f
+}
+
+// openWorkers has workers answer what comes by an interface and is no plain request.
+func (f *fastPath) openWorkers(at xdp.Attachment, now func() ntptime.Instant, log *zap.Logger) {
+	workers, err := f.program.Workers(at, now)
+	if err != nil {
+		log.Warn("no fast path for NTS and keys: "+err.Error()+"; the sockets serve", zap.String("interface", at.Interface))
+		f.failed = append(f.failed, err.Error())
+		return
+	}
+	f.workers = append(f.workers, workers...)
+	log.Info("requests with NTS or a key pass by the kernel's UDP", zap.String("interface", at.Interface), zap.Int("queues", len(workers)))
+}
+
+// start starts the goroutines of the workers; each ends with its context.
+func (f *fastPath) start(g *group, ports *serve.Set, log *zap.Logger) {
+	if f == nil {
+		return
+	}
+	for i, w := range f.workers {
+		g.Go(fmt.Sprintf("fast path %d", i), func(ctx context.Context) error {
+			defer context.AfterFunc(ctx, func() { _ = w.Close() })()
+			if err := w.Serve(ports.NewDirect()); err != nil {
+				log.Warn("a queue has no fast path for NTS and keys any more; the sockets serve", zap.Error(err))
+			}
+			return nil
+		})
+	}
 }
 
 // runFastPath is the goroutine that keeps the state fresh; it ends with ctx.
@@ -126,7 +160,7 @@ func (d *Daemon) renewFastPath() {
 
 func (f *fastPath) serve(d *Daemon) error {
 	policy, snapshot := d.policy.Load(), d.snapshot.Load()
-	if !d.serves.Load() || policy.Require != responder.RequireNone || !steady(snapshot, d.clock.Now()) {
+	if !d.serves.Load() || !steady(snapshot, d.clock.Now()) {
 		return f.program.Silence()
 	}
 	now := f.read(d)
@@ -140,6 +174,7 @@ func (f *fastPath) serve(d *Daemon) error {
 	state := xdp.State{
 		At: now.monotonic, Time: now.ours.Timestamp(), Valid: fastPathValid, Rate: f.rate(d, now), Reply: reply,
 		Growth: snapshot.DispersionRate, Interleaved: policy.Interleaved, Sample: fastPathSample, Restricted: policy.Access != nil,
+		Fields: len(f.workers) > 0, NotPlain: policy.Require != responder.RequireNone,
 	}
 	if l := policy.Limit; l != nil {
 		state.Limit = &xdp.Limit{Interval: l.Interval, Burst: l.Burst, Leak: l.Leak, Kiss: l.Kiss}
@@ -184,7 +219,7 @@ func (f *fastPath) rate(d *Daemon, now moment) ntptime.Frequency {
 // reply is what the responder says to a plain request at this moment.
 func (f *fastPath) reply(policy *responder.Policy, snapshot *model.Snapshot, now ntptime.Instant) (wire.Header, bool) {
 	open := *policy
-	open.Access, open.Limit = nil, nil
+	open.Access, open.Limit, open.Require = nil, nil, responder.RequireNone
 	request := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: 1}
 	env := responder.Env{Snapshot: snapshot, Policy: &open, Now: func() ntptime.Instant { return now }}
 	rx := model.Received{Data: request.Append(nil), Remote: netip.AddrPortFrom(netip.AddrFrom4([4]byte{192, 0, 2, 1}), 1024), At: now}
@@ -247,8 +282,29 @@ func (f *fastPath) report() *control.FastPath {
 		}
 	}
 	c, _ := f.counts()
-	r.Answered, r.RateKoD, r.Limited, r.Forwarded = c.Answered, c.RateKoD, c.Limited, c.Forwarded
+	r.Answered, r.RateKoD, r.Limited, r.Forwarded, r.Redirected = c.Answered, c.RateKoD, c.Limited, c.Forwarded, c.Redirected
+	r.Workers = len(f.workers)
+	w := f.workerCounts()
+	r.Lost = control.WorkersLost{Overflow: w.Overflow, Stale: w.Stale, Malformed: w.Malformed, Overlong: w.Overlong, SendErrors: w.SendErrors}
 	return r
+}
+
+// workerCounts sums what the workers have done.
+func (f *fastPath) workerCounts() (sum xdp.WorkerCounters) {
+	if f == nil {
+		return sum
+	}
+	for _, w := range f.workers {
+		c := w.Counters()
+		sum.Received += c.Received
+		sum.Replied += c.Replied
+		sum.Malformed += c.Malformed
+		sum.Stale += c.Stale
+		sum.Overlong += c.Overlong
+		sum.SendErrors += c.SendErrors
+		sum.Overflow += c.Overflow
+	}
+	return sum
 }
 
 func (f *fastPath) close() {

@@ -183,7 +183,9 @@ func (s metricsSource) Server() *metrics.Server {
 		})
 	}
 	if c, there := s.d.fastPath.counts(); there {
-		server.FastPath = map[string]uint64{"answered": c.Answered, "rate_kod": c.RateKoD, "limited": c.Limited, "forwarded": c.Forwarded}
+		server.FastPath = map[string]uint64{"answered": c.Answered, "rate_kod": c.RateKoD, "limited": c.Limited, "forwarded": c.Forwarded, "redirected": c.Redirected}
+		lost := s.d.fastPath.workerCounts()
+		server.FastPathLost = map[string]uint64{"overflow": lost.Overflow, "stale": lost.Stale, "malformed": lost.Malformed, "overlong": lost.Overlong, "send_error": lost.SendErrors}
 	}
 	server.NTS = ntsMetrics(s.d.nts.report(s.d.clock.Now().Wall))
 	if clients := p.Clients(); clients != nil {

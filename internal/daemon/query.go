@@ -64,6 +64,9 @@ func (d *Daemon) counts() responder.Counts {
 		c.Shut += sockets.Ignored
 		c.SendErrors += sockets.SendErrors
 	}
+	lost := d.fastPath.workerCounts()
+	c.Lost += lost.Overflow + lost.Stale
+	c.SendErrors += lost.SendErrors
 	c.Sent = c.Sum(responder.Answered) + c.Sum(responder.Interleaved) + c.Sum(responder.RateKoD)
 	return c
 }

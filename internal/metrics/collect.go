@@ -182,6 +182,9 @@ func (out sink) server(s *Server) {
 	for result, n := range s.FastPath {
 		out.put(serverFastPath, float64(n), result)
 	}
+	for reason, n := range s.FastPathLost {
+		out.put(serverFastPathLost, float64(n), reason)
+	}
 	for i := range s.Listeners {
 		l := &s.Listeners[i]
 		if !slices.Contains(s.NotListening, l.Address) {

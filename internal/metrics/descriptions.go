@@ -119,6 +119,7 @@ var (
 	serverPassed         = define(counter, "ntp_server_passed_packets_total", "Packets handed to an association (modes 1, 2, 4 and 5).", "listen_address")
 	serverRateLimited    = define(counter, "ntp_server_rate_limited_packets_total", "Packets over the rate limit.", "listen_address")
 	serverFastPath       = define(counter, "ntp_server_fast_path_packets_total", "NTP packets seen in the driver, by what became of them there.", "result")
+	serverFastPathLost   = define(counter, "ntp_server_fast_path_lost_packets_total", "NTP packets redirected in the driver that were lost behind it, by reason.", "reason")
 	serverSendErrors     = define(counter, "ntp_server_response_send_errors_total", "Replies that the kernel would not send.", "listen_address")
 	serverNTSReceived    = define(counter, "ntp_server_nts_received_packets_total", "Packets received that ask for NTS.", "listen_address")
 	serverNTSAccepted    = define(counter, "ntp_server_nts_accepted_packets_total", "Packets answered with the time under NTS.", "listen_address")

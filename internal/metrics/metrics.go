@@ -65,6 +65,7 @@ type Server struct {
 	Broadcast       uint64            // packets sent in mode 5
 	NTS             *NTS              // nil: no key establishment
 	FastPath        map[string]uint64 // by result; nil: nothing is answered in the driver
+	FastPathLost    map[string]uint64 // of those redirected to workers, by reason
 }
 
 // Listener counts at one address listened at. Every packet received is one of those

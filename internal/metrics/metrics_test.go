@@ -78,6 +78,7 @@ func someDaemon() *fakeDaemon {
 			NotListening: []string{"192.0.2.1:123"},
 			Clients:      responder.ClientTotals{Clients: 4},
 			FastPath:     map[string]uint64{"answered": 5},
+			FastPathLost: map[string]uint64{"overflow": 2},
 			NTS:          &NTS{Connections: map[string]uint64{"accepted": 2, "timeout": 1}, CertificateExpiry: start.Wall.Add(24 * time.Hour), KeyAge: time.Hour},
 		},
 	}

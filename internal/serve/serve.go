@@ -286,12 +286,13 @@ func (s *Set) Counters() (sum responder.Counters) {
 // Listener is one address listened at, with the shards that answer there.
 type Listener struct {
 	port    *netio.Port
-	address netip.AddrPort                    // as in the settings
-	shards  []atomic.Pointer[responder.Shard] // one for each socket
-	smeared atomic.Bool                       // smeared time is served here
-	bare    bool                              // the shards have no tables
-	zone    int                               // index of the interface that its zone names, 0: none
-	gone    atomic.Pointer[string]            // why the address is not there now; nil or "": it is
+	address netip.AddrPort                     // as in the settings
+	shards  []atomic.Pointer[responder.Shard]  // one for each socket
+	direct  atomic.Pointer[[]*responder.Shard] // those of Direct; nil: none
+	smeared atomic.Bool                        // smeared time is served here
+	bare    bool                               // the shards have no tables
+	zone    int                                // index of the interface that its zone names, 0: none
+	gone    atomic.Pointer[string]             // why the address is not there now; nil or "": it is
 }
 
 // newListener gives each socket of a port its shard.
@@ -351,6 +352,11 @@ func (l *Listener) Counters() (sum responder.Counters) {
 func (l *Listener) addCounters(sum *responder.Counters) {
 	for i := range l.shards {
 		l.shards[i].Load().AddCounters(sum)
+	}
+	if direct := l.direct.Load(); direct != nil {
+		for _, shard := range *direct {
+			shard.AddCounters(sum)
+		}
 	}
 }
 

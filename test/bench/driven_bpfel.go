@@ -23,6 +23,11 @@ type drivenCounts struct {
 	Latency  [2048]uint64
 }
 
+type drivenReady struct {
+	_     structs.HostLayout
+	Words [256]uint16
+}
+
 type drivenSettings struct {
 	_         structs.HostLayout
 	Clients   uint32
@@ -30,6 +35,8 @@ type drivenSettings struct {
 	Closed    uint32
 	Port      uint16
 	Burst     uint16
+	Size      uint32
+	Pad       uint32
 	Every     uint64
 	Next      uint64
 	Left      uint64
@@ -40,13 +47,16 @@ type drivenSettings struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	drivenMapConfigured = "configured"
-	drivenMapCounted    = "counted"
-	drivenProgDrain     = "drain"
-	drivenProgPace      = "pace"
-	drivenProgPrime     = "prime"
-	drivenProgTurn      = "turn"
-	drivenProgWatch     = "watch"
+	drivenMapConfigured  = "configured"
+	drivenMapCounted     = "counted"
+	drivenMapPrepared    = "prepared"
+	drivenProgDrain      = "drain"
+	drivenProgPace       = "pace"
+	drivenProgPrime      = "prime"
+	drivenProgPrimeReady = "prime_ready"
+	drivenProgTurn       = "turn"
+	drivenProgTurnReady  = "turn_ready"
+	drivenProgWatch      = "watch"
 )
 
 // loadDriven returns the embedded CollectionSpec for driven.
@@ -91,11 +101,13 @@ type drivenSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type drivenProgramSpecs struct {
-	Drain *ebpf.ProgramSpec `ebpf:"drain"`
-	Pace  *ebpf.ProgramSpec `ebpf:"pace"`
-	Prime *ebpf.ProgramSpec `ebpf:"prime"`
-	Turn  *ebpf.ProgramSpec `ebpf:"turn"`
-	Watch *ebpf.ProgramSpec `ebpf:"watch"`
+	Drain      *ebpf.ProgramSpec `ebpf:"drain"`
+	Pace       *ebpf.ProgramSpec `ebpf:"pace"`
+	Prime      *ebpf.ProgramSpec `ebpf:"prime"`
+	PrimeReady *ebpf.ProgramSpec `ebpf:"prime_ready"`
+	Turn       *ebpf.ProgramSpec `ebpf:"turn"`
+	TurnReady  *ebpf.ProgramSpec `ebpf:"turn_ready"`
+	Watch      *ebpf.ProgramSpec `ebpf:"watch"`
 }
 
 // drivenMapSpecs contains maps before they are loaded into the kernel.
@@ -104,6 +116,7 @@ type drivenProgramSpecs struct {
 type drivenMapSpecs struct {
 	Configured *ebpf.MapSpec `ebpf:"configured"`
 	Counted    *ebpf.MapSpec `ebpf:"counted"`
+	Prepared   *ebpf.MapSpec `ebpf:"prepared"`
 }
 
 // drivenVariableSpecs contains global variables before they are loaded into the kernel.
@@ -134,12 +147,14 @@ func (o *drivenObjects) Close() error {
 type drivenMaps struct {
 	Configured *ebpf.Map `ebpf:"configured"`
 	Counted    *ebpf.Map `ebpf:"counted"`
+	Prepared   *ebpf.Map `ebpf:"prepared"`
 }
 
 func (m *drivenMaps) Close() error {
 	return _DrivenClose(
 		m.Configured,
 		m.Counted,
+		m.Prepared,
 	)
 }
 
@@ -153,11 +168,13 @@ type drivenVariables struct {
 //
 // It can be passed to loadDrivenObjects or ebpf.CollectionSpec.LoadAndAssign.
 type drivenPrograms struct {
-	Drain *ebpf.Program `ebpf:"drain"`
-	Pace  *ebpf.Program `ebpf:"pace"`
-	Prime *ebpf.Program `ebpf:"prime"`
-	Turn  *ebpf.Program `ebpf:"turn"`
-	Watch *ebpf.Program `ebpf:"watch"`
+	Drain      *ebpf.Program `ebpf:"drain"`
+	Pace       *ebpf.Program `ebpf:"pace"`
+	Prime      *ebpf.Program `ebpf:"prime"`
+	PrimeReady *ebpf.Program `ebpf:"prime_ready"`
+	Turn       *ebpf.Program `ebpf:"turn"`
+	TurnReady  *ebpf.Program `ebpf:"turn_ready"`
+	Watch      *ebpf.Program `ebpf:"watch"`
 }
 
 func (p *drivenPrograms) Close() error {
@@ -165,7 +182,9 @@ func (p *drivenPrograms) Close() error {
 		p.Drain,
 		p.Pace,
 		p.Prime,
+		p.PrimeReady,
 		p.Turn,
+		p.TurnReady,
 		p.Watch,
 	)
 }

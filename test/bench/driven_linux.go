@@ -30,6 +30,7 @@ type rig struct {
 	address        netip.Addr // the server's, on the cable
 	port           int
 	objects        drivenObjects
+	primer         *ebpf.Program // makes the first requests of a closed loop
 	template       []byte
 	cable          int           // index of the client's end
 	turn           time.Duration // of the generator, when it sends nothing
@@ -49,6 +50,9 @@ const (
 
 	liveFrames = 2 // BPF_F_TEST_XDP_LIVE_FRAMES
 	batch      = 64
+
+	readyRequests = 64 // as in generator.c
+	readyPorts    = 40000
 
 	clientNetwork   = 10<<24 | 97<<16
 	clientAddresses = 1 << 14
@@ -70,6 +74,7 @@ func newRig(lab *peers.Lab, name string, port int, threaded bool) (*rig, error) 
 	}
 	request := make([]byte, headerSize) // without what the program fills in
 	request[0], request[2] = 4<<3|3, 6
+	r.primer = r.objects.Prime
 	r.template = frameOf(netip.AddrPortFrom(clientAddress, 40000), netip.AddrPortFrom(r.address, uint16(port)), 0, request)
 	return r, r.client.Inside(func() error {
 		nic, err := net.InterfaceByName("cable0")
@@ -182,6 +187,25 @@ func (r *rig) close() {
 	_ = r.objects.Close()
 }
 
+// ready has the rig send requests that are ready, all of one length, in a closed loop.
+func (r *rig) ready(requests [][]byte) error {
+	for i := range uint32(readyRequests) {
+		r.template = frameOf(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 97, 0, 0}), readyPorts), netip.AddrPortFrom(r.address, uint16(r.port)), 0, requests[int(i)%len(requests)])
+		var words drivenReady
+		if len(r.template) > len(words.Words)*2 {
+			return fmt.Errorf("a request of %d bytes is too long for the generator", len(r.template))
+		}
+		for j := range len(r.template) / 2 {
+			words.Words[j] = binary.NativeEndian.Uint16(r.template[2*j:])
+		}
+		if err := r.objects.Prepared.Put(i, &words); err != nil {
+			return err
+		}
+	}
+	r.primer = r.objects.PrimeReady
+	return r.links[0].Update(r.objects.TurnReady)
+}
+
 // configure says whether replies become requests.
 func (r *rig) configure(closed bool) error {
 	s := r.settings(closed)
@@ -189,11 +213,11 @@ func (r *rig) configure(closed bool) error {
 }
 
 func (r *rig) settings(closed bool) drivenSettings {
-	s := drivenSettings{Clients: swap32(clientNetwork), Addresses: clientAddresses - 1, Port: swap16(uint16(r.port))}
+	s := drivenSettings{Clients: swap32(clientNetwork), Addresses: clientAddresses - 1, Port: swap16(uint16(r.port)), Size: uint32(len(r.template))}
 	if closed {
 		s.Closed = 1
 	}
-	copy(s.Frame[:], r.template)
+	copy(s.Frame[:], r.template) // of a ready request only the beginning, which is not used
 	return s
 }
 
@@ -208,7 +232,7 @@ func swap16(n uint16) uint16 {
 func (r *rig) prime(n int) error {
 	for n > 0 {
 		some := min(n, batch)
-		if err := r.send(r.objects.Prime, some, some); err != nil {
+		if err := r.send(r.primer, some, some); err != nil {
 			return err
 		}
 		n -= some

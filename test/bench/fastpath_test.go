@@ -133,6 +133,7 @@ func saturate(b *testing.B, servers []*driven, f figures) {
 	}
 	for name, d := range best {
 		f.add(name, "rate", d.rate())
+		f.add(name, "invalid", float64(d.invalid))
 		f.add(name, "core", d.per(d.process+d.serverThread))
 		f.add(name, "other core", d.per(d.clientThread))
 	}

@@ -32,6 +32,12 @@ type fastpathPrefix struct {
 	Octets [16]uint8
 }
 
+type fastpathQueue struct {
+	_         structs.HostLayout
+	Interface uint32
+	Number    uint32
+}
+
 type fastpathState struct {
 	_           structs.HostLayout
 	ValidUntil  uint64
@@ -64,7 +70,9 @@ const (
 	fastpathMapBudgets   = "budgets"
 	fastpathMapCounters  = "counters"
 	fastpathMapCurrent   = "current"
+	fastpathMapQueues    = "queues"
 	fastpathMapStates    = "states"
+	fastpathMapWorkers   = "workers"
 	fastpathProgFastpath = "fastpath"
 )
 
@@ -122,7 +130,9 @@ type fastpathMapSpecs struct {
 	Budgets   *ebpf.MapSpec `ebpf:"budgets"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Current   *ebpf.MapSpec `ebpf:"current"`
+	Queues    *ebpf.MapSpec `ebpf:"queues"`
 	States    *ebpf.MapSpec `ebpf:"states"`
+	Workers   *ebpf.MapSpec `ebpf:"workers"`
 }
 
 // fastpathVariableSpecs contains global variables before they are loaded into the kernel.
@@ -156,7 +166,9 @@ type fastpathMaps struct {
 	Budgets   *ebpf.Map `ebpf:"budgets"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Current   *ebpf.Map `ebpf:"current"`
+	Queues    *ebpf.Map `ebpf:"queues"`
 	States    *ebpf.Map `ebpf:"states"`
+	Workers   *ebpf.Map `ebpf:"workers"`
 }
 
 func (m *fastpathMaps) Close() error {
@@ -166,7 +178,9 @@ func (m *fastpathMaps) Close() error {
 		m.Budgets,
 		m.Counters,
 		m.Current,
+		m.Queues,
 		m.States,
+		m.Workers,
 	)
 }
 

@@ -31,6 +31,7 @@ type frame struct {
 	payload  []byte
 	spoil    func(ip, udp []byte) // before the checksums are made
 	badSum   bool
+	noSum    bool
 }
 
 func (f *frame) bytes() []byte {
@@ -77,6 +78,9 @@ func (f *frame) bytes() []byte {
 		check = 0xffff
 	}
 	binary.BigEndian.PutUint16(udp[6:], check)
+	if f.noSum {
+		udp[6], udp[7] = 0, 0
+	}
 	if f.badSum {
 		udp[7] ^= 0x55
 	}

@@ -51,6 +51,9 @@ type State struct {
 	Sample int
 	// Restricted answers the networks of SetAccess alone.
 	Restricted bool
+	// Fields gives requests with extension fields or a MAC to the workers; NotPlain leaves
+	// all others to the sockets.
+	Fields, NotPlain bool
 }
 
 // Limit is responder.RateLimit.
@@ -69,10 +72,11 @@ type Attachment struct {
 
 // Counters says what became of the NTP packets for our addresses.
 type Counters struct {
-	Answered  uint64
-	RateKoD   uint64 // refused by a RATE kiss
-	Limited   uint64 // dropped: over the rate limit
-	Forwarded uint64 // left to the sockets
+	Answered   uint64
+	RateKoD    uint64 // refused by a RATE kiss
+	Limited    uint64 // dropped: over the rate limit
+	Forwarded  uint64 // left to the sockets
+	Redirected uint64 // given to the workers
 }
 
 // Program is the program with the interfaces it is attached at. Its methods may be called
@@ -81,6 +85,7 @@ type Program struct {
 	objects  fastpathObjects
 	links    []link.Link
 	attached []Attachment
+	workers  []*Worker
 	next     uint32 // the state that is not in use
 	listed   map[fastpathAddress]bool
 	allowed  map[netip.Prefix]bool
@@ -92,11 +97,14 @@ const (
 	flagLimit       = 2
 	flagAccess      = 4
 	flagKiss        = 8
+	flagFields      = 16
+	flagNotPlain    = 32
 
 	resultAnswered  = 0
 	resultRateKoD   = 1
 	resultLimited   = 2
 	resultForwarded = 3
+	resultRedirect  = 4
 )
 
 // Load puts the program into the kernel. It answers nothing before Update.
@@ -197,6 +205,12 @@ func (s *State) encode() *fastpathState {
 	if s.Interleaved {
 		e.Flags |= flagInterleaved
 	}
+	if s.Fields {
+		e.Flags |= flagFields
+	}
+	if s.NotPlain {
+		e.Flags |= flagNotPlain
+	}
 	if s.Restricted {
 		e.Flags |= flagAccess
 	}
@@ -259,7 +273,7 @@ func change[K comparable](m *ebpf.Map, has, want map[K]bool, key func(K) any) er
 
 // Counters sums what the program has done on all processors.
 func (p *Program) Counters() (Counters, error) {
-	var sums [4]uint64
+	var sums [resultRedirect + 1]uint64
 	for i := range sums {
 		var each []uint64
 		if err := p.objects.Counters.Lookup(uint32(i), &each); err != nil {
@@ -269,16 +283,19 @@ func (p *Program) Counters() (Counters, error) {
 			sums[i] += n
 		}
 	}
-	return Counters{sums[resultAnswered], sums[resultRateKoD], sums[resultLimited], sums[resultForwarded]}, nil
+	return Counters{sums[resultAnswered], sums[resultRateKoD], sums[resultLimited], sums[resultForwarded], sums[resultRedirect]}, nil
 }
 
-// Close detaches the program and takes it out of the kernel.
+// Close ends the workers, detaches the program and takes it out of the kernel.
 func (p *Program) Close() error {
 	var errs []error
 	for _, l := range p.links {
 		errs = append(errs, l.Close())
 	}
-	p.links, p.attached = nil, nil
+	for _, w := range p.workers {
+		errs = append(errs, w.Close())
+	}
+	p.links, p.attached, p.workers = nil, nil, nil
 	return errors.Join(append(errs, p.objects.Close())...)
 }
 

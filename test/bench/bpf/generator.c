@@ -1,7 +1,8 @@
 // The load for servers that answer in the driver must cost less than they do. Here it never
 // leaves the driver either: `prime` makes requests of the frames that BPF_PROG_TEST_RUN sends,
 // `pace` does so at a rate, `turn` sits at the generator's end of the link, judges each reply,
-// and in a closed loop makes the next request of it. `drain` stands in for a server that only
+// and in a closed loop makes the next request of it. `prime_ready` and `turn_ready` do so with
+// requests that are sealed and cannot be changed. `drain` stands in for a server that only
 // drops, `watch` holds the lengths of replies against their requests'.
 //
 // go generate compiles this file; the object is committed beside it.
@@ -66,6 +67,8 @@ struct settings {
 	__u32 closed;    // a reply becomes a request
 	__be16 port;     // of the server
 	__u16 burst;     // of pace: how many requests leave together
+	__u32 size;      // of a ready request's frame, and of its reply's
+	__u32 pad;
 	__u64 every;     // ns from one burst to the next
 	__u64 next;      // when that one is due
 	__u64 left;      // of the present one
@@ -183,6 +186,91 @@ int turn(struct xdp_md *ctx)
 		return XDP_DROP;
 	request(f, s, c, now);
 	// Not XDP_TX: a veth wakes its other end for that only where a program is attached there.
+	return bpf_redirect(ctx->ingress_ifindex, 0);
+}
+
+// A ready request is a whole frame, for the first client's address.
+#define READY 64
+#define READY_SIZE 512
+#define READY_PORTS 40000 // the source port tells the epoch
+
+struct ready {
+	__u16 words[READY_SIZE / 2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, READY);
+	__type(key, __u32);
+	__type(value, struct ready);
+} prepared SEC(".maps");
+
+// changed is a checksum after a word of what it is over has changed (RFC 1624).
+static __always_inline __u16 changed(__u16 check, __u16 before, __u16 after)
+{
+	return ~fold((__u16)~check + (__u16)~before + after);
+}
+
+// ready makes a frame one of the ready requests, from another client.
+static __always_inline int ready(struct frame *f, void *end, struct settings *s, struct counts *c, __u64 now)
+{
+	__u32 i = bpf_get_prandom_u32() & (READY - 1);
+	struct ready *r = bpf_map_lookup_elem(&prepared, &i);
+	__u16 *at = (void *)f;
+	if (!r || (void *)(f + 1) > end)
+		return 0;
+	for (int j = 0; j < READY_SIZE / 2; j++) {
+		if ((void *)(at + j + 1) > end)
+			break;
+		at[j] = r->words[j];
+	}
+	__be32 from = f->ip.saddr | bpf_htonl(bpf_get_prandom_u32() & s->addresses);
+	__be16 port = bpf_htons(READY_PORTS + (now >> 24 & (EPOCHS - 1)));
+	f->ip.check = changed(f->ip.check, f->ip.saddr, from);
+	f->ip.check = changed(f->ip.check, f->ip.saddr >> 16, from >> 16);
+	f->udp.check = changed(f->udp.check, f->ip.saddr, from);
+	f->udp.check = changed(f->udp.check, f->ip.saddr >> 16, from >> 16);
+	f->udp.check = changed(f->udp.check, f->udp.source, port);
+	f->ip.saddr = from;
+	f->udp.source = port;
+	c->sent++;
+	c->waiting[now >> 24 & (EPOCHS - 1)]++;
+	return 1;
+}
+
+SEC("xdp")
+int prime_ready(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	struct settings *s = bpf_map_lookup_elem(&configured, &zero);
+	struct counts *c = bpf_map_lookup_elem(&counted, &zero);
+	if (!s || !c || !ready((void *)(long)ctx->data, (void *)(long)ctx->data_end, s, c, bpf_ktime_get_ns()))
+		return XDP_DROP;
+	return XDP_TX;
+}
+
+SEC("xdp")
+int turn_ready(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	void *end = (void *)(long)ctx->data_end;
+	struct frame *f = (void *)(long)ctx->data;
+	struct settings *s = bpf_map_lookup_elem(&configured, &zero);
+	struct counts *c = bpf_map_lookup_elem(&counted, &zero);
+	if (!s || !c || (void *)(f + 1) > end)
+		return XDP_PASS;
+	if (f->eth.h_proto != bpf_htons(ETH_P_IP) || f->ip.ihl != 5 || f->ip.protocol != IPPROTO_UDP || f->udp.source != s->port)
+		return XDP_PASS;
+	__u16 epoch = bpf_ntohs(f->udp.dest) - READY_PORTS;
+	if (epoch >= EPOCHS || end - (void *)f != s->size || !good(&f->ntp)) {
+		c->invalid++;
+		return XDP_PASS;
+	}
+	c->received++;
+	c->waiting[epoch & (EPOCHS - 1)]--;
+	if (!s->closed)
+		return XDP_DROP;
+	ready(f, end, s, c, bpf_ktime_get_ns());
 	return bpf_redirect(ctx->ingress_ifindex, 0);
 }
 

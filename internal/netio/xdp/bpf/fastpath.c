@@ -1,5 +1,6 @@
 // A plain NTP request is answered here, in the driver: mode 3 of version 3 or 4, 48 octets
-// without extension fields or a MAC. Everything else goes up unchanged, and the sockets
+// without extension fields or a MAC. One with such goes to a worker of the daemon by an
+// AF_XDP socket, where there is one. Everything else goes up unchanged, and the sockets
 // answer it. What stands in a reply comes from the daemon (struct state), which has its
 // own responder make it; the two timestamps are ours.
 //
@@ -16,9 +17,9 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-enum result { ANSWERED, RATE_KOD, LIMITED, FORWARDED, RESULTS };
+enum result { ANSWERED, RATE_KOD, LIMITED, FORWARDED, REDIRECTED, RESULTS };
 
-enum flags { INTERLEAVED = 1, LIMIT = 2, ACCESS = 4, KISS = 8 };
+enum flags { INTERLEAVED = 1, LIMIT = 2, ACCESS = 4, KISS = 8, FIELDS = 16, NOT_PLAIN = 32 };
 
 // state is what the daemon knows at a moment. Timestamps are in host byte order.
 struct state {
@@ -108,6 +109,28 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+// queue is a receive queue of an interface; what stands for it is the place of its worker.
+struct queue {
+	__u32 interface;
+	__u32 number;
+};
+
+#define WORKERS 256
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, WORKERS);
+	__type(key, struct queue);
+	__type(value, __u32);
+} queues SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_XSKMAP);
+	__uint(max_entries, WORKERS);
+	__type(key, __u32);
+	__type(value, __u32);
+} workers SEC(".maps");
+
 // ntp is the header of RFC 5905 section 7.3.
 struct ntp {
 	__u8 leap_version_mode;
@@ -125,6 +148,7 @@ struct ntp {
 
 #define NTP_SIZE 48
 #define UDP_SIZE (sizeof(struct udphdr) + NTP_SIZE)
+#define UDP_LONGEST (sizeof(struct udphdr) + 1472) // that goes to a worker
 #define MODE_CLIENT 3
 #define MODE_SERVER 4
 #define LEAP_UNKNOWN 3
@@ -140,6 +164,7 @@ struct packet {
 	struct address to;
 	struct prefix from;
 	__u64 client; // for the rate limit: the IPv4 address, or the IPv6 /56
+	__u16 size;   // of the datagram with its header, by the IP header
 };
 
 struct vlan {
@@ -155,18 +180,18 @@ static __always_inline __u16 fold(__u32 sum)
 }
 
 // pseudo4 and pseudo6 are the sums of the pseudo headers (RFC 768, RFC 8200 section 8.1).
-static __always_inline __u32 pseudo4(struct iphdr *ip)
+static __always_inline __u32 pseudo4(struct iphdr *ip, __u32 size)
 {
-	__be32 words[3] = {ip->saddr, ip->daddr, bpf_htonl(IPPROTO_UDP << 16 | UDP_SIZE)};
+	__be32 words[3] = {ip->saddr, ip->daddr, bpf_htonl(IPPROTO_UDP << 16 | size)};
 	return bpf_csum_diff(0, 0, words, sizeof(words), 0);
 }
 
-static __always_inline __u32 pseudo6(struct ipv6hdr *ip)
+static __always_inline __u32 pseudo6(struct ipv6hdr *ip, __u32 size)
 {
 	__be32 words[10];
 	__builtin_memcpy(words, &ip->saddr, 16);
 	__builtin_memcpy(words + 4, &ip->daddr, 16);
-	words[8] = bpf_htonl(UDP_SIZE);
+	words[8] = bpf_htonl(size);
 	words[9] = bpf_htonl(IPPROTO_UDP);
 	return bpf_csum_diff(0, 0, words, sizeof(words), 0);
 }
@@ -178,8 +203,9 @@ static __always_inline int parse4(struct packet *p, void *at, void *end)
 	struct iphdr *ip = at;
 	if ((void *)(ip + 1) > end || ip->ihl != 5 || ip->version != 4 || ip->protocol != IPPROTO_UDP)
 		return 0;
-	if (ip->frag_off & bpf_htons(0xbfff) || ip->tot_len != bpf_htons(sizeof(*ip) + UDP_SIZE))
+	if (ip->frag_off & bpf_htons(0xbfff))
 		return 0;
+	p->size = bpf_ntohs(ip->tot_len) - sizeof(*ip);
 	__u32 from = bpf_ntohl(ip->saddr);
 	if (from >> 28 >= 14 || from >> 24 == 0 || from >> 24 == 127)
 		return 0;
@@ -200,8 +226,9 @@ static __always_inline int parse4(struct packet *p, void *at, void *end)
 static __always_inline int parse6(struct packet *p, void *at, void *end)
 {
 	struct ipv6hdr *ip = at;
-	if ((void *)(ip + 1) > end || ip->version != 6 || ip->nexthdr != IPPROTO_UDP || ip->payload_len != bpf_htons(UDP_SIZE))
+	if ((void *)(ip + 1) > end || ip->version != 6 || ip->nexthdr != IPPROTO_UDP)
 		return 0;
+	p->size = bpf_ntohs(ip->payload_len);
 	__u64 high, low;
 	__builtin_memcpy(&high, &ip->saddr, 8);
 	__builtin_memcpy(&low, (void *)&ip->saddr + 8, 8);
@@ -244,24 +271,30 @@ static __always_inline int parse(struct packet *p, void *at, void *end, const in
 	if (is4 ? !parse4(p, at, end) : !parse6(p, at, end))
 		return 0;
 	p->ntp = (void *)(p->udp + 1);
-	if ((void *)(p->ntp + 1) > end || p->udp->len != bpf_htons(UDP_SIZE) || p->udp->source == 0)
+	if ((void *)(p->ntp + 1) > end || p->size < UDP_SIZE || p->udp->len != bpf_htons(p->size) || p->udp->source == 0)
 		return 0;
 	p->from.bits = 128;
 	p->to.port = p->udp->dest;
 	return bpf_map_lookup_elem(&addresses, &p->to) != 0;
 }
 
-// plain says whether the request is of the kind that is answered here.
-static __always_inline int plain(struct packet *p, struct state *s, const int is4)
+// asks says whether this is a request that need not go to the sockets.
+static __always_inline int asks(struct packet *p, struct state *s)
 {
 	__u8 first = p->ntp->leap_version_mode, version = first >> 3 & 7;
 	if ((first & 7) != MODE_CLIENT || version < 3 || version > 4)
 		return 0;
 	if (s->flags & INTERLEAVED && p->ntp->origin != 0)
 		return 0;
-	if (p->udp->check == 0)
+	return p->udp->check != 0;
+}
+
+// plain says whether the request is of the kind that is answered here.
+static __always_inline int plain(struct packet *p, struct state *s, const int is4)
+{
+	if (s->flags & NOT_PLAIN || !asks(p, s))
 		return 0;
-	__u32 sum = is4 ? pseudo4(p->v4) : pseudo6(p->v6);
+	__u32 sum = is4 ? pseudo4(p->v4, UDP_SIZE) : pseudo6(p->v6, UDP_SIZE);
 	return fold(bpf_csum_diff(0, 0, (__be32 *)p->udp, UDP_SIZE, sum)) == 0xffff;
 }
 
@@ -350,7 +383,7 @@ static __always_inline void answer(struct packet *p, struct state *s, __u64 arri
 	n->receive = bpf_cpu_to_be64(receive);
 	n->transmit = bpf_cpu_to_be64(transmit);
 	p->udp->check = 0;
-	__u32 sum = is4 ? pseudo4(p->v4) : pseudo6(p->v6);
+	__u32 sum = is4 ? pseudo4(p->v4, UDP_SIZE) : pseudo6(p->v6, UDP_SIZE);
 	sum = bpf_csum_diff(0, 0, (__be32 *)p->udp, UDP_SIZE, sum);
 	p->udp->check = ~fold(sum);
 	if (p->udp->check == 0)
@@ -365,7 +398,51 @@ static __always_inline int count(__u32 result, int action)
 	return action;
 }
 
-static __always_inline int serve(struct packet *p, void *at, void *end, __u64 now, const int is4)
+#define CHUNK 64
+
+// intact says whether the checksum of a datagram of any length is right.
+static __always_inline int intact(struct packet *p, void *end, const int is4)
+{
+	__u32 left = p->size, sum = is4 ? pseudo4(p->v4, left) : pseudo6(p->v6, left);
+	void *at = p->udp;
+	for (int i = 0; i < UDP_LONGEST / CHUNK && left >= CHUNK; i++) {
+		if (at + CHUNK > end)
+			return 0;
+		sum = bpf_csum_diff(0, 0, at, CHUNK, sum);
+		at += CHUNK;
+		left -= CHUNK;
+	}
+	for (int i = 0; i < CHUNK / 4 && left >= 4; i++) {
+		if (at + 4 > end)
+			return 0;
+		sum = bpf_csum_diff(0, 0, at, 4, sum);
+		at += 4;
+		left -= 4;
+	}
+	return left == 0 && fold(sum) == 0xffff;
+}
+
+// redirect gives a request with extension fields or a MAC to the worker of its queue, with
+// the time of its arrival before the frame.
+static __always_inline int redirect(struct xdp_md *ctx, struct packet *p, struct state *s, void *end, __u64 now, const int is4)
+{
+	if (!(s->flags & FIELDS) || p->size > UDP_LONGEST || p->size & 3 || !asks(p, s))
+		return XDP_PASS;
+	if (!is4 && p->v6->saddr.in6_u.u6_addr8[0] == 0xfe) // link-local: means nothing without its interface
+		return XDP_PASS;
+	struct queue q = {ctx->ingress_ifindex, ctx->rx_queue_index};
+	__u32 *worker = bpf_map_lookup_elem(&queues, &q);
+	if (!worker || !intact(p, end, is4) || bpf_xdp_adjust_meta(ctx, -(int)sizeof(now)))
+		return XDP_PASS;
+	__u64 *arrived = (void *)(long)ctx->data_meta;
+	if ((void *)(arrived + 1) > (void *)(long)ctx->data)
+		return XDP_PASS;
+	*arrived = now;
+	int action = bpf_redirect_map(&workers, *worker, XDP_PASS);
+	return action == XDP_REDIRECT ? count(REDIRECTED, action) : action;
+}
+
+static __always_inline int serve(struct xdp_md *ctx, struct packet *p, void *at, void *end, __u64 now, const int is4)
 {
 	if (!parse(p, at, end, is4))
 		return XDP_PASS; // not for us
@@ -374,7 +451,10 @@ static __always_inline int serve(struct packet *p, void *at, void *end, __u64 no
 		return XDP_PASS;
 	__u32 index = *which & 1;
 	struct state *s = bpf_map_lookup_elem(&states, &index);
-	if (!s || now > s->valid_until || now < s->at)
+	int valid = s && now <= s->valid_until && now >= s->at;
+	if (p->size != UDP_SIZE)
+		return valid ? redirect(ctx, p, s, end, now, is4) : XDP_PASS;
+	if (!valid)
 		return count(FORWARDED, XDP_PASS);
 	if (!plain(p, s, is4))
 		return count(FORWARDED, XDP_PASS);
@@ -402,8 +482,8 @@ int fastpath(struct xdp_md *ctx)
 	if (!at)
 		return XDP_PASS;
 	if (protocol == bpf_htons(ETH_P_IP))
-		return serve(&p, at, end, now, 1);
+		return serve(ctx, &p, at, end, now, 1);
 	if (protocol == bpf_htons(ETH_P_IPV6))
-		return serve(&p, at, end, now, 0);
+		return serve(ctx, &p, at, end, now, 0);
 	return XDP_PASS;
 }
