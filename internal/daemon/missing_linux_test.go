@@ -87,14 +87,13 @@ func TestAnAddressThatIsMissingIsServedWhenItComes(t *testing.T) {
 		until(t, "known to be gone", func() bool { return len(w.unserved()) == 1 })
 		mustAnswer(t, netip.MustParseAddrPort(here))
 	}
-	if w.d.metrics.Load() == nil {
-		t.Error("metrics are not served at the address that has come")
-	}
+	until(t, "metrics served at the address that has come", func() bool { return w.d.metrics.Load() != nil })
 	for text, want := range map[string]int{
 		"no metrics yet": 1, "serving metrics at an address that has come": 1,
 		"nothing is served at an address yet": 1, "serving at an address that has come": 1,
 		"an address that is served at has gone from this machine": 3, "serving at an address that is back": 2,
 	} {
+		until(t, text, func() bool { return w.lines(text) >= want })
 		if got := w.lines(text); got != want {
 			t.Errorf("%q: got %d lines, want %d", text, got, want)
 		}
