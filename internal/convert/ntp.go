@@ -27,6 +27,7 @@ type ntpConf struct {
 	names      map[string]bool
 	fudges     map[string]map[string]string // by driver and unit
 	refids     map[string]int               // how many clocks have each
+	pulses     map[string]bool              // devices whose pulses belong to a serial receiver
 	asked      map[string]bool              // what server, peer and pool lines name
 	signed     []uint32                     // trustedkey
 	trusts     bool                         // there is such a line
@@ -45,7 +46,7 @@ type ntpConf struct {
 // words, # begins a comment anywhere, quotes.
 func convertNTP(b *builder, path string, data []byte) {
 	n := &ntpConf{builder: b, sec: b.o.Format == NTPsec, access: accessTable{}, restricted: map[netip.Prefix]restrictFlags{}, names: map[string]bool{}, average: 3,
-		fudges: map[string]map[string]string{}, refids: map[string]int{}, asked: map[string]bool{}, off: map[string]bool{}, noFile: map[string]bool{}}
+		fudges: map[string]map[string]string{}, refids: map[string]int{}, pulses: map[string]bool{}, asked: map[string]bool{}, off: map[string]bool{}, noFile: map[string]bool{}}
 	all := n.lines(path, data)
 	if n.sec { // drop-ins are read after the file (ntp.conf(5), FILES)
 		for _, file := range b.o.Files.Glob(filepath.Join(filepath.Dir(path), "ntp.d", "*.conf")) {
@@ -178,6 +179,11 @@ func (n *ntpConf) prepare(l line) {
 	case "refclock":
 		if at := slices.Index(words, "refid"); at > 0 && at+1 < len(words) && ntpDrivers[words[1]] != "local" {
 			n.refids[words[at+1]]++
+		}
+		if len(words) > 1 {
+			if c, _ := ntpClockOf(words[1:]); c.pulsed() && c.has("ppspath") {
+				n.pulses[c.get["ppspath"]] = true
+			}
 		}
 	case "nts":
 		n.prepareNTS(words)

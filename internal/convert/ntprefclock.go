@@ -46,23 +46,32 @@ func ntpRefclock(n *ntpConf, l line, args []string) {
 		n.note(l, NoteRefused, "a driver is needed")
 		return
 	}
-	get, unit := map[string]string{}, "0"
+	c, lacking := ntpClockOf(args)
+	if lacking != "" {
+		n.note(l, NoteRefused, "%s lacks its value", shorten(lacking, 20))
+		return
+	}
+	n.refclock(l, c)
+}
+
+// ntpClockOf reads what stands behind refclock, and tells the option that lacks its value.
+func ntpClockOf(args []string) (c ntpClock, lacking string) {
+	c = ntpClock{driver: ntpDrivers[args[0]], unit: "0", get: map[string]string{}}
 	for i := 1; i < len(args); i++ {
-		if ntpFlags[args[i]] {
-			get[args[i]] = ""
-			continue
+		switch {
+		case ntpFlags[args[i]]:
+			c.get[args[i]] = ""
+		case i+1 >= len(args):
+			return c, args[i]
+		default:
+			c.get[args[i]] = args[i+1]
+			i++
 		}
-		if i+1 >= len(args) {
-			n.note(l, NoteRefused, "%s lacks its value", shorten(args[i], 20))
-			return
-		}
-		get[args[i]] = args[i+1]
-		i++
 	}
-	if u, given := get["unit"]; given {
-		unit = u
+	if u, given := c.get["unit"]; given {
+		c.unit = u
 	}
-	n.refclock(l, ntpClock{driver: ntpDrivers[args[0]], unit: unit, get: get})
+	return c, ""
 }
 
 // refclock writes a reference clock.
@@ -183,8 +192,15 @@ func (n *ntpConf) ntpDriver(l line, c ntpClock, unit string) (clock mapping, ok 
 		clock.add("unit", unit)
 		return clock, true
 	case "pps":
-		if device == "" {
+		if c.has("path") {
+			n.note(line{l.file, l.nr, "path " + device}, NoteNothing, "ntpd takes the device of this driver from ppspath, else by its unit")
+		}
+		if device = c.get["ppspath"]; device == "" {
 			device = "/dev/pps" + unit
+		}
+		if n.pulses[device] {
+			n.note(l, NoteChanged, "these are the pulses of the serial receiver with this ppspath: they are one clock, numbered by its sentences")
+			return nil, false
 		}
 		if c.get["flag2"] == "1" {
 			clock.add("edge", "clear")
@@ -253,6 +269,9 @@ func (n *ntpConf) clockFlags(l line, c ntpClock) {
 	}
 	if c.driver == "pps" || c.pulsed() {
 		used["flag2"] = true
+	}
+	if c.driver == "pps" {
+		used["ppspath"] = true
 	}
 	for _, name := range sortedKeys(c.get) {
 		if used[name] {
