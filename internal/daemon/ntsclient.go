@@ -175,10 +175,7 @@ func (d *parts) newKeySeeker(source *config.Source, cfg *association.Config) *ke
 	return &keySeeker{
 		source: source, remote: cfg.Remote, local: cfg.Local, lookup: d.opts.Lookup, roots: rootsOf(source),
 		now: func() time.Time { return d.clock.Now().Wall.Time() }, floor: d.state.floor.Time(),
-		anyDate: func() bool {
-			s := d.snapshot.Load()
-			return d.config.Load().NTS.ColdStart && (s == nil || s.Updates == 0)
-		},
+		anyDate: func() bool { return engine.AnyDate(d.config.Load(), d.snapshot.Load()) },
 		ours: func(remote netip.AddrPort) bool {
 			host := engine.Host{Addresses: ownAddresses(d.opts.Port), Listening: listenSettings(d.config.Load(), d.opts.Port).Listen}
 			return host.IsOurs(remote)

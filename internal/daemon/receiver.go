@@ -28,6 +28,7 @@ const (
 // receiver drives one reference clock: its device, its polls, and the channels to and
 // from the system process. The clock itself is touched by run alone.
 type receiver struct {
+	of       *engine.ReferenceClock
 	id       model.SourceID
 	name     string
 	device   refclock.Config
@@ -35,10 +36,10 @@ type receiver struct {
 	clock    clock.Clock
 	snapshot *atomic.Pointer[model.Snapshot]
 	steering steering
-	readings chan refclock.Reading // full: dropped
-	failures chan string           // why the device cannot be read; the newest counts
-	bursts   chan time.Duration    // by how much pulses find it late; the newest counts
-	locked   *receiver             // numbers our pulses; nil: nobody
+	readings chan refclock.Reading    // full: dropped
+	failures chan string              // why the device cannot be read; the newest counts
+	bursts   chan time.Duration       // by how much pulses find it late; the newest counts
+	locked   atomic.Pointer[receiver] // numbers our pulses; nil: nobody
 	lock     atomic.Pointer[reference.Lock]
 	system   chan<- systemMessage
 	log      *zap.Logger
@@ -72,13 +73,10 @@ func (g *registry) newReceiver(c *engine.ReferenceClock) *receiver {
 	device := deviceOf(c.Device)
 	device.Every, device.NotBefore = c.Config.Period, g.state.floor
 	r := &receiver{
-		id: c.ID(), name: c.Config.Name, device: device,
+		of: c, id: c.ID(), name: c.Config.Name, device: device,
 		clock: g.clock, snapshot: &g.snapshot, steering: newSteering(),
 		readings: make(chan refclock.Reading, readingQueue), failures: make(chan string, 1), bursts: make(chan time.Duration, 1),
 		system: g.system.inbox, log: g.log,
-	}
-	if other := g.set.Locked(c); other != nil {
-		r.locked = g.receivers[other.ID()]
 	}
 	r.onEvent = func(e model.Event) { g.logEvent(e, r.name) }
 	r.process = engine.NewReferenceProcess(c.Config, r, g.clock.Now())
@@ -86,21 +84,24 @@ func (g *registry) newReceiver(c *engine.ReferenceClock) *receiver {
 }
 
 // launchReceivers makes the system process know new reference clocks, and starts their
-// goroutines. All are made before the first begins, those that number pulses first.
+// goroutines. All are made before the first begins; those that run already are told too who
+// numbers their pulses now.
 func (g *registry) launchReceivers(clocks []*engine.ReferenceClock) {
-	for _, locked := range []bool{false, true} {
-		for _, c := range clocks {
-			if (c.Config.Lock != 0) != locked {
-				continue
-			}
-			r := g.newReceiver(c)
-			ctx, cancel := context.WithCancel(g.group.ctx)
-			r.cancel = cancel
-			g.receivers[r.id] = r
-			g.toSystem(addSource{r.id, c.Options, r.steering})
-			g.group.Go("reference clock "+r.name, func(context.Context) error { return r.run(ctx) })
-			g.group.Go("device of "+r.name, func(context.Context) error { r.readDevice(ctx); return nil })
+	for _, c := range clocks {
+		g.receivers[c.ID()] = g.newReceiver(c)
+	}
+	for _, r := range g.receivers { //order: each by itself
+		if other := g.set.Locked(r.of); other != nil {
+			r.locked.Store(g.receivers[other.ID()])
 		}
+	}
+	for _, c := range clocks {
+		r := g.receivers[c.ID()]
+		ctx, cancel := context.WithCancel(g.group.ctx)
+		r.cancel = cancel
+		g.toSystem(addSource{r.id, c.Options, r.steering})
+		g.group.Go("reference clock "+r.name, func(context.Context) error { return r.run(ctx) })
+		g.group.Go("device of "+r.name, func(context.Context) error { r.readDevice(ctx); return nil })
 	}
 }
 
@@ -141,8 +142,8 @@ func (r *receiver) run(ctx context.Context) error {
 // onReading puts a reading on both of our scales.
 func (r *receiver) onReading(reading *refclock.Reading) {
 	lock := reference.Lock{At: ntptime.Never}
-	if r.locked != nil {
-		if told := r.locked.lock.Load(); told != nil {
+	if locked := r.locked.Load(); locked != nil {
+		if told := locked.lock.Load(); told != nil {
 			lock = *told
 		}
 	}
@@ -156,11 +157,12 @@ func (r *receiver) onReading(reading *refclock.Reading) {
 // shareBurst tells the clock that numbers our pulses by how much it is late, before the
 // poll ends.
 func (r *receiver) shareBurst() {
-	if r.locked == nil || r.clock.Until(r.process.Deadline()) > 0 {
+	locked := r.locked.Load()
+	if locked == nil || r.clock.Until(r.process.Deadline()) > 0 {
 		return
 	}
 	if late, ok := r.process.Late(); ok {
-		replace(r.locked.bursts, late)
+		replace(locked.bursts, late)
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"timeball/internal/association"
+	"timeball/internal/config"
 	"timeball/internal/wire"
 )
 
@@ -103,6 +104,34 @@ func TestAReloadKeepsWhatHasNotChanged(t *testing.T) {
 	after := f.report(servers[0].addr)
 	if after.Source != before.Source || after.Samples < before.Samples || after.Sent < before.Sent {
 		t.Errorf("kept source: got id %d with %d samples, want %d with at least %d", after.Source, after.Samples, before.Source, before.Samples)
+	}
+}
+
+// Pulses are numbered by the reference clock that the configuration names, also when a reload
+// has put another in its place.
+func TestPulsesFollowTheClockThatNumbersThem(t *testing.T) {
+	const text = "sources:\n  - refclock: {driver: shm, unit: 7, refid: GPS, offset: %dms}\n  - refclock: {driver: pps, unit: 97, refid: PPS, lock: GPS}\n"
+	f := startFile(t, fmt.Sprintf(text, 0))
+	numbering := func() (pulses, by *receiver) {
+		f.look(func(g *registry) {
+			for _, r := range g.receivers {
+				if r.of.Device.Driver == config.RefclockPPS {
+					pulses, by = r, r.locked.Load()
+				}
+			}
+			if by != nil && g.receivers[by.id] != by {
+				by = nil // it has stopped
+			}
+		})
+		return pulses, by
+	}
+	pulses, first := numbering()
+	if first == nil {
+		t.Fatal("nobody numbers the pulses")
+	}
+	f.reload(fmt.Sprintf(text, 1))
+	if same, second := numbering(); second == nil || second == first || same != pulses {
+		t.Errorf("after the reload the pulses of %p (%p before) are numbered by %p (%p before)", same, pulses, second, first)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"timeball/internal/config"
+	"timeball/internal/engine"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/state"
@@ -25,9 +26,6 @@ const (
 
 // firstSave comes sooner, so that a machine that is soon switched off again has learned something.
 const firstSave = 10 * time.Minute
-
-// worthSaving is the frequency error below which a frequency is worth a file: 10 ppm.
-const worthSaving = 10 * ntptime.PPM
 
 // stateFiles is what this daemon has left for its next run, and leaves again.
 type stateFiles struct {
@@ -121,11 +119,8 @@ func (s *stateFiles) save(snapshot *model.Snapshot) {
 	if snapshot == nil || snapshot.Updates == 0 {
 		return
 	}
-	known := snapshot.FrequencyError > 0 && snapshot.FrequencyError < worthSaving
-	if s.driftPath != "" && known {
-		s.complain(state.WriteDrift(s.driftPath, state.Drift{
-			Frequency: snapshot.Frequency, Error: snapshot.FrequencyError, Written: snapshot.At.Wall,
-		}))
+	if frequency, uncertainty := engine.Drift(snapshot); s.driftPath != "" && uncertainty > 0 {
+		s.complain(state.WriteDrift(s.driftPath, state.Drift{Frequency: frequency, Error: uncertainty, Written: snapshot.At.Wall}))
 	}
 	if s.timePath != "" && snapshot.Synchronized {
 		s.complain(state.WriteTime(s.timePath, snapshot.At.Wall))

@@ -10,6 +10,7 @@ import (
 	"timeball/internal/config"
 	"timeball/internal/leapfile"
 	"timeball/internal/mac"
+	"timeball/internal/model"
 	"timeball/internal/ntptime"
 	"timeball/internal/responder"
 	"timeball/internal/smear"
@@ -215,6 +216,23 @@ func EndSilence(cfg *config.Config, p *responder.Policy, running time.Duration) 
 	speaking := *p
 	speaking.SilentUntilSynchronized = false
 	return &speaking, true
+}
+
+// AnyDate reports whether certificates are taken whatever their dates, since the clock that
+// would tell is not set (nts.cold_start); snapshot is the present system state, nil: none yet.
+func AnyDate(cfg *config.Config, snapshot *model.Snapshot) bool {
+	return cfg.NTS.ColdStart && (snapshot == nil || snapshot.Updates == 0)
+}
+
+// knownFrequency is the frequency error below which a frequency is worth a drift file.
+const knownFrequency = 10 * ntptime.PPM
+
+// Drift is what the next run should begin with; error 0: nothing is known yet.
+func Drift(s *model.Snapshot) (frequency, frequencyError ntptime.Frequency) {
+	if s == nil || s.Updates == 0 || s.FrequencyError >= knownFrequency {
+		return 0, 0
+	}
+	return s.Frequency, s.FrequencyError
 }
 
 // SourceOptions are a source's settings that concern the system process.

@@ -65,15 +65,12 @@ func runnable(s *scenario.Scenario) error {
 // engineHost is what the core is told of a machine, with what an earlier life has left on
 // its disk.
 func (m *machine) engineHost() *engine.Host {
-	h := &engine.Host{
+	return &engine.Host{
 		Precision: m.precision(), Addresses: []netip.Addr{m.address}, Listening: []netip.AddrPort{netip.AddrPortFrom(m.address, ntpPort)}, Source: m.address,
 		PanicGateOpen: !m.memory.gateUsed, Leaps: m.leapList(),
 		InterfaceIndex: func(string) int { return onlyInterface }, NameOf: m.nameOf,
+		Frequency: m.memory.frequency, FrequencyError: m.memory.frequencyError,
 	}
-	if m.memory.hasDrift {
-		h.Frequency, h.FrequencyError = m.memory.frequency, m.memory.frequencyError
-	}
-	return h
 }
 
 // onlyInterface is the number of the interface that every machine has, by any name.

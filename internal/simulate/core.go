@@ -328,14 +328,10 @@ func (c *core) leaped(step time.Duration, before ntptime.Wall, now ntptime.Insta
 
 func (c *core) report(now ntptime.Instant) *model.Snapshot { return c.system.Snapshot(now) }
 
-// worthKeeping is the frequency error below which the daemon writes its drift file.
-const worthKeeping = 10 * ntptime.PPM
-
 // stop leaves behind what the daemon's files would hold.
 func (c *core) stop() {
-	s := c.system.Snapshot(c.m.timestamp())
-	if s.Updates > 0 && s.FrequencyError > 0 && s.FrequencyError < worthKeeping {
-		c.m.memory.frequency, c.m.memory.frequencyError, c.m.memory.hasDrift = s.Frequency, s.FrequencyError, true
+	if frequency, uncertainty := engine.Drift(c.system.Snapshot(c.m.timestamp())); uncertainty > 0 {
+		c.m.memory.frequency, c.m.memory.frequencyError = frequency, uncertainty
 	}
 	c.m.stats.bound.valid = false
 }

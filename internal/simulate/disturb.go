@@ -13,8 +13,7 @@ import (
 type memory struct {
 	gateUsed       bool              // the first correction has been made
 	frequency      ntptime.Frequency // the drift file
-	frequencyError ntptime.Frequency
-	hasDrift       bool
+	frequencyError ntptime.Frequency // 0: there is none
 }
 
 // event does to the machine what a row of `events:` says. Changes of the oscillator

@@ -284,11 +284,11 @@ func TestRebootKeepsTheDriftOnlyIfItIsSaid(t *testing.T) {
 		text := fmt.Sprintf("duration: 50s\nhosts: {a: {}}\nevents: [{at: 20s, host: a, stop: true}, {at: 30s, host: a, start: {keep_drift: %v}}]", keep)
 		w, _ := record(t, text, func(r *recorder) {
 			if r.m.world.now == 0 {
-				r.m.memory = memory{gateUsed: true, hasDrift: true, frequency: 5 * ntptime.PPM}
+				r.m.memory = memory{gateUsed: true, frequency: 5 * ntptime.PPM, frequencyError: ntptime.PPM}
 			}
 		})
 		got := w.machines[0].memory
-		if got.hasDrift != keep || got.gateUsed {
+		if (got.frequencyError != 0) != keep || got.gateUsed {
 			t.Errorf("keep_drift %v: got %+v, want the drift %v and the gate open", keep, got, keep)
 		}
 	}

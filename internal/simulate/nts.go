@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"timeball/internal/association"
+	"timeball/internal/engine"
 	"timeball/internal/ntptime"
 	"timeball/internal/nts"
 	"timeball/internal/siv"
@@ -50,8 +51,7 @@ func (c *core) keysOf(a *member, now ntptime.Instant) (keys *association.Keys, k
 	start := c.m.world.scenario.Start
 	from, to := start.Add(-validBefore), start.Add(validAfter)
 	dated := now.Wall >= from && now.Wall <= to
-	unset := c.m.host.Config.NTS.ColdStart && (c.snapshot == nil || c.snapshot.Updates == 0)
-	if !dated && !unset {
+	if !dated && !engine.AnyDate(c.set.Config, c.snapshot) {
 		return nil, "date", "the certificate is not valid now by this clock"
 	}
 	keys = &association.Keys{Secrets: nts.Secrets{Algorithm: siv.AESSIVCMAC256}, Undated: !dated, Identity: uint64(index) + 1, Exchanger: a.Config.Remote.Addr(), Expires: to}
