@@ -114,7 +114,6 @@ func (g *registry) start() {
 	now := g.clock.Now().Raw
 	g.set.Start(now, &g.changes)
 	g.set.StartSenders(now, &g.changes)
-	g.changes.Idle = true
 	g.carryOut()
 }
 
@@ -302,7 +301,6 @@ func (g *registry) reload(plan *config.Plan, next *config.Config, keys *mac.KeyR
 	g.setTTLs()
 	g.set.SetHost(g.host())
 	g.set.Reload(plan, g.setup(next, keys), g.clock.Now().Raw, &g.changes)
-	g.changes.Idle = true
 	g.carryOut()
 	g.tendAll()
 }

@@ -2,17 +2,24 @@ package daemon
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"timeball/internal/clock"
 	"timeball/internal/config"
 	"timeball/internal/engine"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/resolve"
+	"timeball/test/peers"
 	"timeball/test/same"
 )
 
@@ -27,7 +34,7 @@ func runnable(from *config.Config) *config.Config {
 	c.Clock.Driver, c.Clock.StateDir, c.Clock.DriftFile, c.Clock.Leap.File = config.ClockVirtual, "", "", ""
 	if c.Server != nil {
 		s := *c.Server
-		s.Listen, s.Workers, s.Ignore, s.NTS = []config.ListenAddress{{Addr: netip.MustParseAddr("127.0.0.1")}}, 1, nil, nil
+		s.Listen, s.Workers, s.Ignore, s.NTS = []config.ListenAddress{{Addr: netip.MustParseAddr("127.0.0.1"), Smear: s.Listen[0].Smear}}, 1, nil, nil
 		c.Server = &s
 	}
 	return &c
@@ -36,12 +43,12 @@ func runnable(from *config.Config) *config.Config {
 // sameMeaning are the settings that the daemon's parts have got.
 func (w *world) sameMeaning() same.Got {
 	made := same.Got{Policy: w.d.policy.Load()}
-	w.lookAtSystem(func(l *systemLoop) { made.System = same.SystemInForce(l.process) })
+	w.lookAtSystem(func(l *systemLoop) { made.System = same.InForce(l.process) })
+	if listeners := w.d.ports.Listeners(); len(listeners) > 0 {
+		made.Smeared = reflect.ValueOf(listeners[0]).Elem().FieldByName("smeared").FieldByName("v").Uint() != 0
+	}
 	w.look(func(g *registry) {
-		for _, target := range g.set.Targets("") {
-			made.Associations = append(made.Associations, target.Members...)
-		}
-		made.Associations = append(made.Associations, g.set.Senders()...)
+		made.Associations = same.Members(g.set)
 		for _, a := range made.Associations {
 			r := g.runners[a.ID()]
 			if r == nil {
@@ -50,6 +57,9 @@ func (w *world) sameMeaning() same.Got {
 				return
 			}
 			made.Processes = append(made.Processes, r.process)
+		}
+		for _, id := range slices.Sorted(maps.Keys(g.receivers)) {
+			made.Clocks = append(made.Clocks, same.Clock{ID: id, Process: g.receivers[id].process})
 		}
 	})
 	return made
@@ -72,33 +82,62 @@ func TestSameSettingsInBothDrivers(t *testing.T) {
 	for _, c := range same.Cases(t, moduleRoot) {
 		t.Run(c.Name, func(t *testing.T) {
 			cfg := runnable(c.Config)
-			names := map[string]netip.Addr{}
-			next := netip.MustParseAddr("198.18.0.1")
-			for _, s := range cfg.Sources {
-				if _, known := names[s.Host]; !known && s.Host != "" {
-					names[s.Host], next = next, next.Next()
-				}
-			}
 			d, err := New(cfg, Options{
 				Clock: newMoody(), Port: netip.MustParseAddrPort("127.0.0.1:0"),
-				Lookup: func(_ context.Context, name string) ([]netip.Addr, error) { return []netip.Addr{names[name]}, nil },
+				Lookup: addressOfEach(),
 			})
 			if err != nil {
 				t.Fatal(err)
 			}
-			w := runWorld(t, d)
-			listening := 0
-			for _, s := range cfg.Sources {
-				if s.Kind == config.BroadcastClient || s.Kind == config.MulticastClient {
-					listening++
-				}
+			if d.registry.timing != engine.UsualTiming {
+				t.Errorf("got the timing %+v", d.registry.timing)
 			}
-			until(t, "every line that names a machine has its association", func() (all bool) {
-				w.look(func(g *registry) { all = len(g.set.Idle(1).Rows) == listening })
-				return all
-			})
-			same.Compare(t, cfg, w.sameMeaning())
+			w := runWorld(t, d)
+			w.sameAs(cfg)
 		})
+	}
+}
+
+// addressOfEach is a resolver that knows each name by an address of its own.
+func addressOfEach() resolve.Lookup {
+	var mu sync.Mutex
+	names, next := map[string]netip.Addr{}, netip.MustParseAddr("198.18.0.1")
+	return func(_ context.Context, name string) ([]netip.Addr, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if _, known := names[name]; !known {
+			names[name], next = next, next.Next()
+		}
+		return []netip.Addr{names[name]}, nil
+	}
+}
+
+// sameAs compares the settings in force with a configuration's.
+func (w *world) sameAs(cfg *config.Config) {
+	listening := 0
+	for _, s := range cfg.Sources {
+		if s.Kind == config.BroadcastClient || s.Kind == config.MulticastClient {
+			listening++
+		}
+	}
+	until(w.t, "every line that names a machine has its association", func() (all bool) {
+		w.look(func(g *registry) { all = len(g.set.Idle(1).Rows) == listening })
+		return all
+	})
+	same.Compare(w.t, cfg, w.sameMeaning())
+}
+
+// A reload leaves the settings in force that a start would have brought.
+func TestSameSettingsAfterReloadInBothDrivers(t *testing.T) {
+	var f *file
+	for _, text := range same.Reloads(t, moduleRoot) {
+		text = strings.NewReplacer("server: {", "server: {listen: [\"127.0.0.1:0\"], workers: 1, ", "server:\n", "server:\n  listen: [\"127.0.0.1:0\"]\n  workers: 1\n").Replace(text)
+		if f == nil {
+			f = startFile(t, text, func(o *Options) { o.Lookup = addressOfEach() })
+		} else {
+			f.reload(text)
+		}
+		f.sameAs(f.d.config.Load())
 	}
 }
 
@@ -193,6 +232,41 @@ func TestSameDecisionsInBothDrivers(t *testing.T) {
 		}
 	})
 	same.Check(t, moduleRoot, "decisions.txt", got)
+}
+
+// The daemon's and the simulator's clients make the same of a server's certificate.
+func TestSameKeysInBothDrivers(t *testing.T) {
+	h, authority := peers.Here(t), peers.NewAuthority(t)
+	ca := authority.Write(h)
+	certificate, key := authority.Issue(h, "127.0.0.1")
+	server := start(t, fmt.Sprintf("local: {stratum: 1, activate: 0s}\nserver: {listen: [\"127.0.0.1:0\"], workers: 1, nts: {listen: [\"127.0.0.1:0\"], certificate: %s, key: %s}}\n", certificate, key))
+	until(t, "synchronized", server.synchronized)
+	exchanges := server.d.nts.listeners[0].Addr().(*net.TCPAddr).Port
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	got := map[string]string{}
+	for _, e := range same.KeyExchanges() {
+		t.Run(e.Name, func(t *testing.T) {
+			port := exchanges
+			if !e.Server {
+				port = closed.Addr().(*net.TCPAddr).Port
+			}
+			text := strings.NewReplacer("SERVER", "127.0.0.1", "NTS", fmt.Sprintf("nts: {port: %d, ca: %s}", port, ca)).Replace(e.Config)
+			w := start(t, text, func(o *Options) { o.Clock = clock.NewVirtual(clock.VirtualConfig{Offset: e.Behind}) })
+			until(t, "the key exchange is over", func() (over bool) {
+				w.look(func(g *registry) {
+					if status := g.statusOf(g.set.Targets("")[0].Members[0].ID()); status != nil {
+						got[e.Name], over = same.Keyed(status)
+					}
+				})
+				return over
+			})
+		})
+	}
+	same.Check(t, moduleRoot, "keys.txt", got)
 }
 
 // answerOnce is a server that answers its first request.

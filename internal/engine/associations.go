@@ -132,6 +132,7 @@ func (s *Associations) Start(now ntptime.Raw, out *Changes) {
 		s.addSource(source, out)
 	}
 	s.tendGroups(now, out)
+	out.Idle = true
 }
 
 func (s *Associations) addSource(source config.Source, out *Changes) {
@@ -269,6 +270,7 @@ func (s *Associations) Reload(plan *config.Plan, next Setup, now ntptime.Raw, ou
 		s.StartSenders(now, out)
 	}
 	s.tendGroups(now, out)
+	out.Idle = true
 }
 
 // ChangedKeys gives the ids whose key is another one now, or none any more.
@@ -312,7 +314,6 @@ func (s *Associations) stopSource(source *config.Source, now ntptime.Raw, out *C
 		return true
 	})
 	s.rank()
-	out.Idle = true
 }
 
 // named reports whether another group has the same name.

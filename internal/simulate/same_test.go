@@ -30,36 +30,60 @@ func TestSameSettingsInBothDrivers(t *testing.T) {
 				server.NTS = nil
 				cfg.Server = &server
 			}
-			s := &scenario.Scenario{Duration: time.Second, Runs: 1, Hosts: []scenario.Host{{Name: "this host", Config: &cfg}}}
-			known := map[string]bool{}
-			for _, source := range cfg.Sources {
-				if source.Host != "" && !known[source.Host] {
-					known[source.Host] = true
-					s.Hosts = append(s.Hosts, scenario.Host{Name: source.Host, Config: &config.Config{}})
-				}
-			}
-			w := newWorld(s, 1, false, boot)
-			core := w.machines[0].program.(*core)
-			made := same.Got{
-				System: same.SystemInForce(core.system),
-				Policy: engine.Policy(&cfg, core.keys, w.machines[0].engineHost(), 0),
-			}
-			if core.server != nil {
-				made.Policy = core.server.env.Policy
-			}
-			for _, target := range core.set.Targets("") {
-				made.Associations = append(made.Associations, target.Members...)
-			}
-			made.Associations = append(made.Associations, core.set.Senders()...)
-			for _, a := range made.Associations {
-				member := core.member(a.ID())
-				if member == nil {
-					t.Fatalf("%s: nothing runs", a.Config.Name)
-				}
-				made.Processes = append(made.Processes, member.process)
-			}
-			same.Compare(t, &cfg, made)
+			w := worldOf(&cfg)
+			same.Compare(t, &cfg, meaningOf(t, w.machines[0]))
 		})
+	}
+}
+
+// worldOf has a host of the first configuration, and one for each name that any has.
+func worldOf(configs ...*config.Config) *world {
+	s := &scenario.Scenario{Duration: time.Second, Runs: 1, Hosts: []scenario.Host{{Name: "this host", Config: configs[0]}}}
+	known := map[string]bool{}
+	for _, cfg := range configs {
+		for _, source := range cfg.Sources {
+			if source.Host != "" && !known[source.Host] {
+				known[source.Host] = true
+				s.Hosts = append(s.Hosts, scenario.Host{Name: source.Host, Config: &config.Config{}})
+			}
+		}
+	}
+	return newWorld(s, 1, false, boot)
+}
+
+// meaningOf are the settings that a machine's core runs by.
+func meaningOf(t *testing.T, m *machine) same.Got {
+	core := m.program.(*core)
+	made := same.Got{System: same.InForce(core.system), Policy: engine.Policy(core.set.Config, core.keys, m.engineHost(), 0)}
+	if core.server != nil {
+		made.Policy, made.Smeared = core.server.env.Policy, core.server.env.Smeared
+	}
+	made.Associations = same.Members(core.set)
+	for _, a := range made.Associations {
+		member := core.member(a.ID())
+		if member == nil {
+			t.Fatalf("%s: nothing runs", a.Config.Name)
+		}
+		made.Processes = append(made.Processes, member.process)
+	}
+	for _, r := range core.clocks {
+		made.Clocks = append(made.Clocks, same.Clock{ID: r.ID(), Process: r.process})
+	}
+	return made
+}
+
+// A reload leaves the settings in force that a start would have brought.
+func TestSameSettingsAfterReloadInBothDrivers(t *testing.T) {
+	var configs []*config.Config
+	for _, text := range same.Reloads(t, moduleRoot) {
+		configs = append(configs, configOf(t, text))
+	}
+	m := worldOf(configs...).machines[0]
+	for i, cfg := range configs {
+		if i > 0 {
+			m.event(&scenario.Event{Kind: scenario.Reload, Config: cfg})
+		}
+		same.Compare(t, cfg, meaningOf(t, m))
 	}
 }
 
@@ -112,17 +136,23 @@ func configOf(t *testing.T, text string) *config.Config {
 // coreBeside runs a configuration for 10 s beside a program on a machine called there.
 func coreBeside(t *testing.T, text string, other func(m *machine) program) *core {
 	t.Helper()
-	delay := time.Millisecond
-	path := scenario.Path{Delay: &delay}
-	s := &scenario.Scenario{Duration: 10 * time.Second, Runs: 1,
-		Hosts: []scenario.Host{{Name: "here", Config: configOf(t, text)}, {Name: "there", Config: &config.Config{}}},
-		Links: []scenario.Link{{Between: [2]string{"here", "there"}, Forward: path, Backward: path}}}
-	w := newWorld(s, 1, false, func(m *machine) program {
+	return two(scenario.Host{Name: "here", Config: configOf(t, text)}, &config.Config{}, func(m *machine) program {
 		if m.index == 0 {
 			return boot(m)
 		}
 		return other(m)
 	})
+}
+
+// two runs a host for 10 s beside one called there, and gives the first one's core.
+func two(here scenario.Host, there *config.Config, boot func(m *machine) program) *core {
+	delay := time.Millisecond
+	path := scenario.Path{Delay: &delay}
+	s := &scenario.Scenario{Duration: 10 * time.Second, Runs: 1,
+		Start: ntptime.WallOf(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)),
+		Hosts: []scenario.Host{here, {Name: "there", Config: there}},
+		Links: []scenario.Link{{Between: [2]string{"here", "there"}, Forward: path, Backward: path}}}
+	w := newWorld(s, 1, false, boot)
 	w.run(nil)
 	return w.machines[0].program.(*core)
 }
@@ -176,4 +206,21 @@ func TestSameDecisionsInBothDrivers(t *testing.T) {
 		})
 	}
 	same.Check(t, moduleRoot, "decisions.txt", got)
+}
+
+// The daemon's and the simulator's clients make the same of a server's certificate.
+func TestSameKeysInBothDrivers(t *testing.T) {
+	got := map[string]string{}
+	for _, e := range same.KeyExchanges() {
+		serves := "local: {stratum: 1, activate: 0s}\nserver: {}\n"
+		if e.Server {
+			serves = strings.Replace(serves, "{}", "{nts: {certificate: cert.pem, key: key.pem}}", 1)
+		}
+		here := scenario.Host{Name: "here", Config: configOf(t, strings.Replace(e.Config, "NTS", "nts: true", 1))}
+		here.Clock.Offset = e.Behind
+		core := two(here, configOf(t, serves), boot)
+		status := core.statusOf(core.set.Targets("")[0].Members[0].ID())
+		got[e.Name], _ = same.Keyed(status)
+	}
+	same.Check(t, moduleRoot, "keys.txt", got)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"timeball/internal/config"
 	"timeball/internal/engine"
@@ -136,4 +137,34 @@ func Decided(a Answers, s *model.SourceStatus) string {
 	}
 	fmt.Fprintf(&b, ", stratum %d\n", s.Server.Stratum)
 	return b.String()
+}
+
+// KeyExchange is a configuration of a client by NTS, whose one source is called SERVER and
+// has the option NTS, and what it makes of the server's certificate.
+type KeyExchange struct {
+	Name   string
+	Config string
+	Behind time.Duration // the client's clock, when it starts; the certificate is valid now
+	Server bool          // the server does NTS
+}
+
+// KeyExchanges are those that a client has to tell apart.
+func KeyExchanges() []KeyExchange {
+	const source = "sources: [{server: SERVER, NTS, no_select: true, iburst: false, min_poll: 6}]\n"
+	const year = 365 * 24 * time.Hour
+	return []KeyExchange{
+		{"a clock that is right", source + "nts: {state: \"\"}\n", 0, true},
+		{"a clock that was never set", source + "nts: {state: \"\"}\n", year, true},
+		{"a clock that was never set, and every date is checked", source + "nts: {state: \"\", cold_start: false}\n", year, true},
+		{"a server without NTS", source + "nts: {state: \"\"}\n", 0, false},
+	}
+}
+
+// Keyed is what a client has made of a key exchange, by its status; false: it is not over.
+func Keyed(s *model.SourceStatus) (string, bool) {
+	text := fmt.Sprintf("%s, dates checked %t, cookies %d, replies accepted %t", s.Security.State, !s.Security.Undated, s.Security.Cookies, s.Accepted > 0)
+	if s.Security.FailureKind != "" {
+		text += ", failure " + s.Security.FailureKind
+	}
+	return text + "\n", s.Security.State == model.KeysFailed || s.Accepted > 0
 }

@@ -76,6 +76,10 @@ func Exchanges(t *testing.T) []Exchange {
 			some(packets(t, false), "version 4 mode 3", "mode 1 with key 10"),
 			[]Packet{loads(keys+serves+"require: key}\n"+passive, request(1))}, some(packets(t, false), "mode 3 with key 11", "mode 1 with key 11", "mode 1 with key 10"),
 			[]Packet{loads(keys+serves+limited, request(2)), request(3), request(4), request(5)})},
+		Exchange{"a reload lets nobody be followed", keys + serves + "}\n" + passive, append(some(packets(t, false), "mode 1 with key 10"),
+			loads(keys+serves+"access: {server: [127.0.0.0/8, 198.18.0.0/15]}}\n"+passive, some(packets(t, false), "mode 1 with key 10")[0]))},
+		Exchange{"a reload lets one be followed", keys + serves + "access: {server: [127.0.0.0/8, 198.18.0.0/15]}}\n" + passive, []Packet{
+			loads(keys+serves+"}\n"+passive, some(packets(t, false), "mode 1 with key 10")[0])}},
 		Exchange{"a server comes and goes by reload", local + "sources: [{broadcast_client: {}, unauthenticated: true}]\n", []Packet{
 			request(1), loads(serves+"}\n", request(2)), request(3), loads(local+"sources: [{broadcast_client: {}, unauthenticated: true}]\n", request(4))}})
 }

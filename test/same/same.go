@@ -27,6 +27,7 @@ import (
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/reference"
 	"timeball/internal/responder"
 	"timeball/internal/system"
 )
@@ -86,38 +87,77 @@ func Cases(t *testing.T, root string) (cases []Case) {
 // Got is what a driver has made of a configuration: the settings in force, and the
 // processes that run.
 type Got struct {
-	System       system.Config // as SystemInForce has read it
+	System       System
 	Policy       *responder.Policy
+	Smeared      bool // the time served at the first listening address is
 	Associations []*engine.Association
 	Processes    []*engine.PeerProcess // of Associations
+	Clocks       []Clock
+}
+
+// System is the system process as it runs.
+type System struct {
+	Config            system.Config
+	Options           map[model.SourceID]system.SourceOptions
+	Configured, InUse int // lines of `sources:`
+}
+
+// Clock is a reference clock as it runs.
+type Clock struct {
+	ID      model.SourceID
+	Process *engine.ReferenceProcess
 }
 
 // inForce reads the settings by which a process runs, and not those that it was meant to
 // have: they are its core's own.
 func inForce[C any](process any, core string) C {
-	cfg := reflect.ValueOf(process).Elem().FieldByName(core).Elem().FieldByName("cfg")
-	return *(*C)(cfg.Addr().UnsafePointer())
+	return read[C](reflect.ValueOf(process).Elem().FieldByName(core).Elem().FieldByName("cfg"))
 }
 
-// SystemInForce reads the settings by which a system process runs, where nothing else uses it.
-func SystemInForce(p *engine.SystemProcess) system.Config { return inForce[system.Config](p, "core") }
+func read[T any](v reflect.Value) T { return *(*T)(v.Addr().UnsafePointer()) }
+
+// InForce reads the settings by which a system process runs, where nothing else uses it.
+func InForce(p *engine.SystemProcess) System {
+	s := System{Config: inForce[system.Config](p, "core"), Options: map[model.SourceID]system.SourceOptions{}}
+	sources := reflect.ValueOf(p).Elem().FieldByName("core").Elem().FieldByName("sources")
+	for i := range sources.Len() {
+		source := sources.Index(i).Elem()
+		s.Options[model.SourceID(source.FieldByName("id").Uint())] = read[system.SourceOptions](source.FieldByName("opt"))
+	}
+	now := p.Snapshot(ntptime.Instant{})
+	s.Configured, s.InUse = now.Configured, now.InUse
+	return s
+}
 
 // Text writes the settings, without what is the machine's and not the configuration's:
 // its addresses, interfaces, clock, and what an earlier run has left on its disk.
 func (g Got) Text() string {
 	var b strings.Builder
-	s, p := g.System, *g.Policy
+	s, p := g.System.Config, *g.Policy
 	s.Precision, s.Addresses, s.Frequency, s.FrequencyError, s.PanicGateOpen = 0, nil, 0, 0, false
 	s.Leap.Table, s.Leap.Expires = nil, 0
 	p.LoopbackInterface, p.SilentUntilSynchronized = 0, false // the latter ends with time
 	fmt.Fprintf(&b, "system%s\npolicy%s\n", fields(s), fields(p))
+	fmt.Fprintf(&b, "%d of %d lines in use, smeared %t\n", g.System.InUse, g.System.Configured, g.Smeared)
 	for i, a := range g.Associations {
 		c := inForce[association.Config](g.Processes[i], "assoc")
 		c.ID, c.InterfaceIndex, c.PivotFloor, c.Local = 0, 0, 0, netip.Addr{}
 		c.Remote = netip.AddrPortFrom(netip.IPv4Unspecified(), c.Remote.Port())
-		fmt.Fprintf(&b, "%s%s\n  options%s\n", c.Kind, fields(c), fields(a.Options))
+		fmt.Fprintf(&b, "%s%s\n  options%s\n", c.Kind, fields(c), g.System.optionsOf(a.ID()))
+	}
+	for _, r := range g.Clocks {
+		c := inForce[reference.Config](r.Process, "clock")
+		c.ID = 0
+		fmt.Fprintf(&b, "reference clock%s\n  options%s\n", fields(c), g.System.optionsOf(r.ID))
 	}
 	return b.String()
+}
+
+func (s *System) optionsOf(id model.SourceID) string {
+	if options, known := s.Options[id]; known {
+		return fields(options)
+	}
+	return ": no source of the system process"
 }
 
 // fields writes those fields of a struct that are not zero; of a key its id, of other
@@ -150,17 +190,15 @@ func fields(v any) string {
 }
 
 // Want is what the engine makes of a configuration, on a host of which nothing is known.
-func Want(t *testing.T, cfg *config.Config) string {
+func Want(t testing.TB, cfg *config.Config) string {
 	t.Helper()
 	keys, err := engine.Keys(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var host engine.Host
-	made := Got{
-		System: SystemInForce(engine.NewSystemProcess(engine.System(cfg, &host), nobody{}, ntptime.Instant{})),
-		Policy: engine.Policy(cfg, keys, &host, 0),
-	}
+	made := Got{Policy: engine.Policy(cfg, keys, &host, 0), Smeared: cfg.Server != nil && cfg.Server.Listen[0].Smear}
+	process := engine.NewSystemProcess(engine.System(cfg, &host), nobody{}, ntptime.Instant{})
 	var changes engine.Changes
 	setup := engine.Setup{Config: cfg, Keys: keys, Access: made.Policy.Access}
 	set := engine.NewAssociations(setup, &host, engine.UsualTiming, func(model.SourceID) *model.SourceStatus { return nil })
@@ -174,14 +212,28 @@ func Want(t *testing.T, cfg *config.Config) string {
 		next = next.Next()
 	}
 	set.StartSenders(now, &changes)
-	for _, target := range set.Targets("") {
-		made.Associations = append(made.Associations, target.Members...)
-	}
-	made.Associations = append(made.Associations, set.Senders()...)
+	made.Associations = Members(set)
 	for _, a := range made.Associations {
+		if a.IsSource() {
+			process.AddSource(ntptime.Instant{}, a.ID(), a.Options)
+		}
 		made.Processes = append(made.Processes, engine.NewPeerProcess(a.Config, nil, ntptime.Instant{}, rand.NewPCG(1, 2)))
 	}
+	for _, c := range changes.StartClock {
+		process.AddSource(ntptime.Instant{}, c.ID(), c.Options)
+		made.Clocks = append(made.Clocks, Clock{c.ID(), engine.NewReferenceProcess(c.Config, nil, ntptime.Instant{})})
+	}
+	process.SetIdle(set.Idle(now), ntptime.Instant{})
+	made.System = InForce(process)
 	return made.Text()
+}
+
+// Members are the associations of the lines of `sources:` and the senders.
+func Members(set *engine.Associations) (list []*engine.Association) {
+	for _, target := range set.Targets("") {
+		list = append(list, target.Members...)
+	}
+	return append(list, set.Senders()...)
 }
 
 // nobody is a driver whose clock nobody reads.
@@ -189,12 +241,27 @@ type nobody struct{ engine.ClockDriver }
 
 func (nobody) Publish(*model.Snapshot) {}
 
-// Compare says in which lines a driver's settings are others than those of the engine.
-func Compare(t *testing.T, cfg *config.Config, got Got) {
+// Compare says in which lines a driver's settings are others than those of the engine. Those
+// that have outlived a reload stand before the new ones.
+func Compare(t testing.TB, cfg *config.Config, got Got) {
 	t.Helper()
-	if text, want := got.Text(), Want(t, cfg); text != want {
+	sorted := func(text string) string { return strings.Join(slices.Sorted(strings.SplitSeq(text, "\n")), "\n") }
+	if text, want := got.Text(), Want(t, cfg); sorted(text) != sorted(want) {
 		t.Errorf("%s", differences(text, want))
 	}
+}
+
+// Reloads are configurations as text, each to be reloaded in place of the one before.
+func Reloads(t *testing.T, root string) (texts []string) {
+	t.Helper()
+	for _, name := range []string{"every-kind", "clocks", "every-kind"} {
+		text, err := os.ReadFile(filepath.Join(root, "test/same/testdata", name+".yaml"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts = append(texts, string(text))
+	}
+	return texts
 }
 
 // Check compares texts by their names with those kept in a file of testdata; one that a
