@@ -227,17 +227,20 @@ func TestServerThatStepsBackIsFollowedInTheEnd(t *testing.T) {
 	}
 }
 
+// toGroup holds up what is sent to the group.
+func toGroup(by func() time.Duration) func(flight) time.Duration {
+	return func(f flight) time.Duration {
+		if f.to != groupEnd {
+			return 0
+		}
+		return by()
+	}
+}
+
 func TestBroadcastsWithALongerWayThanTheVolley(t *testing.T) {
 	w, _, client := broadcasting(t, nil)
 	held := 120 * time.Millisecond // a wireless access point keeps group packets back
-	w.nudge = func(time.Duration) {
-		for i := range w.air {
-			if f := &w.air[i]; f.to == groupEnd && !f.forged {
-				f.forged = true
-				f.when += held
-			}
-		}
-	}
+	w.held = toGroup(func() time.Duration { return held })
 	w.run(10 * time.Minute)
 	_, broadcasts := client.kinds()
 	if broadcasts < 50 {
@@ -328,15 +331,14 @@ func TestRFC5905_6_BroadcastOverTheEraEnd(t *testing.T) {
 func TestVolleyTakesTheShortestRoundTrip(t *testing.T) {
 	w, _, client := broadcasting(t, nil)
 	n := 0
-	w.nudge = func(time.Duration) {
-		for i := range w.air {
-			if f := &w.air[i]; f.data[0]&7 == byte(wire.ModeServer) && !f.forged {
-				f.forged = true
-				if n++; n != 3 {
-					f.when += time.Duration(n) * time.Millisecond
-				}
-			}
+	w.held = func(f flight) time.Duration {
+		if f.data[0]&7 != byte(wire.ModeServer) {
+			return 0
 		}
+		if n++; n == 3 {
+			return 0
+		}
+		return time.Duration(n) * time.Millisecond
 	}
 	w.run(2 * time.Minute)
 	if last := client.samples[len(client.samples)-1]; last.Delay != 500*time.Microsecond {
@@ -358,14 +360,7 @@ func TestRFC5905_12_RootDispersionGrowsInOurPackets(t *testing.T) {
 func TestBroadcastsThatAreHeldBackByTurns(t *testing.T) {
 	w, _, client := broadcasting(t, nil)
 	random := &seeded{4}
-	w.nudge = func(time.Duration) {
-		for i := range w.air {
-			if f := &w.air[i]; f.to == groupEnd && !f.forged {
-				f.forged = true
-				f.when += time.Duration(random.Uint64() % uint64(100*time.Millisecond))
-			}
-		}
-	}
+	w.held = toGroup(func() time.Duration { return time.Duration(random.Uint64() % uint64(100*time.Millisecond)) })
 	w.run(time.Hour)
 	if _, broadcasts := client.kinds(); broadcasts < 300 {
 		t.Errorf("%d of 450 broadcasts taken; rejected %v", broadcasts, client.assocs[0].status.Rejected)
@@ -405,14 +400,7 @@ func broadcastsThatLeaveLate(t *testing.T, drift ntptime.Frequency) {
 	w, _, client := broadcasting(t, nil)
 	client.clock.drift = drift
 	random := &seeded{4}
-	w.nudge = func(time.Duration) {
-		for i := range w.air {
-			if f := &w.air[i]; f.to == groupEnd && !f.forged {
-				f.forged = true
-				f.when += 300*time.Microsecond + time.Duration(random.Uint64()%20_000)
-			}
-		}
-	}
+	w.held = toGroup(func() time.Duration { return 300*time.Microsecond + time.Duration(random.Uint64()%20_000) })
 	w.run(2 * time.Minute)
 	if last := client.samples[len(client.samples)-1]; last.Delay > 510*time.Microsecond {
 		t.Fatalf("delay %v before the calibration", last.Delay)

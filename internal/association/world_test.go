@@ -8,6 +8,7 @@ import (
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/virtual"
 	"timeball/internal/wire"
 )
 
@@ -41,7 +42,7 @@ type taken struct {
 
 // flight is a packet on its way, and the record of one that has been sent.
 type flight struct {
-	when     time.Duration
+	when     time.Duration // it was sent
 	from, to netip.AddrPort
 	data     []byte
 	forged   bool
@@ -53,10 +54,11 @@ type world struct {
 	t     testing.TB
 	now   time.Duration
 	hosts []*host
-	air   []flight
+	air   virtual.Queue[time.Duration, flight]
 	log   []flight // all that hosts have sent
 	delay time.Duration
-	queue func() time.Duration // from the decision to send to the transmission
+	queue func() time.Duration         // from the decision to send to the transmission
+	held  func(f flight) time.Duration // how much longer a packet is under way; nil: none is
 	lose  func(f flight) bool
 	nudge func(now time.Duration) // called before each step
 	trace *trace                  // nil: nobody reads along
@@ -114,10 +116,8 @@ func (w *world) run(until time.Duration) {
 			w.t.Fatal("the world does not come to rest")
 		}
 		due, what := until, func() {}
-		for i := range w.air {
-			if w.air[i].when < due {
-				due, what = w.air[i].when, func() { w.arrive(i) }
-			}
+		if at, some := w.air.Next(); some && at < due {
+			due, what = at, w.arrive
 		}
 		for _, h := range w.hosts {
 			for _, a := range h.assocs {
@@ -187,8 +187,11 @@ func (w *world) send(f flight) {
 		return
 	}
 	w.trace.packet(f, "")
-	f.when += w.delay + f.queued
-	w.air = append(w.air, f)
+	delay := w.delay + f.queued
+	if w.held != nil && !f.forged {
+		delay += w.held(f)
+	}
+	w.air.Push(w.now+delay, f)
 }
 
 // forge sends a packet that pretends to come from an end.
@@ -202,9 +205,8 @@ func (w *world) replay(f flight) {
 	w.send(f)
 }
 
-func (w *world) arrive(i int) {
-	f := w.air[i]
-	w.air = append(w.air[:i:i], w.air[i+1:]...)
+func (w *world) arrive() {
+	_, f := w.air.Pop()
 	for _, h := range w.hosts {
 		group := f.to.Addr().IsMulticast() && f.from.Addr() != h.end.Addr()
 		if group || f.to.Addr() == h.end.Addr() {

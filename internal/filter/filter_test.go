@@ -13,7 +13,9 @@ type scene struct {
 	step           int64
 	base           [2]float64
 	jitter         [2]float64
-	offset, freq   float64 // the true ones at at
+	draw           func(n int) (forward, backward float64) // s, on top of base; in a new scene by jitter
+	n              int                                     // exchanges made
+	offset, freq   float64                                 // the true ones at at
 	filter         Filter
 	tracker        Tracker
 	last           Result
@@ -23,20 +25,41 @@ type scene struct {
 }
 
 func newScene(base, jitter float64) *scene {
-	return &scene{rand: rand.New(rand.NewPCG(3, 4)), step: 64e9, base: [2]float64{base, base},
+	s := &scene{rand: rand.New(rand.NewPCG(3, 4)), step: 64e9, base: [2]float64{base, base},
 		jitter: [2]float64{jitter, jitter}, offset: 1e-3, freq: 5e-6}
+	s.draw = func(int) (forward, backward float64) {
+		return s.jitter[0] * s.rand.ExpFloat64(), s.jitter[1] * s.rand.ExpFloat64()
+	}
+	return s
+}
+
+// newLate is a scene in which draw makes one direction late.
+func newLate(step int64, draw func(n int) (forward, backward float64)) *scene {
+	s := newScene(100e-6, 0)
+	s.step, s.draw = step, draw
+	return s
+}
+
+// delays are those of the next exchange.
+func (s *scene) delays() (forward, backward float64) {
+	f, b := s.draw(s.n)
+	s.n++
+	return s.base[0] + f, s.base[1] + b
 }
 
 func (s *scene) exchange() Exchange {
-	f, b := s.base[0]+s.jitter[0]*s.rand.ExpFloat64(), s.base[1]+s.jitter[1]*s.rand.ExpFloat64()
+	f, b := s.delays()
 	return Exchange{At: s.at, Forward: s.offset + f, Backward: b - s.offset, Span: float32(f + b)}
 }
 
-func (s *scene) run(n int) {
+func (s *scene) run(n int) { s.feed(n, s.exchange) }
+
+// feed lets time go on by n steps, each with an exchange.
+func (s *scene) feed(n int, exchange func() Exchange) {
 	for range n {
 		s.at += s.step
 		s.offset += s.freq * seconds(s.step)
-		s.last = s.filter.Feed(s.exchange(), &s.tracker, UnknownFrequency, nil, 2)
+		s.last = s.filter.Feed(exchange(), &s.tracker, UnknownFrequency, nil, 2)
 		if s.last.RouteChange {
 			s.routeChanges++
 		}
@@ -236,18 +259,15 @@ func TestFrequencyErrorOfTheRawClockDoesNotDistortLongSpans(t *testing.T) {
 	// Symmetric mode: T1 to T4 is a poll interval, in which our clock gains.
 	s := newScene(100e-6, 10e-6)
 	s.freq = 80e-6
-	for i := range 200 {
-		s.at += s.step
-		s.offset += s.freq * seconds(s.step)
-		f, b := s.base[0]+s.jitter[0]*s.rand.ExpFloat64(), s.base[1]+s.jitter[1]*s.rand.ExpFloat64()
+	s.feed(200, func() Exchange {
+		f, b := s.delays()
 		span := 10 + 80*s.rand.Float64()
-		if i < 8 {
+		if s.n <= 8 {
 			span = f + b // begun by a volley
 		}
 		theta1, theta4 := s.offset-s.freq*span/2, s.offset+s.freq*span/2
-		x := Exchange{At: s.at, Forward: theta1 + f, Backward: b - theta4, Span: float32(span)}
-		s.filter.Feed(x, &s.tracker, UnknownFrequency, nil, 2)
-	}
+		return Exchange{At: s.at, Forward: theta1 + f, Backward: b - theta4, Span: float32(span)}
+	})
 	if got := math.Abs(s.error()); got > 20e-6 {
 		t.Errorf("got error %v, want below 20 µs", got)
 	}
@@ -304,13 +324,10 @@ func TestBroadcastFollowsAfterAVolley(t *testing.T) {
 	s.step = 2e9
 	s.run(8)
 	s.step = 64e9
-	for range 200 {
-		s.at += s.step
-		s.offset += s.freq * seconds(s.step)
-		b := s.base[1] + s.jitter[1]*s.rand.ExpFloat64()
-		x := Exchange{At: s.at, Backward: b - s.offset, Delay: 100e-6, Error: 20e-6, Kind: OneWay}
-		s.filter.Feed(x, &s.tracker, UnknownFrequency, nil, 2)
-	}
+	s.feed(200, func() Exchange {
+		_, b := s.delays()
+		return Exchange{At: s.at, Backward: b - s.offset, Delay: 100e-6, Error: 20e-6, Kind: OneWay}
+	})
 	if got := math.Abs(s.error()); got > 40e-6 {
 		t.Errorf("got error %v, want below 40 µs", got)
 	}
@@ -318,13 +335,10 @@ func TestBroadcastFollowsAfterAVolley(t *testing.T) {
 
 func TestBroadcastWithoutAVolleyUsesTheCalibratedDelay(t *testing.T) {
 	s := newScene(2e-3, 100e-6)
-	for range 300 {
-		s.at += s.step
-		s.offset += s.freq * seconds(s.step)
-		b := s.base[1] + s.jitter[1]*s.rand.ExpFloat64()
-		x := Exchange{At: s.at, Backward: b - s.offset, Delay: 2e-3, Error: 50e-6, Kind: OneWay}
-		s.filter.Feed(x, &s.tracker, UnknownFrequency, nil, 2)
-	}
+	s.feed(300, func() Exchange {
+		_, b := s.delays()
+		return Exchange{At: s.at, Backward: b - s.offset, Delay: 2e-3, Error: 50e-6, Kind: OneWay}
+	})
 	if got := math.Abs(s.error()); got > 150e-6 {
 		t.Errorf("got error %v, want below 150 µs", got)
 	}
@@ -333,13 +347,10 @@ func TestBroadcastWithoutAVolleyUsesTheCalibratedDelay(t *testing.T) {
 func TestReferenceClockIsAveraged(t *testing.T) {
 	s := newScene(0, 0)
 	s.step = 1e9
-	for range 600 {
-		s.at += s.step
-		s.offset += s.freq
+	s.feed(600, func() Exchange {
 		noise := 2e-6 * s.rand.NormFloat64()
-		x := Exchange{At: s.at, Forward: s.offset + noise, Backward: -s.offset - noise, Error: 1e-6, Kind: Reference}
-		s.filter.Feed(x, &s.tracker, UnknownFrequency, nil, 2)
-	}
+		return Exchange{At: s.at, Forward: s.offset + noise, Backward: -s.offset - noise, Error: 1e-6, Kind: Reference}
+	})
 	if got := math.Abs(s.error()); got > 1e-6 {
 		t.Errorf("got error %v, want below the noise of 2 µs", got)
 	}

@@ -5,35 +5,8 @@ import (
 	"testing"
 )
 
-// late makes one direction of a path late, by what draw gives; the offset is 0 and the
-// oscillator runs at freq (s/s).
-type late struct {
-	scene
-	draw      func(n int) (forward, backward float64)
-	n, longer int
-}
-
-func newLate(step int64, draw func(n int) (forward, backward float64)) *late {
-	l := &late{scene: *newScene(100e-6, 0), draw: draw}
-	l.step = step
-	return l
-}
-
-func (l *late) run(n int) {
-	for range n {
-		l.at += l.step
-		l.offset += l.freq * seconds(l.step)
-		f, b := l.draw(l.n)
-		l.n++
-		x := Exchange{At: l.at, Forward: l.offset + l.base[0] + f, Backward: l.base[1] + b - l.offset, Span: float32(2e-4 + f + b)}
-		if l.last = l.filter.Feed(x, &l.tracker, UnknownFrequency, nil, 2); l.last.RouteChange {
-			l.longer++
-		}
-	}
-}
-
 func TestJitterOfEachDirectionIsKnownFromADozenExchanges(t *testing.T) {
-	var l *late
+	var l *scene
 	l = newLate(2e9, func(int) (float64, float64) { return 2e-6 * l.rand.ExpFloat64(), 1e-3 * l.rand.ExpFloat64() })
 	l.run(12)
 	if got := l.filter.path.scale; got[0] > 10e-6 || got[1] < 300e-6 {
@@ -54,7 +27,7 @@ func TestASearchedFrequencyMakesNoJitter(t *testing.T) {
 }
 
 func TestAQueueThatTurnsIsFollowedWithinTens(t *testing.T) {
-	var l *late
+	var l *scene
 	turned := false
 	l = newLate(16e9, func(int) (float64, float64) {
 		quiet, busy := 2e-6*l.rand.ExpFloat64(), 1e-3*l.rand.ExpFloat64()
@@ -77,7 +50,7 @@ func TestAQueueThatTurnsIsFollowedWithinTens(t *testing.T) {
 
 // Nine of ten answers late by 1.0 to 1.3 ms: the first clean one is no anomaly.
 func TestACleanExchangeAmongLateOnesIsThePath(t *testing.T) {
-	var l *late
+	var l *scene
 	l = newLate(16e9, func(n int) (float64, float64) {
 		if n == 30 || n == 45 {
 			return 1e-6 * l.rand.ExpFloat64(), 1e-6 * l.rand.ExpFloat64()
@@ -95,14 +68,14 @@ func TestACleanExchangeAmongLateOnesIsThePath(t *testing.T) {
 	if base, _ := l.filter.Base(); math.Abs(base-200e-6) > 50e-6 {
 		t.Errorf("got a base of %v s, want 200 us", base)
 	}
-	if l.longer != 0 {
-		t.Errorf("got %d route changes, want none", l.longer)
+	if l.routeChanges != 0 {
+		t.Errorf("got %d route changes, want none", l.routeChanges)
 	}
 }
 
 // An exchange that leaves the state no room whatever the base is counts at once.
 func TestAnExchangeThatDisprovesTheStateCountsAtOnce(t *testing.T) {
-	var l *late
+	var l *scene
 	l = newLate(16e9, func(n int) (float64, float64) {
 		if n == 30 {
 			return 0, 0
@@ -131,7 +104,7 @@ func TestOneShortExchangeOfAPathLongKnownIsDoubted(t *testing.T) {
 }
 
 func TestTheClaimedDeviationHoldsTheBaseThatNobodyHasSeen(t *testing.T) {
-	var l *late
+	var l *scene
 	l = newLate(16e9, func(int) (float64, float64) { // gamma of shape 3: seldom near the base
 		return 2e-6 * l.rand.ExpFloat64(), 0.3e-3 * (l.rand.ExpFloat64() + l.rand.ExpFloat64() + l.rand.ExpFloat64())
 	})
@@ -175,7 +148,7 @@ func TestABellEndsAtTheWindowsBounds(t *testing.T) {
 }
 
 func TestAJitterThatLastsIsSeenAcrossTheRegister(t *testing.T) {
-	var l *late
+	var l *scene
 	level := 0.0
 	l = newLate(16e9, func(int) (float64, float64) {
 		if l.rand.Float64() < 1.0/40 {
@@ -201,7 +174,7 @@ func TestAJitterThatLastsIsSeenAcrossTheRegister(t *testing.T) {
 
 // A start within a burst: what it has dropped from the jitter stays dropped while the register fills.
 func TestABurstAtTheStartIsForgottenForGood(t *testing.T) {
-	var l *late
+	var l *scene
 	l = newLate(16e9, func(n int) (float64, float64) {
 		if n < 14 {
 			return 200e-3 * l.rand.Float64(), 200e-3 * l.rand.Float64()
@@ -219,7 +192,7 @@ func TestABurstAtTheStartIsForgottenForGood(t *testing.T) {
 
 // Bursts make the scales large; the least round trips know better.
 func TestTheBaseIsNearWhereTheLeastRoundTripsLie(t *testing.T) {
-	var l *late
+	var l *scene
 	l = newLate(16e9, func(n int) (float64, float64) {
 		if n%4 == 3 {
 			return 50e-3 * l.rand.Float64(), 50e-3 * l.rand.Float64()
@@ -234,7 +207,7 @@ func TestTheBaseIsNearWhereTheLeastRoundTripsLie(t *testing.T) {
 
 // Seldom a clean exchange, and none near: two clean ones that lie together are the base.
 func TestTwoCleanExchangesAreTheBase(t *testing.T) {
-	var l *late
+	var l *scene
 	l = newLate(16e9, func(n int) (float64, float64) {
 		queue := 2e-3 + 7e-3*l.rand.ExpFloat64()
 		if n == 20 || n == 40 {
