@@ -82,6 +82,7 @@ func chronycSees(t *testing.T, env, argv []string) {
 	d := &peers.Daemon{Process: host.Start("timeball", nil, peers.Binary(t), "run", "--config", text)}
 	follows(t, d, 30*time.Second, netipOf(at))
 	time.Sleep(3 * time.Second) // a few polls at rest
+	follows(t, d, time.Minute, netipOf(at))
 	c := &chronyc{t: t, host: host, env: env, argv: argv}
 	for name, how := range map[string][]string{"UDP": {"-h", "127.0.0.1", "-p", strconv.Itoa(port)}, "socket": {"-h", socket}} {
 		for _, report := range []string{"tracking", "sources", "sourcestats", "selectdata", "ntpdata", "authdata", "activity", "serverstats", "clients", "manual list"} {
@@ -104,7 +105,7 @@ func chronycSees(t *testing.T, env, argv []string) {
 // compare holds chronyc's figures beside timeball's.
 func (c *chronyc) compare(how []string, d *peers.Daemon, at string) {
 	c.t.Helper()
-	var ours struct {
+	type figures struct {
 		Stratum        int
 		Leap           string
 		Offset         float64
@@ -115,10 +116,23 @@ func (c *chronyc) compare(how []string, d *peers.Daemon, at string) {
 		PollInterval   float64 `json:"poll_interval"`
 		ReferenceTime  float64 `json:"reference_time"`
 	}
-	if err := d.Report(&ours, "tracking"); err != nil {
-		c.t.Fatal(err)
-	}
-	row := c.row(how, "tracking")
+	// Both are asked for one state: what timeball has before and after chronyc has asked.
+	var ours figures
+	var row []string
+	peers.Eventually(c.t, time.Minute, "chronyc's report between two of timeball's that are alike", func() error {
+		var after figures
+		if err := d.Report(&ours, "tracking"); err != nil {
+			return err
+		}
+		row = c.row(how, "tracking")
+		if err := d.Report(&after, "tracking"); err != nil {
+			return err
+		}
+		if ours.ReferenceTime != after.ReferenceTime || math.Abs(ours.RootDispersion-after.RootDispersion) > 0.5e-3 {
+			return fmt.Errorf("%+v, then %+v", ours, after)
+		}
+		return nil
+	})
 	near := func(what, got string, want, within float64) {
 		c.t.Helper()
 		if g := number(c.t, got); math.Abs(g-want) > within {
@@ -143,10 +157,13 @@ func (c *chronyc) compare(how []string, d *peers.Daemon, at string) {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	source := c.row(how, "sources")
-	if source[0] != "^" || source[1] != "*" || source[2] != at || source[5] != "377" {
-		c.t.Errorf("sources: got %v, want ^,*,%s and reach 377", source, at)
-	}
+	var source []string
+	peers.Eventually(c.t, time.Minute, "chronyc's row of the source", func() error {
+		if source = c.row(how, "sources"); source[0] != "^" || source[1] != "*" || source[2] != at || source[5] != "377" {
+			return fmt.Errorf("got %v, want ^,*,%s and reach 377", source, at)
+		}
+		return nil
+	})
 	near("stratum of the source", source[3], float64(sources[0].Stratum), 0)
 	if data := c.row(how, "ntpdata", at); data[0] != at || data[3] != "127.0.0.1" {
 		c.t.Errorf("ntpdata: got %v, want it from %s to our own address 127.0.0.1", data, at)

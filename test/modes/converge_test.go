@@ -1,6 +1,7 @@
 package modes
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -196,7 +197,7 @@ func TestEveryModeConverges(t *testing.T) {
 				subject, right = n.subject.IPv6, n.reference.IPv6
 			}
 			t.Log(newTruth(t, n.monitor, subject, right).converges(t, d))
-			d.Has(10*time.Second, "the reference is selected", func(s peers.Source) bool {
+			d.Has(time.Minute, "the reference is selected", func(s peers.Source) bool {
 				return s.State == "selected" && (s.At(right) || s.At(n.links[right]))
 			})
 			m.proves(t, n, between(n.global(wireTap.packets()), n.subject, n.reference))
@@ -216,10 +217,21 @@ func newNetwork(t *testing.T, ipv6 bool) *network {
 	return n
 }
 
-// linkLocal is the address by which a host speaks to groups of its link, with its zone.
+// linkLocal is the address by which a host speaks to groups of its link, with its zone. The
+// kernel makes it once the link is up, which it says a little later.
 func linkLocal(t *testing.T, h *peers.Host) (addr netip.Addr) {
 	t.Helper()
-	err := h.Inside(func() error {
+	peers.Eventually(t, time.Minute, "the link-local address of "+h.Name, func() (err error) {
+		if addr, err = linkLocalNow(h); err == nil && !addr.IsValid() {
+			err = errors.New("none yet")
+		}
+		return err
+	})
+	return addr
+}
+
+func linkLocalNow(h *peers.Host) (addr netip.Addr, err error) {
+	err = h.Inside(func() error {
 		eth0, err := net.InterfaceByName("eth0")
 		if err != nil {
 			return err
@@ -232,10 +244,7 @@ func linkLocal(t *testing.T, h *peers.Host) (addr netip.Addr) {
 		}
 		return err
 	})
-	if err != nil || !addr.IsValid() {
-		t.Fatalf("link-local address of %s: got %v, %v", h.Name, addr, err)
-	}
-	return addr
+	return addr, err
 }
 
 // global puts the hosts' global addresses in place of their link-local ones.

@@ -50,7 +50,7 @@ func away(t *testing.T, h *peers.Host, own, other *peers.Daemon) {
 func hearsMore(t *testing.T, d *peers.Daemon, server *peers.Host) {
 	t.Helper()
 	first := -1
-	peers.Eventually(t, 20*time.Second, d.Host.Name+" hears the broadcasts", func() error {
+	peers.Eventually(t, time.Minute, d.Host.Name+" hears the broadcasts", func() error {
 		sources, err := d.Sources()
 		if err != nil {
 			return err
@@ -103,7 +103,7 @@ func TestAnAddressMayChange(t *testing.T) {
 	server, client := lab.Host("server"), lab.Host("client")
 	peers.Timeball(t, server, reference+"server: {}\n")
 	d := peers.Timeball(t, client, fmt.Sprintf("sources: [{server: %v, min_poll: -1, max_poll: -1}]\nserver: {}\n%s", server.IPv4, wrongClock))
-	d.Selects(30*time.Second, server.IPv4)
+	d.Selects(time.Minute, server.IPv4)
 	later := func(a netip.Addr) netip.Addr {
 		b := a.As4()
 		b[3] += 100
@@ -111,7 +111,7 @@ func TestAnAddressMayChange(t *testing.T) {
 	}
 	link(t, client, "address", "del", client.IPv4.String()+"/24", "dev", "eth0")
 	up(t, client, later(client.IPv4))
-	d.Has(20*time.Second, "the source answers to the new address", func(s peers.Source) bool {
+	d.Has(30*time.Second, "the source answers to the new address", func(s peers.Source) bool {
 		return s.At(server.IPv4) && s.State == "selected" && s.Reach&0x1f == 0x1f
 	})
 	link(t, server, "address", "add", later(server.IPv4).String()+"/24", "dev", "eth0")

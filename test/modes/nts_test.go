@@ -33,29 +33,11 @@ type ntsTarget struct {
 	root *x509.CertPool
 }
 
-func freePort(t *testing.T, network string) uint16 {
-	t.Helper()
-	if network == "tcp" {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		return l.Addr().(*net.TCPAddr).AddrPort().Port()
-	}
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).AddrPort().Port()
-}
-
 func startNTS(t *testing.T, by ...string) *ntsTarget {
 	t.Helper()
 	a, h, loopback := peers.NewAuthority(t), peers.Here(t), netip.MustParseAddr("127.0.0.1")
 	certificate, key := a.Issue(h, "127.0.0.1", "localhost")
-	n := &ntsTarget{t: t, h: h, ntp: netip.AddrPortFrom(loopback, freePort(t, "udp")), ke: netip.AddrPortFrom(loopback, freePort(t, "tcp"))}
+	n := &ntsTarget{t: t, h: h, ntp: netip.AddrPortFrom(loopback, peers.FreePort(t, "udp")), ke: netip.AddrPortFrom(loopback, peers.FreePort(t, "tcp"))}
 	roots, err := ntske.ReadRoots(a.Write(h))
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +50,7 @@ server:
   listen: ["%v"]
   nts: {listen: ["%v"], certificate: %s, key: %s, keys: %s/nts-keys}
 `, n.ntp, n.ke, certificate, key, h.Dir), by...)
-	peers.Eventually(t, 20*time.Second, "it serves", func() error { _, err := n.exchange(); return err })
+	peers.Eventually(t, time.Minute, "it serves", func() error { _, err := n.exchange(); return err })
 	return n
 }
 
@@ -116,14 +98,17 @@ func (n *ntsTarget) send(request []byte) ([]byte, error) {
 	return reply[:k], err
 }
 
-// unharmed checks that the same process serves a proper client in good time.
+// unharmed checks that the same process serves a proper client, and once in good time: on a
+// busy machine not each exchange is.
 func (n *ntsTarget) unharmed(after string) {
 	n.t.Helper()
-	var took time.Duration
-	peers.Eventually(n.t, 10*time.Second, "a proper client is served after "+after, func() (err error) { took, err = n.exchange(); return err })
-	if took > 5*time.Second {
-		n.t.Errorf("%s: a proper client was served after %v", after, took)
-	}
+	peers.Eventually(n.t, time.Minute, "a proper client is served after "+after, func() error {
+		took, err := n.exchange()
+		if err == nil && took > 5*time.Second {
+			err = fmt.Errorf("after %v", took)
+		}
+		return err
+	})
 	if ended, err := n.d.Ended(); ended || strings.Contains(n.d.Log(), "panic") {
 		n.t.Fatalf("%s: the daemon has ended (%v) or panicked:\n%s", after, err, n.d.Log())
 	}
@@ -137,6 +122,16 @@ func (n *ntsTarget) flood(count int) {
 			n.t.Cleanup(func() { _ = c.Close() })
 		}
 	}
+}
+
+// servesPlain checks that the flood leaves plain NTP alone.
+func (n *ntsTarget) servesPlain() {
+	n.t.Helper()
+	peers.Eventually(n.t, time.Minute, "plain NTP under the flood", func() error {
+		h := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: 7}
+		_, err := n.send(h.Append(nil))
+		return err
+	})
 }
 
 // resident is the daemon's memory in kB: all of it, and what is not pages of its files.
@@ -154,10 +149,7 @@ func TestThreat25_ConnectionFlood(t *testing.T) {
 	n := startNTS(t)
 	n.flood(1200)
 	n.unharmed("1200 idle connections")
-	h := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: 7}
-	if _, err := n.send(h.Append(nil)); err != nil {
-		t.Errorf("plain NTP under the flood: %v", err)
-	}
+	n.servesPlain()
 }
 
 func TestThreat25_ConnectionFloodWithFewDescriptors(t *testing.T) {
@@ -166,10 +158,7 @@ func TestThreat25_ConnectionFloodWithFewDescriptors(t *testing.T) {
 	}
 	n := startNTS(t, "prlimit", "--nofile=64:64")
 	n.flood(200)
-	h := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: 7}
-	if _, err := n.send(h.Append(nil)); err != nil {
-		t.Errorf("plain NTP under the flood: %v", err)
-	}
+	n.servesPlain()
 	n.unharmed("200 connections with 64 descriptors")
 }
 
@@ -184,7 +173,7 @@ func TestSixtyFourIdleKeyExchangesCostLittle(t *testing.T) {
 		defer c.Close()
 	}
 	// What the handshakes have left behind goes once the clients have said nothing for a while.
-	peers.Eventually(t, 20*time.Second, "64 idle key exchanges cost little", func() error {
+	peers.Eventually(t, time.Minute, "64 idle key exchanges cost little", func() error {
 		after, anonymousAfter := n.resident()
 		t.Logf("%d kB before, %d kB more with 64 idle key exchanges, %d kB of it memory of its own", before, after-before, anonymousAfter-anonymous)
 		// The rest is clean pages of the executable, which the end of the start gives back: when
@@ -290,10 +279,10 @@ func TestThreat30_TheClientNamesWhatIsWrong(t *testing.T) {
 	for _, test := range []struct{ name, line, want string }{
 		{"another name", fmt.Sprintf("{ca: %s, port: %d, name: time.example.net}", ca, n.ke.Port()), `"failure_kind": "name"`},
 		{"another authority", fmt.Sprintf("{ca: %s, port: %d}", other.Write(h), n.ke.Port()), `"failure_kind": "chain"`},
-		{"nobody there", fmt.Sprintf("{ca: %s, port: %d}", ca, freePort(t, "tcp")), `"failure_kind": "network"`},
+		{"nobody there", fmt.Sprintf("{ca: %s, port: %d}", ca, peers.FreePort(t, "tcp")), `"failure_kind": "network"`},
 	} {
 		d := peers.Timeball(t, peers.Here(t), fmt.Sprintf("clock: {driver: observe}\nsources: [{server: %q, nts: %s}]", n.ntp.String(), test.line))
-		peers.Eventually(t, 20*time.Second, test.name+" is named", func() error {
+		peers.Eventually(t, time.Minute, test.name+" is named", func() error {
 			out, _, err := d.Run("sources", "--json")
 			if err == nil && !strings.Contains(out, test.want) {
 				err = fmt.Errorf("got %s", out)
@@ -338,7 +327,7 @@ func TestCertificatesAreReadAgainByTheDaemon(t *testing.T) {
 	if err := os.WriteFile(cert, good, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	peers.Eventually(t, 30*time.Second, "the good certificate is read without a reload", func() error {
+	peers.Eventually(t, 90*time.Second, "the good certificate is read without a reload", func() error {
 		if out := status(); strings.Contains(out, "NOT READ AGAIN") {
 			return fmt.Errorf("%s", out)
 		}
@@ -360,7 +349,7 @@ server:
 `, n.ntp, n.ke, n.h.Dir, n.h.Dir, n.h.Dir)
 	n.d.Reload(a)
 	h := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: 7}
-	peers.Eventually(t, 20*time.Second, "plain requests of 127.0.0.1 get silence", func() error {
+	peers.Eventually(t, time.Minute, "plain requests of 127.0.0.1 get silence", func() error {
 		if _, err := n.send(h.Append(nil)); err == nil {
 			return fmt.Errorf("answered")
 		}
@@ -373,7 +362,7 @@ server:
 func TestRFC8915_4_1_7_ServerRecordOfOurOwnAddress(t *testing.T) {
 	a, server, client := peers.NewAuthority(t), peers.Here(t), peers.Here(t)
 	certificate, key := a.Issue(server, "127.0.0.1", "localhost")
-	own, other, ke := freePort(t, "udp"), freePort(t, "udp"), freePort(t, "tcp")
+	own, other, ke := peers.FreePort(t, "udp"), peers.FreePort(t, "udp"), peers.FreePort(t, "tcp")
 	peers.Timeball(t, server, fmt.Sprintf(`
 local: {stratum: 3}
 clock: {driver: observe}
@@ -387,7 +376,7 @@ server: {listen: ["127.0.0.1:%d"]}
 sources: [{server: "127.0.0.1:%d", nts: {ca: %s, port: %d, name: localhost}, min_poll: 0, max_poll: 0}]
 `, own, other, a.Write(client), ke)
 	d := peers.Timeball(t, client, config)
-	peers.Eventually(t, 20*time.Second, "the key exchange is refused", func() error {
+	peers.Eventually(t, time.Minute, "the key exchange is refused", func() error {
 		var report struct {
 			Sources []struct {
 				Security struct {
@@ -407,10 +396,13 @@ sources: [{server: "127.0.0.1:%d", nts: {ca: %s, port: %d, name: localhost}, min
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, said, err := client.Run(nil, program, "check", "--config", client.Write("check.yaml", config), "--probe")
-	if err == nil || !strings.Contains(said, "own address") {
-		t.Errorf("check --probe: got %v, %s; want it to fail, for our own address", err, said)
-	}
+	path := client.Write("check.yaml", config)
+	peers.Eventually(t, time.Minute, "check --probe fails, for our own address", func() error {
+		if _, said, err := client.Run(nil, program, "check", "--config", path, "--probe"); err == nil || !strings.Contains(said, "own address") {
+			return fmt.Errorf("got %v, %s", err, said)
+		}
+		return nil
+	})
 }
 
 // A daemon with four sources by NTS is small.
@@ -421,7 +413,7 @@ func TestFourSourcesByNTSCostLittle(t *testing.T) {
 		lines += fmt.Sprintf("  - {server: %q, nts: {ca: %s/ca.pem, port: %d, name: localhost}, min_poll: 0, max_poll: 0}\n", n.ntp.String(), n.h.Dir, n.ke.Port())
 	}
 	c := &ntsTarget{t: t, d: peers.Timeball(t, peers.Here(t), "clock: {driver: virtual}\nsources:\n"+lines)}
-	peers.Eventually(t, 40*time.Second, "the sources answer", func() error {
+	peers.Eventually(t, 2*time.Minute, "the sources answer", func() error {
 		rows, err := c.d.Sources()
 		if err == nil && (len(rows) != 4 || rows[0].Reach != 255) {
 			err = fmt.Errorf("%v", rows)

@@ -75,9 +75,12 @@ func mobilizes(t *testing.T, d *peers.Daemon, h *peers.Host, want bool) {
 	t.Helper()
 	forger := peers.Forge(t, h)
 	to := netip.AddrPortFrom(d.Host.IPv4, 123)
-	if err := forger.Send(netip.AddrPortFrom(h.IPv4, 123), to, question(wire.ModeActive)); err != nil {
-		t.Fatal(err)
+	ask := func() {
+		if err := forger.Send(netip.AddrPortFrom(h.IPv4, 123), to, question(wire.ModeActive)); err != nil {
+			t.Fatal(err)
+		}
 	}
+	ask()
 	there := func() error {
 		sources, err := d.Sources()
 		if err != nil {
@@ -91,7 +94,7 @@ func mobilizes(t *testing.T, d *peers.Daemon, h *peers.Host, want bool) {
 		return errNone
 	}
 	if want {
-		peers.Eventually(t, 10*time.Second, h.Name+" mobilizes an association", there)
+		peers.Eventually(t, time.Minute, h.Name+" mobilizes an association", func() error { ask(); return there() })
 		return
 	}
 	err := within(time.Second, func() error {
@@ -121,7 +124,7 @@ func TestAccessRightsGovernBroadcasts(t *testing.T) {
 	}
 	d := peers.Timeball(t, client, config("synchronization"))
 	capture := listen(t, client)
-	peers.Eventually(t, 20*time.Second, "broadcasts come", func() error {
+	peers.Eventually(t, time.Minute, "broadcasts come", func() error {
 		if n := len(recorded(capture.packets(), server, wire.ModeBroadcast)); n < 12 {
 			return fmt.Errorf("%d so far", n)
 		}
@@ -138,9 +141,9 @@ func TestAccessRightsGovernBroadcasts(t *testing.T) {
 		t.Errorf("without the right: %v, want no association with %v", err, server.IPv4)
 	}
 	d.Reload(config("peer"))
-	d.Selects(30*time.Second, server.IPv4)
+	d.Selects(time.Minute, server.IPv4)
 	d.Reload(config("synchronization"))
-	peers.Eventually(t, 10*time.Second, "the association ends with the right", unfollowed)
+	peers.Eventually(t, time.Minute, "the association ends with the right", unfollowed)
 }
 
 // No NTP message is received on an interface that is to be ignored: of no mode.
@@ -173,7 +176,7 @@ func TestRequireKeyOnTheWire(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	peers.Eventually(t, 20*time.Second, "a signed request is answered", func() error {
+	peers.Eventually(t, time.Minute, "a signed request is answered", func() error {
 		request := key.AppendMAC(question(wire.ModeClient), 4)
 		reply, err := client.Exchange(netip.AddrPortFrom(server.IPv4, 123), request, time.Second)
 		if err != nil {

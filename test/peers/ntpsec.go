@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -36,9 +37,20 @@ type NTPTools struct {
 	env    []string
 }
 
+// ready guards what NTPQ has made ready.
+var (
+	ready     sync.Mutex
+	readyNTPQ *NTPTools
+)
+
 // NTPQ makes ntpq ready, or skips the test.
 func NTPQ(t testing.TB) NTPTools {
 	t.Helper()
+	ready.Lock()
+	defer ready.Unlock()
+	if readyNTPQ != nil {
+		return *readyNTPQ
+	}
 	tools := NTPTools{ntpq: Unpack(t, "ntpsec", "usr/bin/ntpq")}
 	modules := Unpack(t, "python3-ntp", "usr/lib/python3/dist-packages/ntp/packet.py")
 	for _, python := range []string{"/usr/bin/python3", "python3"} {
@@ -68,6 +80,7 @@ func NTPQ(t testing.TB) NTPTools {
 		library.Libraries = append(library.Libraries, dir)
 	}
 	tools.env = append(library.Env(), "PYTHONPATH="+filepath.Dir(filepath.Dir(modules.Path)), "PYTHONDONTWRITEBYTECODE=1")
+	readyNTPQ = &tools
 	return tools
 }
 

@@ -30,7 +30,12 @@ func (p Program) Env() []string {
 	return []string{"LD_LIBRARY_PATH=" + strings.Join(p.Libraries, ":")}
 }
 
-var unpacking sync.Mutex
+// unpacking guards unpacked: what this process has unpacked already, by package and path. To ask
+// apt for a package takes most of a second of the processor's time, and tests ask a hundred times.
+var (
+	unpacking sync.Mutex
+	unpacked  = map[[2]string]Program{}
+)
 
 // Unpack gives the program at that path of a Debian package, or skips the test.
 func Unpack(t testing.TB, pkg, path string) Program {
@@ -40,9 +45,13 @@ func Unpack(t testing.TB, pkg, path string) Program {
 	}
 	unpacking.Lock()
 	defer unpacking.Unlock()
-	p, err := unpackProgram(pkg, path)
-	if err != nil {
-		t.Skipf("%s of package %s cannot be had: %v", filepath.Base(path), pkg, err)
+	p, known := unpacked[[2]string{pkg, path}]
+	if !known {
+		var err error
+		if p, err = unpackProgram(pkg, path); err != nil {
+			t.Skipf("%s of package %s cannot be had: %v", filepath.Base(path), pkg, err)
+		}
+		unpacked[[2]string{pkg, path}] = p
 	}
 	return p
 }
@@ -141,16 +150,20 @@ func unpack(pkg string) (string, error) {
 
 var debFile = regexp.MustCompile(`(?m)^'[^']*' (\S+\.deb) `)
 
-// candidate is the file name of the version that apt would download. The lists are
-// fetched once where there are none.
+// candidate is the file name of the version that apt would download, asked for once. The
+// lists are fetched once where there are none.
 var candidate = func() func(pkg string) (string, error) {
-	updated := false
+	var mu sync.Mutex
+	updated, files := false, map[string]string{}
 	return func(pkg string) (string, error) {
-		for {
+		mu.Lock()
+		defer mu.Unlock()
+		for files[pkg] == "" {
 			// In a directory without packages, as apt does not name one that lies there.
 			out, err := run("/", "apt-get", "download", "--print-uris", "-q", pkg)
 			if m := debFile.FindStringSubmatch(out); m != nil {
-				return m[1], nil
+				files[pkg] = m[1]
+				continue
 			}
 			if updated {
 				return "", fmt.Errorf("apt has no package %s: %w", pkg, err)
@@ -160,6 +173,7 @@ var candidate = func() func(pkg string) (string, error) {
 				return "", fmt.Errorf("the package lists cannot be fetched: %w", err)
 			}
 		}
+		return files[pkg], nil
 	}
 }()
 

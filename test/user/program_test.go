@@ -19,6 +19,7 @@ import (
 	"timeball/internal/cli"
 	"timeball/internal/config"
 	"timeball/internal/control"
+	"timeball/test/peers"
 )
 
 // Keys that keygen makes are taken, and no two are alike (threats 41).
@@ -46,17 +47,6 @@ func TestKeysThatKeygenMakesAreTaken(t *testing.T) {
 	}
 }
 
-// build makes the program.
-func build(t *testing.T) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "timeball")
-	command := exec.Command("go", "build", "-o", path, "timeball/cmd/timeball")
-	if out, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v: %s", err, out)
-	}
-	return path
-}
-
 // run starts the daemon with a configuration and waits until it answers.
 func run(t *testing.T, program, text, socket string) *os.Process {
 	t.Helper()
@@ -76,7 +66,7 @@ func run(t *testing.T, program, text, socket string) *os.Process {
 			t.Errorf("the daemon ended with %v: %s", err, log.String())
 		}
 	})
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		_, err := control.Call(ctx, socket, control.Request{Command: control.CommandPing})
@@ -150,7 +140,7 @@ func listening(t *testing.T, socket string) (ports []int) {
 
 // threats 6: the only sockets that the network reaches are NTP's.
 func TestTheDaemonOpensNTPSocketsOnly(t *testing.T) {
-	program := build(t)
+	program := peers.Binary(t)
 	for _, test := range []struct {
 		name, text string
 		serves     bool

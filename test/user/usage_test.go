@@ -17,7 +17,7 @@ func TestMain(m *testing.M) { peers.Main(m) }
 // exits runs the program and gives its exit status and what it said on stderr.
 func exits(t *testing.T, args ...string) (status int, complaint string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, peers.Binary(t), args...)
 	var stderr bytes.Buffer
