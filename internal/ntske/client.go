@@ -199,7 +199,11 @@ func (ask *Ask) verify(result *Result) error {
 	if !errors.As(err, invalid) || invalid.Reason != x509.Expired {
 		return &Failure{KindChain, err}
 	}
-	dated := failed(KindDate, "valid from %s to %s, and it is %s here", date(leaf.NotBefore), date(leaf.NotAfter), date(options.CurrentTime))
+	here := date(options.CurrentTime) + " here"
+	if ask.Now.Before(ask.Floor) { // the clock may be right, and what was saved wrong
+		here = date(ask.Floor) + " at least, the last known time (`last-time` in clock.state_dir; remove that file if it is wrong)"
+	}
+	dated := failed(KindDate, "valid from %s to %s, and it is %s", date(leaf.NotBefore), date(leaf.NotAfter), here)
 	if !ask.AnyDate || leaf.NotAfter.Before(ask.Floor) {
 		return dated
 	}

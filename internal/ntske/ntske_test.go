@@ -123,6 +123,18 @@ func TestClientsClockIsNeverBeforeTheFloor(t *testing.T) {
 	}
 }
 
+// A last known time that was wrong refuses every certificate: that it is not the clock that
+// decides, and what to do, is said.
+func TestAFloorThatDecidesIsNamed(t *testing.T) {
+	w := start(t, nil)
+	ask := w.ask()
+	ask.Now, ask.Floor = time.Now(), time.Now().AddDate(9, 0, 0)
+	_, err := Exchange(t.Context(), ask)
+	if err == nil || !strings.Contains(err.Error(), ask.Floor.UTC().Format(time.DateOnly)) || !strings.Contains(err.Error(), "last-time") {
+		t.Errorf("got %v, want the last known time and its file", err)
+	}
+}
+
 // answer sends records of a client and gives all of the answer.
 func answer(t *testing.T, w *world, request []byte) []byte {
 	t.Helper()
