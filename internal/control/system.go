@@ -156,6 +156,7 @@ type FastPath struct {
 	// goes to them (Redirected) is among the packets of the listeners, but for those lost.
 	Workers    int         `json:"workers"`
 	Redirected uint64      `json:"redirected"`
+	Replied    uint64      `json:"replied"` // to them
 	Lost       WorkersLost `json:"lost"`
 }
 

@@ -285,6 +285,7 @@ func (f *fastPath) report() *control.FastPath {
 	r.Answered, r.RateKoD, r.Limited, r.Forwarded, r.Redirected = c.Answered, c.RateKoD, c.Limited, c.Forwarded, c.Redirected
 	r.Workers = len(f.workers)
 	w := f.workerCounts()
+	r.Replied = w.Replied
 	r.Lost = control.WorkersLost{Overflow: w.Overflow, Stale: w.Stale, Malformed: w.Malformed, Overlong: w.Overlong, SendErrors: w.SendErrors}
 	return r
 }

@@ -28,8 +28,8 @@ var (
 )
 
 // BenchmarkFastPathEndurance sends ten million frames of all sorts to a server that answers
-// in the driver: what it has counted is what was sent to it, no reply is longer than its
-// request, and it still answers.
+// in the driver, and past the kernel's UDP: what it has counted is what was sent to it, no
+// reply is longer than its request, and it still answers.
 func BenchmarkFastPathEndurance(b *testing.B) {
 	lab := peers.NewLab(b)
 	s := onRig(b, lab, "fast", false, func(r *rig) *contender {
@@ -42,7 +42,7 @@ func BenchmarkFastPathEndurance(b *testing.B) {
 				b.Fatalf("%v: %v: %s", argv, err, complaints)
 			}
 		}
-		return startTimeball(b, r.server, "timeball", r.port, fastPathOn+"\n  rate_limit: {interval: 2s, burst: 8, leak: 4}")
+		return startTimeball(b, r.server, "timeball", r.port, fieldsOn+"\n  rate_limit: {interval: 2s, burst: 8, leak: 4}")
 	})
 	frames := make([][]byte, 1<<16)
 	for i := range frames {
@@ -76,6 +76,7 @@ func BenchmarkFastPathEndurance(b *testing.B) {
 		after.RateKoD -= before.RateKoD
 		after.Limited -= before.Limited
 		after.Forwarded -= before.Forwarded
+		after.Redirected -= before.Redirected
 		if got := after.Answered + after.RateKoD + after.Limited + after.Forwarded; got != want {
 			b.Errorf("the fast path has counted %d, %+v; %d of %d frames were for it", got, after, want, sent)
 		}
@@ -101,8 +102,8 @@ func BenchmarkFastPathEndurance(b *testing.B) {
 	}
 }
 
-// passed is what the fast path has counted, and how many datagrams the sockets of its host
-// have sent, once both stand still.
+// passed is what the fast path has counted, and how many datagrams the sockets of its host and
+// the workers have sent, once all stand still.
 func (d *driven) passed(b *testing.B) (c xdp.Counters, sockets uint64) {
 	b.Helper()
 	last := xdp.Counters{Answered: 1 << 63}
@@ -111,7 +112,11 @@ func (d *driven) passed(b *testing.B) (c xdp.Counters, sockets uint64) {
 		if err != nil {
 			return err
 		}
-		c = xdp.Counters{Answered: s.FastPath.Answered, RateKoD: s.FastPath.RateKoD, Limited: s.FastPath.Limited, Forwarded: s.FastPath.Forwarded}
+		c = xdp.Counters{Answered: s.FastPath.Answered, RateKoD: s.FastPath.RateKoD, Limited: s.FastPath.Limited, Forwarded: s.FastPath.Forwarded, Redirected: s.FastPath.Redirected}
+		sockets = s.FastPath.Replied
+		if l := s.FastPath.Lost; l.Malformed+l.Overlong > 0 {
+			b.Errorf("the workers could not read what they were given, or replied too long: %+v", l)
+		}
 		if c == last {
 			return nil
 		}

@@ -126,6 +126,128 @@ func TestChronydSelectsTimeballPastUDP(t *testing.T) {
 	}
 }
 
+// Without the privilege for AF_XDP there is one warning that says so: plain requests are still
+// answered in the driver, and the sockets serve the rest.
+func TestPastUDPFailsSoft(t *testing.T) {
+	a, server, _, client := fieldsLab(t)
+	d := peers.Timeball(t, server, fieldsServer(a, server, server.Dir+"/ring", "native"), "setpriv", "--bounding-set", "-net_raw")
+	d.Says(20*time.Second, "timeball runs")
+	if strings.Contains(d.Log(), "no fast path: ") {
+		t.Skip("no XDP here: " + d.Log())
+	}
+	serves(t, client, server.IPv4)
+	if n := d.Said("CAP_NET_RAW"); n != 1 || d.Said("no fast path for NTS and keys") != 1 {
+		t.Errorf("%d warnings, want 1:\n%s", n, d.Log())
+	}
+	if said, _, err := d.Run("status"); err != nil || !strings.Contains(said, "CAP_NET_RAW") || !strings.Contains(said, "are answered in the driver") {
+		t.Errorf("status says %q, %v", said, err)
+	}
+	if _, said, err := d.Run("query", "--nts", "--nts-ca", a.Write(server), server.IPv4.String()); err != nil {
+		t.Errorf("%v: %s", err, said)
+	}
+}
+
+// Each queue of an interface has a worker: whatever queue a client's requests come by, they are
+// answered there.
+func TestPastUDPHasAWorkerForEachQueue(t *testing.T) {
+	a, server, _, client := fieldsLab(t)
+	there := client.Command(nil, "sleep", "120") // stands for the namespace
+	if err := there.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = there.Process.Kill()
+		_ = there.Wait()
+	}()
+	for _, argv := range [][]string{
+		{"ip", "link", "add", "two0", "numrxqueues", "2", "numtxqueues", "2", "type", "veth", "peer", "name", "two0", "numrxqueues", "2", "numtxqueues", "2", "netns", fmt.Sprint(there.Process.Pid)},
+		{"ip", "address", "add", "10.55.0.1/24", "dev", "two0"},
+		{"ip", "link", "set", "two0", "up"},
+	} {
+		if _, said, err := server.Run(nil, argv...); err != nil {
+			t.Skip("no link with two queues: ", argv, said, err)
+		}
+	}
+	for _, argv := range [][]string{{"ip", "address", "add", "10.55.0.2/24", "dev", "two0"}, {"ip", "link", "set", "two0", "up"}, {"ethtool", "-K", "two0", "tx", "off"}} {
+		if _, said, err := client.Run(nil, argv...); err != nil {
+			t.Skip("no link with two queues: ", argv, said, err)
+		}
+	}
+	d := peers.Timeball(t, server, strings.Replace(fieldsServer(a, server, server.Dir+"/ring", "native"), "[eth0]", "[two0]", 1))
+	pastUDP(t, d)
+	serves(t, client, server.IPv4)
+	if said, _, err := d.Run("status"); err != nil || !strings.Contains(said, "AF_XDP, 2 queues") {
+		t.Errorf("status says %q, %v; want 2 queues", said, err)
+	}
+	for i := range 32 { // each from a port of its own
+		header := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: originOf(i)}
+		request := wire.AppendField(header.Append(nil), 0x7f01, make([]byte, 24), wire.MinLastField)
+		if _, err := client.Exchange(netip.MustParseAddrPort("10.55.0.1:123"), request, time.Second); err != nil {
+			t.Errorf("request %d: %v", i, err)
+		}
+	}
+	peers.Eventually(t, 10*time.Second, "all were redirected", func() error {
+		n, lost, err := redirected(d)
+		if err == nil && n != 32 {
+			err = fmt.Errorf("%d of 32, lost %v", n, lost)
+		}
+		return err
+	})
+}
+
+// The workers live through a reload, which changes what they say; when the daemon is
+// killed the program goes with it.
+func TestPastUDPIsReloadedAndKilled(t *testing.T) {
+	a, server, _, client := fieldsLab(t)
+	conf := fieldsServer(a, server, server.Dir+"/ring", "native")
+	d := peers.Timeball(t, server, conf)
+	pastUDP(t, d)
+	serves(t, client, server.IPv4)
+	key, err := mac.NewKey(7, mac.AES128, []byte{0, 0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff})
+	if err != nil {
+		t.Fatal(err)
+	}
+	answers := func() (n int) {
+		var requests []varied
+		for i := range 64 {
+			header := wire.Header{Version: 4, Mode: wire.ModeClient, Transmit: originOf(i)}
+			requests = append(requests, varied{data: key.AppendMAC(header.Append(nil), 4)})
+		}
+		for _, reply := range asked(t, client, server.IPv4, requests) {
+			if len(reply) == len(requests[0].data) {
+				n++
+			}
+		}
+		return n
+	}
+	if n := answers(); n != 64 {
+		t.Errorf("%d of 64 requests answered", n)
+	}
+	d.Reload(strings.Replace(conf, "{id: 7,", "{id: 17,", 1))
+	if n := answers(); n != 0 {
+		t.Errorf("%d of 64 requests answered under a key that is gone", n)
+	}
+	d.Reload(strings.Replace(conf, "server:\n", "server:\n  rate_limit: {interval: 60s, burst: 16, leak: 16}\n", 1))
+	if n := answers(); n < 16 || n > 18 { // beside the burst one RATE kiss, and once in a while a request that leaks through
+		t.Errorf("%d of 64 requests answered, within a rate limit of 16", n)
+	}
+	peers.Eventually(t, 10*time.Second, "all have been redirected", func() error {
+		n, lost, err := redirected(d)
+		if err == nil && n != 3*64 {
+			err = fmt.Errorf("%d, %v lost; want %d", n, lost, 3*64)
+		}
+		return err
+	})
+	d.Signal(os.Kill)
+	d.Ends(10 * time.Second)
+	peers.Eventually(t, 10*time.Second, "the program is gone", func() error {
+		if said, _, err := server.Run(nil, "ip", "link", "show", "eth0"); err != nil || strings.Contains(said, "xdp") {
+			return fmt.Errorf("%s %v", said, err)
+		}
+		return nil
+	})
+}
+
 // The same requests to a server past the kernel's UDP and to one with sockets: the same
 // replies but for times, and the same counts.
 func TestPastUDPIsSaidWhatTheSocketsSay(t *testing.T) {

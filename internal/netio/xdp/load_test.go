@@ -1,8 +1,12 @@
 package xdp
 
 import (
+	"errors"
 	"testing"
 	"time"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 
 	"timeball/internal/wire"
 )
@@ -11,6 +15,10 @@ import (
 func loaded(t testing.TB) *Program {
 	t.Helper()
 	p, err := Load()
+	var refused *ebpf.VerifierError
+	if errors.As(err, &refused) || errors.Is(err, unix.EFAULT) {
+		t.Fatal(err)
+	}
 	if err != nil {
 		t.Skip("no BPF here: ", err)
 	}
