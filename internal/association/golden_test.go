@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"timeball/internal/model"
+	"timeball/internal/nts"
 	"timeball/internal/wire"
 )
 
@@ -216,4 +217,41 @@ func TestTraceClockChange(t *testing.T) {
 	a.assocs[0].OnHint(model.Hint{Interval: 256 * time.Second}, a.clock.at(w.now))
 	w.run(700 * time.Second)
 	r.Compare(t, "clock-change")
+}
+
+func TestTraceNTS(t *testing.T) {
+	w := newWorld(t)
+	r := newTrace(w)
+	a, b := w.add("192.0.2.1", 0, 0), w.add("192.0.2.2", 0, 2)
+	server := newNTSServer()
+	b.nts = server
+	cfg := clientOf(b)
+	cfg.NTS = true
+	r.Say("No request leaves without keys. An exchange that fails is made again, later each time.")
+	a.mobilize(cfg)
+	w.run(20 * time.Second)
+	r.Say("It brings keys and eight cookies. A request spends one, and the reply brings another.")
+	a.exchanges = server
+	w.run(60 * time.Second)
+	r.Say("A request is lost: the next one has a placeholder, and its reply two cookies.")
+	w.lose = func(f flight) bool { w.lose = nil; return true }
+	w.run(300 * time.Second)
+	r.Say("A reply that somebody has changed is refused, and the true one taken.")
+	w.lose = func(f flight) bool {
+		if f.from == b.end {
+			forged := f
+			forged.data = append([]byte(nil), f.data...)
+			forged.data[45] ^= 1
+			w.replay(forged)
+			w.lose = nil
+		}
+		return false
+	}
+	w.run(450 * time.Second)
+	r.Say("The server has lost its keys and says NTSN, which anybody could: the exchange is waited for to its end, then come new keys.")
+	lost := newNTSServer()
+	lost.ring = nts.NewRing([nts.RingKeySize]byte{2}, epoch)
+	b.nts, a.exchanges = lost, lost
+	w.run(600 * time.Second)
+	r.Compare(t, "client-nts")
 }

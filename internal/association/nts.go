@@ -176,6 +176,7 @@ func (a *Association) missedKeys(now ntptime.Instant) {
 // genuine checks a reply by NTS (RFC 8915 §5.7). NTSN is a hint for later.
 func (a *Association) genuine(p *wire.Packet) bool {
 	s := a.security
+	a.status.Refusals.Kiss = 0
 	switch s.client.Check(p) {
 	case nts.AnswerGenuine:
 		s.nak, s.tries = false, 0
@@ -184,6 +185,7 @@ func (a *Association) genuine(p *wire.Packet) bool {
 	case nts.AnswerNAK:
 		s.nak = true
 		a.status.Kisses[model.CountNTSN]++
+		a.status.Refusals.Kiss = wire.KissNTSN
 	}
 	return false
 }

@@ -2,6 +2,7 @@ package association
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,6 +161,9 @@ func TestRFC8915_5_7_NTSNIsAHint(t *testing.T) {
 	s.ring = nts.NewRing([nts.RingKeySize]byte{2}, epoch)
 	request := b.sendNext()
 	b.deliver(s.reply(t, request, b.clock.at(b.now).Wall), serverEnd, b.now+2*time.Millisecond)
+	if got := b.a.Status().Refused(); !strings.Contains(got, "NTSN") {
+		t.Errorf("got %q of a server that has lost its keys", got)
+	}
 	if b.out.ExchangeKeys || b.a.pending.state == idle || b.a.Status().Security.Cookies == 0 {
 		t.Fatal("NTSN had its effect at once")
 	}

@@ -21,6 +21,16 @@ func newTrace(w *world) *trace {
 	return w.trace
 }
 
+// ntsFields are the extension fields of NTS (RFC 8915 §5).
+var ntsFields = map[uint16]string{0x0104: "identifier", 0x0204: "cookie", 0x0304: "placeholder", 0x0404: "authenticator"}
+
+// note writes what became of a host. Nil writes nothing.
+func (r *trace) note(format string, h *host) {
+	if r != nil {
+		r.line(format, r.nameOf(h))
+	}
+}
+
 func (r *trace) line(format string, args ...any) { r.Line(r.w.now, format, args...) }
 
 // nameOf is the letter of a host: a, b, c in the order of the world.
@@ -66,6 +76,9 @@ func (r *trace) packet(f flight, fate string) {
 	signed := ""
 	if p.HasMAC {
 		signed = fmt.Sprintf(" key %d", p.KeyID)
+	}
+	for c := p.Cursor(); c.Next(); {
+		signed += " " + ntsFields[uint16(c.Field.Type)]
 	}
 	r.line("%s -> %s  mode %d v%d poll %d  org %s rec %s xmt %s  %s%s %s", from, to, p.Mode, p.Version, p.Poll,
 		r.Timestamp(p.Origin, who), r.Timestamp(p.Receive, who), r.Timestamp(p.Transmit, who), state, signed, fate)

@@ -1,6 +1,7 @@
 package association
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -24,6 +25,8 @@ type host struct {
 	serves    bool                                  // answers mode 3
 	answers   func(request wire.Header) wire.Header // in place of serves
 	key       *mac.Key                              // signs those answers, when asked so
+	nts       *ntsServer                            // answers mode 3 by NTS; nil: it does not
+	exchanges *ntsServer                            // whom this host makes key exchanges with; nil: they fail
 	passive   *Config                               // mode 1 from unknown peers mobilizes this
 	listens   *Config                               // mode 5 mobilizes this
 	stateless bool                                  // mode 1 from unknown peers gets a mode 2 at once
@@ -165,6 +168,9 @@ func (h *host) carryOut(a *Association, out *Output) {
 			h.tell()
 		}
 	}
+	if out.ExchangeKeys {
+		h.exchangeKeys(a)
+	}
 	if out.Done {
 		h.ended = append(h.ended, out.Reason)
 		for i := range h.assocs {
@@ -174,6 +180,21 @@ func (h *host) carryOut(a *Association, out *Output) {
 			}
 		}
 	}
+}
+
+// exchangeKeys makes the key exchange that an association wants.
+func (h *host) exchangeKeys(a *Association) {
+	var out Output
+	now := h.clock.at(h.world.now)
+	if h.exchanges == nil {
+		h.world.trace.note("    %s: the key exchange fails", h)
+		a.OnKeysFailed("network", "connection refused", now, &out)
+	} else {
+		keys := h.exchanges.keys()
+		h.world.trace.note(fmt.Sprintf("    %%s: a key exchange brings %d cookies", len(keys.Cookies)), h)
+		a.OnKeys(keys, now, &out)
+	}
+	h.carryOut(a, &out)
 }
 
 // send puts a packet on its way.
@@ -223,6 +244,10 @@ func (h *host) receive(f flight) {
 		return
 	}
 	if p.Mode == wire.ModeClient {
+		if h.nts != nil {
+			h.world.send(flight{from: f.to, to: f.from, data: h.nts.reply(h.world.t, f.data, rx.At.Wall)})
+			return
+		}
 		if h.answers != nil {
 			reply := h.answers(p.Header)
 			h.world.send(flight{from: f.to, to: f.from, data: encode(&reply, nil)})

@@ -59,6 +59,10 @@ func (s *SourceStatus) refusalCause() string {
 	switch {
 	case r.Last == RejectAuth && s.KeyID != 0:
 		return fmt.Sprintf("MAC missing or wrong; do both sides have key %d, of the same type and secret?", s.KeyID)
+	case r.Last == RejectAuth && s.Security.Asked() && r.Kiss == wire.KissNTSN:
+		return "kiss code NTSN, it cannot open our cookies; another key exchange follows by itself"
+	case r.Last == RejectAuth && s.Security.Asked():
+		return "not authenticated by the keys of the NTS key exchange; does something on the way rewrite them?"
 	case r.Last == RejectAuth:
 		return "a crypto-NAK: it wants a MAC or takes ours for wrong; agree on a key with it and set `key`"
 	case r.Last == RejectVersion:

@@ -162,6 +162,9 @@ type Security struct {
 	Expires              ntptime.Wall // of the server's certificate; 0: not known
 }
 
+// Asked reports whether requests have been made by NTS.
+func (s *Security) Asked() bool { return s.Exchanges > 0 || s.Algorithm != 0 }
+
 // RejectReason says why an association refused a packet: the packet tests of
 // RFC 5905 §8 (Figure 22) by number, and what comes before and after them.
 type RejectReason uint8

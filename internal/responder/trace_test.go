@@ -11,7 +11,9 @@ import (
 	"timeball/internal/mac"
 	"timeball/internal/model"
 	"timeball/internal/ntptime"
+	"timeball/internal/nts"
 	"timeball/internal/responder"
+	"timeball/internal/siv"
 	"timeball/internal/wire"
 	"timeball/test/golden"
 )
@@ -115,6 +117,31 @@ func TestTraceRequests(t *testing.T) {
 	w.policy.SilentUntilSynchronized, w.snapshot.Updates = true, 0
 	ask(wire.ModeClient, 4)
 	r.Compare(t, "requests")
+}
+
+// Network Time Security at the server, docs/WALK.md 5.
+func TestTraceNTS(t *testing.T) {
+	w := newNTSWorld(t, siv.AESSIVCMAC256)
+	r := newTrace(w.world)
+	h := asked(wire.ModeClient, 4, 1)
+	r.Say("A request with a cookie; its reply has another, in the part that is enciphered.")
+	w.check(t, r.ask(clientAt, serverAt, w.request(t, h)))
+	r.Say("A lost reply: the next request has a placeholder, and its reply two cookies, which make it no longer than the request.")
+	w.request(t, h)
+	w.check(t, r.ask(clientAt, serverAt, w.request(t, h)))
+	r.Say("One that was changed on its way, and one whose cookie no key of the ring opens: NTSN.")
+	changed := w.request(t, h)
+	changed[2] ^= 1
+	r.ask(clientAt, serverAt, changed)
+	w.env.Ring = nts.NewRing([nts.RingKeySize]byte{4}, start)
+	r.ask(clientAt, serverAt, w.request(t, h))
+	r.Say("Where NTS is not offered such a request gets silence.")
+	w.env.Ring = nil
+	r.ask(clientAt, serverAt, w.request(t, h))
+	r.Say("require: nts")
+	w.policy.Require = responder.RequireNTS
+	r.ask(clientAt, serverAt, h.Append(nil))
+	r.Compare(t, "nts")
 }
 
 // Who may ask: rights, keys and the rate limit.

@@ -3,6 +3,7 @@ package system
 import (
 	"fmt"
 	"math"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -18,9 +19,10 @@ import (
 type trace struct {
 	*bench
 	golden.Trace
-	state string
-	seen  int // events written
-	rate  string
+	state  string
+	seen   int // events written
+	rate   string
+	server func(*model.Sample) // what the servers say of themselves; nil: the usual
 }
 
 func newTrace(t *testing.T, ahead time.Duration, f func(c *Config)) *trace {
@@ -35,7 +37,7 @@ func (r *trace) line(format string, args ...any) { r.Line(time.Duration(r.raw), 
 func (r *trace) from(server time.Duration, ids ...model.SourceID) {
 	for _, id := range ids {
 		steps := len(r.steps)
-		r.sample(id, server, nil)
+		r.sample(id, server, r.server)
 		r.line("in:  a sample of source %d, ahead of true time by %s", id, rough(server.Seconds()))
 		r.note()
 		if len(r.steps) > steps {
@@ -49,7 +51,7 @@ func (r *trace) polls(n int, gap, server time.Duration, ids ...model.SourceID) {
 	for range n {
 		for _, id := range ids {
 			steps := len(r.steps)
-			r.sample(id, server, nil)
+			r.sample(id, server, r.server)
 			r.note()
 			if len(r.steps) > steps {
 				r.line("out: step %s", rough(r.steps[steps].Seconds()))
@@ -209,6 +211,34 @@ func TestTraces(t *testing.T) {
 		r.status[1].Reach = 1
 		r.from(0, 1)
 		r.Compare(t, "holdover")
+	})
+	t.Run("local", func(t *testing.T) {
+		r := newTrace(t, 0, func(c *Config) { c.Local = &Local{Stratum: 10, Activate: time.Minute, Awaits: true} })
+		r.Say("Nobody has answered since the start: after local.activate the local clock is served.")
+		r.add(1, nil)
+		r.wait(2 * time.Minute)
+		r.Say("A server answers: from then on its time is served.")
+		r.polls(4, 16*time.Second, 0, 1)
+		r.Compare(t, "local")
+	})
+	t.Run("orphan", func(t *testing.T) {
+		r := newTrace(t, 0, func(c *Config) {
+			c.Local = &Local{Stratum: 10, Orphan: true}
+			c.Addresses = []netip.Addr{netip.MustParseAddr("192.0.2.77")}
+		})
+		r.Say("An orphan of our stratum at a lower address leads: we follow it, one stratum below.")
+		r.server = func(m *model.Sample) { m.Server.Stratum = 10 }
+		r.add(1, nil)
+		r.polls(4, 16*time.Second, 5*time.Millisecond, 1)
+		r.Say("It falls silent: the clock that is served is ours.")
+		r.say(1, func(s *model.SourceStatus) { s.Reach, s.Unanswered = 0, 8 })
+		r.note()
+		r.wait(10 * time.Minute)
+		r.Say("A server of stratum 2 is followed, at whatever address.")
+		r.server = nil
+		r.add(99, nil)
+		r.polls(4, 16*time.Second, 0, 99)
+		r.Compare(t, "orphan")
 	})
 	t.Run("leap-second", func(t *testing.T) {
 		leap := ntptime.WallOf(time.Date(2031, 1, 1, 0, 0, 0, 0, time.UTC))
