@@ -73,7 +73,6 @@ type Config struct {
 	Delay          time.Duration // KindBroadcastClient: one-way delay while the server answers no exchange; default 4 ms
 	Dynamic        bool          // mobilized by operation: ends when the other end is silent
 	Unsynchronized bool          // KindClient: servers without the time give samples too, to be shown and never used
-	Group          bool          // KindBroadcastClient: follows a multicast group
 	// MustAnswer ends a KindBroadcastClient whose server answers no volley, in place of
 	// the fallback delay: for servers that turn up beside one that does answer (threat 20).
 	MustAnswer bool
@@ -108,8 +107,7 @@ type Output struct {
 	StatusChanged bool // the system process wants to see Status
 	ExchangeKeys  bool // a key exchange is wanted; its outcome goes to OnKeys or OnKeysFailed
 	Events        []model.Event
-	Done          bool   // the association has ended
-	Reason        string // why
+	Done          bool // the association has ended; its last event says why
 
 	bytes []byte // what Transmit[i].Data point into
 }
@@ -119,7 +117,7 @@ func (o *Output) Reset() {
 	clear(o.Transmit)
 	clear(o.Events)
 	o.Transmit, o.Events, o.bytes = o.Transmit[:0], o.Events[:0], o.bytes[:0]
-	o.HasSample, o.StatusChanged, o.ExchangeKeys, o.Done, o.Reason = false, false, false, false, ""
+	o.HasSample, o.StatusChanged, o.ExchangeKeys, o.Done = false, false, false, false
 }
 
 // Association is one association. It is not safe for concurrent use.

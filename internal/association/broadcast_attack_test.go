@@ -260,7 +260,7 @@ func TestThreat20_AServerThatAnswersNothing(t *testing.T) {
 			server.serves = false
 			client := w.add("192.0.2.3", test.behind, test.stratum)
 			client.follows = false
-			client.listens = &Config{Name: "group", Kind: KindBroadcastClient, Version: 4, MaxDelay: 3 * time.Second, Group: true, MustAnswer: test.must, Dynamic: true}
+			client.listens = &Config{Name: "group", Kind: KindBroadcastClient, Version: 4, MaxDelay: 3 * time.Second, MustAnswer: test.must, Dynamic: true}
 			w.run(5 * time.Minute)
 			if _, broadcasts := client.kinds(); (broadcasts > 0) != test.want {
 				t.Errorf("got %d samples, want some: %v", broadcasts, test.want)

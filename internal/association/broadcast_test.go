@@ -19,7 +19,7 @@ func broadcasting(t testing.TB, key *mac.Key) (*world, *host, *host) {
 	client.follows = false
 	server.key = key
 	server.mobilize(Config{Name: "group", Kind: KindBroadcastServer, Remote: groupEnd, Version: 4, Interval: 8 * time.Second, Key: key})
-	client.listens = &Config{Name: "group", Kind: KindBroadcastClient, Version: 4, MaxDelay: 3 * time.Second, Key: key, Group: true}
+	client.listens = &Config{Name: "group", Kind: KindBroadcastClient, Version: 4, MaxDelay: 3 * time.Second, Key: key}
 	return w, server, client
 }
 

@@ -45,7 +45,7 @@ func (a *Association) demobilize(now ntptime.Instant, why string, out *Output) {
 	a.pending, a.last = exchange{}, lastExchange{}
 	a.status.Gone = true
 	a.event(model.EventDemobilized, now, why, out)
-	out.Done, out.Reason, out.StatusChanged = true, why, true
+	out.Done, out.StatusChanged = true, true
 }
 
 func (a *Association) event(kind model.EventKind, at ntptime.Instant, text string, out *Output) {

@@ -88,7 +88,8 @@ func (s *symmetric) onDeadline(a *Association, now ntptime.Instant, out *Output)
 }
 
 func (s *symmetric) onClockChanged(a *Association, now ntptime.Instant, out *Output) {
-	s.forget()
+	// All timestamps were taken by a clock that has been stepped since.
+	*s = symmetric{mode: s.mode, opening: s.opening, failed: s.failed, missedPolls: s.missedPolls, everReplied: s.everReplied}
 	s.polled.onClockChanged(a, now, out)
 }
 
@@ -124,11 +125,6 @@ func (s *symmetric) measured(a *Association, now ntptime.Instant, out *Output) {
 		out.HasSample = false
 		a.reject(model.RejectLoop)
 	}
-}
-
-// forget drops all timestamps: they were taken by a clock that has been stepped since.
-func (s *symmetric) forget() {
-	*s = symmetric{mode: s.mode, opening: s.opening, failed: s.failed, missedPolls: s.missedPolls, everReplied: s.everReplied}
 }
 
 func (s *symmetric) newest() *transmission {

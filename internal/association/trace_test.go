@@ -104,7 +104,7 @@ func (r *trace) output(h *host, out *Output) {
 		r.line("    %s: %s, offset %s", r.nameOf(h), what, offsetOf(s).Round(time.Microsecond))
 	}
 	if out.Done {
-		r.line("    %s: the association ends: %s", r.nameOf(h), out.Reason)
+		r.line("    %s: the association ends: %s", r.nameOf(h), out.Events[len(out.Events)-1].Text)
 	}
 }
 

@@ -172,7 +172,7 @@ func (h *host) carryOut(a *Association, out *Output) {
 		h.exchangeKeys(a)
 	}
 	if out.Done {
-		h.ended = append(h.ended, out.Reason)
+		h.ended = append(h.ended, out.Events[len(out.Events)-1].Text)
 		for i := range h.assocs {
 			if h.assocs[i] == a {
 				h.assocs = append(h.assocs[:i:i], h.assocs[i+1:]...)

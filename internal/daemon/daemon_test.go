@@ -159,7 +159,7 @@ func TestThePartThatHangsIsSaid(t *testing.T) {
 	g := newGroup(context.Background())
 	release := make(chan struct{})
 	g.Go("hangs", func(context.Context) error { <-release; return nil })
-	g.Stop()
+	g.cancel(nil)
 	if err := waitAtMost(g, 10*time.Millisecond); err == nil {
 		t.Error("got nil, want an error")
 	}

@@ -70,9 +70,6 @@ func every(ctx context.Context, while time.Duration, do func()) error {
 // besideAgain is the pause after work beside the clock has failed.
 const besideAgain = time.Second
 
-// Stop ends every goroutine of the group, for no error of its own.
-func (g *group) Stop() { g.cancel(nil) }
-
 // Wait returns when all have ended: the error that ended them, or nil after an
 // orderly stop.
 func (g *group) Wait() error {

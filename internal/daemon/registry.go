@@ -232,7 +232,6 @@ func (g *registry) newRunner(a *engine.Association) *runner {
 	r := &runner{
 		id:         cfg.ID,
 		name:       cfg.Name,
-		kind:       cfg.Kind,
 		remote:     cfg.Remote,
 		clock:      g.clock,
 		snapshot:   &g.snapshot,

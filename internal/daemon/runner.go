@@ -32,7 +32,6 @@ const longestReply = 2048
 type runner struct {
 	id          model.SourceID
 	name        string
-	kind        association.Kind
 	remote      netip.AddrPort
 	process     *engine.PeerProcess
 	clock       clock.Clock

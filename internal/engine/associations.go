@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -308,7 +310,7 @@ func (s *Associations) stopSource(source *config.Source, now ntptime.Raw, out *C
 		if !reflect.DeepEqual(&l.source, source) {
 			return false
 		}
-		for _, a := range l.associations() {
+		for _, a := range slices.SortedFunc(maps.Values(l.active), byID) {
 			s.demobilize(a, now, out)
 		}
 		return true
@@ -326,8 +328,7 @@ func (s *Associations) stopMembers(g *sourceGroup, now ntptime.Raw, out *Changes
 		s.demobilize(a, now, out)
 	}
 	g.members = nil
-	clear(g.falseRuns)
-	clear(g.falseSamples)
+	clear(g.falsetickers)
 }
 
 // stopUnwelcome ends the associations mobilized by operation that the configuration,
@@ -348,10 +349,7 @@ func (s *Associations) stopUnwelcome(changed map[uint32]bool, now ntptime.Raw, o
 
 // sorted lists the set by id.
 func (s *Associations) sorted() []*Association {
-	list := make([]*Association, 0, len(s.all))
-	for _, a := range s.all { //order: sorted below
-		list = append(list, a)
-	}
-	slices.SortFunc(list, func(a, b *Association) int { return int(a.ID()) - int(b.ID()) })
-	return list
+	return slices.SortedFunc(maps.Values(s.all), byID)
 }
+
+func byID(a, b *Association) int { return cmp.Compare(a.ID(), b.ID()) }

@@ -21,29 +21,32 @@ const (
 // a peer. It keeps as many members in use as are wanted, out of the addresses that the
 // name has. An address alone is a name that never needs asking.
 type sourceGroup struct {
-	id       model.SourceID // of its row in reports, while it has no member
-	source   config.Source
-	timing   *Timing
-	literal  bool // an address, not a name: never resolved and never replaced
-	known    []netip.Addr
-	members  []*Association
-	cooldown map[netip.Addr]ntptime.Raw // until when an address is not taken again
-	asking   bool                       // the resolver is at work
-	askedAt  ntptime.Raw
-	failure  string      // why the name has no addresses, "": it has some, or was never asked
-	again    ntptime.Raw // when the resolver tries again, after a failure
-	lastSwap ntptime.Raw
-	asks     int  // how many times the name was asked
-	offline  bool // an operator wished that it is not asked: no look-up, and no new member
-	// falseRuns counts the samples since a member became a falseticker, falseSamples
-	// is the member's sample count at the last of them.
-	falseRuns    map[model.SourceID]int
-	falseSamples map[model.SourceID]uint64
+	id           model.SourceID // of its row in reports, while it has no member
+	source       config.Source
+	timing       *Timing
+	literal      bool // an address, not a name: never resolved and never replaced
+	known        []netip.Addr
+	members      []*Association
+	cooldown     map[netip.Addr]ntptime.Raw // until when an address is not taken again
+	asking       bool                       // the resolver is at work
+	askedAt      ntptime.Raw
+	failure      string      // why the name has no addresses, "": it has some, or was never asked
+	again        ntptime.Raw // when the resolver tries again, after a failure
+	lastSwap     ntptime.Raw
+	asks         int  // how many times the name was asked
+	offline      bool // an operator wished that it is not asked: no look-up, and no new member
+	falsetickers map[model.SourceID]falseticker
+}
+
+// falseticker counts the samples since a member became one.
+type falseticker struct {
+	run     int
+	samples uint64 // that the member had given at the last of them
 }
 
 func newSourceGroup(id model.SourceID, source config.Source, timing *Timing) *sourceGroup {
 	g := &sourceGroup{id: id, source: source, timing: timing, cooldown: map[netip.Addr]ntptime.Raw{},
-		falseRuns: map[model.SourceID]int{}, falseSamples: map[model.SourceID]uint64{}}
+		falsetickers: map[model.SourceID]falseticker{}}
 	if addr, err := netip.ParseAddr(source.Host); err == nil {
 		g.literal, g.known = true, []netip.Addr{addr.Unmap()}
 	}
@@ -125,8 +128,7 @@ func (g *sourceGroup) drop(a *Association, status *model.SourceStatus, now ntpti
 // release forgets a member without a word against its address.
 func (g *sourceGroup) release(a *Association) {
 	g.members = slices.DeleteFunc(g.members, func(m *Association) bool { return m == a })
-	delete(g.falseRuns, a.ID())
-	delete(g.falseSamples, a.ID())
+	delete(g.falsetickers, a.ID())
 }
 
 // replaceable returns the member to be replaced, if there is one: dead, or (in a pool)
@@ -142,7 +144,7 @@ func (g *sourceGroup) replaceable(now ntptime.Raw, statusOf func(model.SourceID)
 		case status == nil:
 		case status.Reach == 0 && status.Unanswered >= deadAfterPolls:
 			return a, "no answer"
-		case g.source.Kind == config.Pool && g.falseRuns[a.ID()] >= lyingAfterPolls:
+		case g.source.Kind == config.Pool && g.falsetickers[a.ID()].run >= lyingAfterPolls:
 			return a, "disagrees with the majority"
 		}
 	}
@@ -152,13 +154,11 @@ func (g *sourceGroup) replaceable(now ntptime.Raw, statusOf func(model.SourceID)
 // countFalse counts samples, not looks: a source polled seldom is not judged sooner.
 func (g *sourceGroup) countFalse(id model.SourceID, report *model.SourceReport) {
 	if report.State != model.StateFalseticker {
-		delete(g.falseRuns, id)
-		delete(g.falseSamples, id)
+		delete(g.falsetickers, id)
 		return
 	}
-	if g.falseSamples[id] != report.Samples {
-		g.falseSamples[id] = report.Samples
-		g.falseRuns[id]++
+	if f := g.falsetickers[id]; f.samples != report.Samples {
+		g.falsetickers[id] = falseticker{f.run + 1, report.Samples}
 	}
 }
 

@@ -145,7 +145,7 @@ func TestLiarsAreReplacedInPoolsOnly(t *testing.T) {
 	} {
 		g := pool(1, "192.0.2.1", "192.0.2.2")
 		g.source.Kind = test.kind
-		g.falseRuns[g.members[0].ID()] = test.runs
+		g.falsetickers[g.members[0].ID()] = falseticker{run: test.runs}
 		if r, _ := g.replaceable(at(0), statusOf); (r != nil) != test.want {
 			t.Errorf("%s: got %v", test.name, r)
 		}
@@ -159,16 +159,16 @@ func TestSamplesAreCountedNotLooks(t *testing.T) {
 	for range 10 {
 		g.countFalse(id, &lie)
 	}
-	if got, want := g.falseRuns[id], 1; got != want {
+	if got, want := g.falsetickers[id].run, 1; got != want {
 		t.Errorf("one sample looked at ten times: got %d, want %d", got, want)
 	}
 	lie.Samples++
 	g.countFalse(id, &lie)
-	if got, want := g.falseRuns[id], 2; got != want {
+	if got, want := g.falsetickers[id].run, 2; got != want {
 		t.Errorf("another sample: got %d, want %d", got, want)
 	}
 	g.countFalse(id, &model.SourceReport{State: model.StateCombined, Samples: 7})
-	if got := g.falseRuns[id]; got != 0 {
+	if got := g.falsetickers[id].run; got != 0 {
 		t.Errorf("after it agreed: got %d, want 0", got)
 	}
 }

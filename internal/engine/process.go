@@ -112,11 +112,7 @@ func (p *SystemProcess) Reconfigure(cfg system.Config, now ntptime.Instant) {
 func (p *SystemProcess) StepNow(now ntptime.Instant) (time.Duration, error) {
 	p.out.Reset()
 	by, err := p.core.StepNow(now, &p.out)
-	p.carryOut(now)
-	if err == nil && p.core.ClockRefusal() != "" {
-		err = errors.New("the clock refused: " + p.core.ClockRefusal())
-	}
-	return by, err
+	return by, p.ordered(now, err)
 }
 
 // AcceptCorrection lets the correction through that the panic gate refuses, if it has that
@@ -124,11 +120,16 @@ func (p *SystemProcess) StepNow(now ntptime.Instant) (time.Duration, error) {
 func (p *SystemProcess) AcceptCorrection(now ntptime.Instant, size time.Duration) (time.Duration, error) {
 	p.out.Reset()
 	by, err := p.core.AcceptCorrection(now, size, &p.out)
+	return by, p.ordered(now, err)
+}
+
+// ordered carries out what an operator wished, and gives err, or why the clock refused.
+func (p *SystemProcess) ordered(now ntptime.Instant, err error) error {
 	p.carryOut(now)
 	if err == nil && p.core.ClockRefusal() != "" {
 		err = errors.New("the clock refused: " + p.core.ClockRefusal())
 	}
-	return by, err
+	return err
 }
 
 // SetIdle shows, beside the sources, what is configured and not in use.

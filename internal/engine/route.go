@@ -247,16 +247,6 @@ func (l *listeningSource) answered(statusOf func(model.SourceID) *model.SourceSt
 	return false
 }
 
-// associations lists those of the line by id.
-func (l *listeningSource) associations() []*Association {
-	list := make([]*Association, 0, len(l.active))
-	for _, a := range l.active { //order: sorted below
-		list = append(list, a)
-	}
-	slices.SortFunc(list, func(a, b *Association) int { return int(a.ID()) - int(b.ID()) })
-	return list
-}
-
 // silentFor is how long a server that answers nothing, beside one that does, is not
 // listened to again: nobody's address is to be asked for ever on a forger's word.
 const silentFor = time.Hour

@@ -303,7 +303,7 @@ func broadcastClient(s *config.Source, remote netip.AddrPort, version uint8, key
 	return association.Config{
 		Name: s.Name(), Kind: association.KindBroadcastClient, Remote: remote, Interface: s.Interface, Version: version,
 		MinPoll: ntptime.Log2(config.MinPoll), MaxPoll: ntptime.Log2(config.MaxPoll), Key: key, MaxDelay: s.MaxDelay,
-		Dynamic: true, Group: s.Kind == config.MulticastClient,
+		Dynamic: true,
 	}
 }
 

@@ -32,7 +32,6 @@ type program interface {
 type packet struct {
 	data     []byte
 	from, to netip.AddrPort
-	sender   int
 	arrived  ntptime.Instant // where it has arrived
 }
 
@@ -146,7 +145,7 @@ func (w *world) transmit(from, receiver int, source, to netip.AddrPort, data []b
 	}
 	p := w.take()
 	p.data = append(p.data[:0], data...)
-	p.from, p.to, p.sender = source, to, from
+	p.from, p.to = source, to
 	w.events.Push(w.now+delay, happening{kind: doDeliver, machine: receiver, packet: p})
 }
 

@@ -33,7 +33,6 @@ type machine struct {
 	boot    func(*machine) program
 	program program // nil while stopped
 
-	perfect    bool
 	suspended  time.Duration // that the raw scale stood still so far
 	asleep     int64         // until when; packets are lost
 	jump       time.Duration // made by somebody else and not yet noticed
@@ -68,14 +67,13 @@ func newMachine(w *world, index int, address netip.Addr, series bool) *machine {
 	}
 	m := &machine{
 		world: w, index: index, host: h, address: address,
-		osc:     virtual.NewOscillator(h.Clock, steps, virtual.NewStream(w.seed, "oscillator "+h.Name)),
-		clock:   virtual.SteeredClock{Ahead: -h.Clock.Offset.Seconds()},
-		noise:   virtual.NewStream(w.seed, "reading "+h.Name),
-		perfect: h.Clock.Perfect(),
-		stats:   newStatistics(w.scenario, h.Name, series),
-		record:  truth(h),
-		plain:   plain{stats: newStatistics(w.scenario, "", false)},
-		due:     ntptime.Never,
+		osc:    virtual.NewOscillator(h.Clock, steps, virtual.NewStream(w.seed, "oscillator "+h.Name)),
+		clock:  virtual.SteeredClock{Ahead: -h.Clock.Offset.Seconds()},
+		noise:  virtual.NewStream(w.seed, "reading "+h.Name),
+		stats:  newStatistics(w.scenario, h.Name, series),
+		record: truth(h),
+		plain:  plain{stats: newStatistics(w.scenario, "", false)},
+		due:    ntptime.Never,
 	}
 	if h.Smeared != nil {
 		m.smeared = &smear.Smear{Leap: w.scenario.Leap.At, Delete: w.scenario.Leap.Delete, Window: h.Smeared.Window}
