@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"os/exec"
@@ -126,19 +127,24 @@ func TestDriftIsWrittenAtTheStopAndUsedAgain(t *testing.T) {
 	at, state := freePort(t), t.TempDir()
 	start(t, serverConfig(at, "0s"))
 	p := start(t, clientConfig(at, state, ", virtual: {frequency: 50ppm}"))
+	// What the first second's samples say of it may be off by several times their error, where
+	// the machine is busy.
 	p.until("the frequency learned", func() bool {
 		answer, err := p.report("tracking")
 		if err != nil {
 			return false
 		}
+		frequency, _ := answer["frequency"].(float64)
 		uncertainty, _ := answer["frequency_error"].(float64)
-		return answer["synchronized"] == true && uncertainty > 0 && uncertainty < 5e-6
+		return answer["synchronized"] == true && uncertainty > 0 && uncertainty < 5e-6 && math.Abs(frequency+50e-6) < 5e-6
 	})
 	if status := p.terminate(); status != 0 {
 		t.Fatalf("exit status %d, want 0", status)
 	}
 	text, err := os.ReadFile(filepath.Join(state, "drift"))
-	if err != nil || !strings.Contains(string(text), "frequency_ppm: -") {
+	_, after, _ := strings.Cut(string(text), "frequency_ppm: ")
+	written := 0.0
+	if _, scanned := fmt.Sscan(after, &written); err != nil || scanned != nil || written > -25 || written < -75 {
 		t.Fatalf("got %q, %v, want a drift of about -50 ppm", text, err)
 	}
 	again := start(t, clientConfig(at, state, ", virtual: {frequency: 50ppm}"))
@@ -147,8 +153,8 @@ func TestDriftIsWrittenAtTheStopAndUsedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f, _ := answer["frequency"].(float64); f > -35e-6 || f < -65e-6 {
-		t.Errorf("frequency at once: got %.1f ppm, want about -50", f*1e6)
+	if f, _ := answer["frequency"].(float64); math.Abs(f*1e6-written) > 20 {
+		t.Errorf("frequency at once: got %.1f ppm, want about the %.1f of the file", f*1e6, written)
 	}
 }
 
