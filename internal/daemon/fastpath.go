@@ -64,7 +64,16 @@ func openFastPath(cfg *config.Config, now func() ntptime.Instant, log *zap.Logge
 	}
 	f := &fastPath{changed: make(chan struct{}, 1), shard: responder.NewShard(responder.ShardConfig{})}
 	f.counters.Store(&xdp.Counters{})
-	program, err := xdp.Load()
+	fields := cfg.Server.FastPath.Fields
+	program, err := xdp.Load(fields)
+	if fields && err != nil {
+		var plainErr error
+		if program, plainErr = xdp.Load(false); plainErr == nil {
+			log.Warn("no fast path for NTS and keys: " + err.Error() + "; the sockets serve")
+			f.failed = append(f.failed, err.Error())
+			fields, err = false, nil
+		}
+	}
 	if err != nil {
 		log.Warn("no fast path: "+err.Error()+"; the sockets serve", zap.Strings("interfaces", cfg.Server.FastPath.Interfaces))
 		f.failed = append(f.failed, err.Error())
@@ -79,7 +88,7 @@ func openFastPath(cfg *config.Config, now func() ntptime.Instant, log *zap.Logge
 			continue
 		}
 		log.Info("plain requests are answered in the driver", zap.String("interface", at.Interface), zap.String("mode", string(at.Mode)))
-		if cfg.Server.FastPath.Fields {
+		if fields {
 			f.openWorkers(at, now, log)
 		}
 	}

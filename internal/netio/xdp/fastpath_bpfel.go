@@ -65,15 +65,16 @@ type fastpathState struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	fastpathMapAccess    = "access"
-	fastpathMapAddresses = "addresses"
-	fastpathMapBudgets   = "budgets"
-	fastpathMapCounters  = "counters"
-	fastpathMapCurrent   = "current"
-	fastpathMapQueues    = "queues"
-	fastpathMapStates    = "states"
-	fastpathMapWorkers   = "workers"
-	fastpathProgFastpath = "fastpath"
+	fastpathMapAccess      = "access"
+	fastpathMapAddresses   = "addresses"
+	fastpathMapBudgets     = "budgets"
+	fastpathMapCounters    = "counters"
+	fastpathMapCurrent     = "current"
+	fastpathMapQueues      = "queues"
+	fastpathMapStates      = "states"
+	fastpathMapWorkers     = "workers"
+	fastpathProgFastpath   = "fastpath"
+	fastpathVarWithWorkers = "with_workers"
 )
 
 // loadFastpath returns the embedded CollectionSpec for fastpath.
@@ -139,6 +140,7 @@ type fastpathMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type fastpathVariableSpecs struct {
+	WithWorkers *ebpf.VariableSpec `ebpf:"with_workers"`
 }
 
 // fastpathObjects contains all objects after they have been loaded into the kernel.
@@ -188,6 +190,7 @@ func (m *fastpathMaps) Close() error {
 //
 // It can be passed to loadFastpathObjects or ebpf.CollectionSpec.LoadAndAssign.
 type fastpathVariables struct {
+	WithWorkers *ebpf.Variable `ebpf:"with_workers"`
 }
 
 // fastpathPrograms contains all programs after they have been loaded into the kernel.

@@ -14,7 +14,7 @@ import (
 // loaded is the program in this machine's kernel, or the test is skipped.
 func loaded(t testing.TB) *Program {
 	t.Helper()
-	p, err := Load()
+	p, err := Load(true)
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) || errors.Is(err, unix.EFAULT) {
 		t.Fatal(err)
@@ -31,7 +31,12 @@ func loaded(t testing.TB) *Program {
 }
 
 func TestLoad(t *testing.T) {
-	p := loaded(t)
+	loaded(t)
+	p, err := Load(false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = p.Close() }()
 	if err := p.Update(&State{At: Monotonic(), Valid: time.Second, Reply: wire.Header{Stratum: 2}}); err != nil {
 		t.Fatal(err)
 	}

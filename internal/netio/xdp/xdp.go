@@ -107,10 +107,23 @@ const (
 	resultRedirect  = 4
 )
 
-// Load puts the program into the kernel. It answers nothing before Update.
-func Load() (*Program, error) {
+// Load puts the program into the kernel, with what workers need or without: that asks more of
+// a kernel. It answers nothing before Update.
+func Load(workers bool) (*Program, error) {
 	p := &Program{listed: map[fastpathAddress]bool{}, allowed: map[netip.Prefix]bool{}}
-	if err := loadFastpathObjects(&p.objects, nil); err != nil {
+	spec, err := loadFastpath()
+	if err != nil {
+		return nil, fmt.Errorf("read the program: %w", err)
+	}
+	if workers {
+		err = spec.Variables["with_workers"].Set(uint8(1))
+	} else {
+		spec.Maps["workers"].Type = ebpf.Array // there may be no AF_XDP (CONFIG_XDP_SOCKETS)
+	}
+	if err == nil {
+		err = spec.LoadAndAssign(&p.objects, nil)
+	}
+	if err != nil {
 		return nil, explain(err)
 	}
 	return p, nil

@@ -109,6 +109,10 @@ struct {
 	__type(value, __u64);
 } counters SEC(".maps");
 
+// with_workers is set before the program is loaded: without, all that has to do with them is
+// dead code, which the verifier of no kernel minds, and the map of sockets is none.
+const volatile __u8 with_workers = 0;
+
 // queue is a receive queue of an interface; what stands for it is the place of its worker.
 struct queue {
 	__u32 interface;
@@ -453,7 +457,7 @@ static __always_inline int serve(struct xdp_md *ctx, struct packet *p, void *at,
 	struct state *s = bpf_map_lookup_elem(&states, &index);
 	int valid = s && now <= s->valid_until && now >= s->at;
 	if (p->size != UDP_SIZE)
-		return valid ? redirect(ctx, p, s, end, now, is4) : XDP_PASS;
+		return with_workers && valid ? redirect(ctx, p, s, end, now, is4) : XDP_PASS;
 	if (!valid)
 		return count(FORWARDED, XDP_PASS);
 	if (!plain(p, s, is4))
