@@ -7,6 +7,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"timeball/internal/model"
 )
@@ -237,6 +238,16 @@ func (v *View) short(s *Source, length int) string {
 	return html.EscapeString(name)
 }
 
+// squeezed makes a name that may be wider than the room left of the plot as wide as that,
+// whatever the viewer's font.
+func squeezed(name string) string {
+	const fits = 9 // characters of 9 pixels in a wide font
+	if utf8.RuneCountInString(html.UnescapeString(name)) <= fits {
+		return ""
+	}
+	return fmt.Sprintf(` textLength="%d" lengthAdjust="spacingAndGlyphs"`, plotLeft-6)
+}
+
 // byUse are the sources, those longest in use first.
 func (v *View) byUse() []Source {
 	use := func(s *Source) (sum int) {
@@ -281,7 +292,7 @@ func (v *View) timeline() string {
 			begin = end
 		}
 		if row == rowHeight {
-			fmt.Fprintf(&c.drawn, `<text x="%d" y="%.1f" text-anchor="end" style="font-size:9px">%s</text>`, plotLeft-4, y+10.5, v.short(s, 13))
+			fmt.Fprintf(&c.drawn, `<text x="%d" y="%.1f" text-anchor="end" style="font-size:9px"%s>%s</text>`, plotLeft-4, y+10.5, squeezed(v.short(s, 13)), v.short(s, 13))
 		}
 	}
 	return c.finish()

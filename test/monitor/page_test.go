@@ -75,14 +75,16 @@ func (b *browser) run(width int, dark bool, file string, args ...string) string 
 const measure = `<script>
 const shown = s => { const e = document.querySelector(s); return e ? getComputedStyle(e).display : "" };
 let letters = 99; for (const t of document.querySelectorAll("svg text")) letters = Math.min(letters, t.getBoundingClientRect().height);
+let cut = 0; for (const t of document.querySelectorAll("svg text")) if (t.getBoundingClientRect().left < t.closest("svg").getBoundingClientRect().left) cut++;
 document.documentElement.setAttribute("data-seen", JSON.stringify({
   width: document.documentElement.scrollWidth, row: shown("tbody tr"), head: shown("thead"), charts: document.querySelectorAll("svg").length,
-  letters: letters, back: getComputedStyle(document.body).backgroundColor }));
+  letters: letters, cut: cut, back: getComputedStyle(document.body).backgroundColor }));
 </script>`
 
 // seen is what the measure finds.
 type seen struct {
 	Width, Charts   int
+	Cut             int // texts of pictures that begin outside of them
 	Row, Head, Back string
 	Letters         float64
 }
@@ -127,8 +129,8 @@ func TestThePageInABrowser(t *testing.T) {
 		row, head string
 	}{{390, false, "grid", "none"}, {390, true, "grid", "none"}, {1200, false, "table-row", "table-header-group"}, {1200, true, "table-row", "table-header-group"}} {
 		got := b.look(test.width, test.dark, file)
-		if got.Width > test.width || got.Row != test.row || got.Head != test.head || got.Charts < 3 || got.Letters < 8 {
-			t.Errorf("%d pixels, dark %v: got %+v, want no wider, rows as %s, and pictures with letters of 8 pixels", test.width, test.dark, got, test.row)
+		if got.Width > test.width || got.Row != test.row || got.Head != test.head || got.Charts < 3 || got.Letters < 8 || got.Cut > 0 {
+			t.Errorf("%d pixels, dark %v: got %+v, want no wider, rows as %s, and pictures with letters of 8 pixels, none cut", test.width, test.dark, got, test.row)
 		}
 		if white := got.Back == "rgb(255, 255, 255)"; white == test.dark {
 			t.Errorf("%d pixels, dark %v: got the background %s", test.width, test.dark, got.Back)

@@ -125,6 +125,8 @@ func TestTheLifeOfThePackage(t *testing.T) {
 	r.has("manual pages", "for page in timeball timeball-run timeball-convert timeball-reload; do [ -e /usr/share/man/man8/$page.8.gz ]; done; [ -e /usr/share/man/man5/timeball.yaml.5.gz ]")
 	r.has("completions", "[ -s /usr/share/bash-completion/completions/timeball ]")
 
+	r.does("enable further units, as systemctl does", "for link in time-sync.target.wants/timeball-wait.service multi-user.target.wants/timeball-networkd.path; do "+
+		"mkdir -p /etc/systemd/system/${link%/*}; ln -sf /lib/systemd/system/${link#*/} /etc/systemd/system/$link; done")
 	r.does("a changed configuration, drift and keys", "echo '# mine' >> /etc/timeball/timeball.yaml; echo 1 > /var/lib/timeball/drift; echo '[]' > /etc/timeball/keys.yaml")
 	r.does("upgrade", install+"/tmp/timeball.deb")
 	r.has("the configuration is kept", "tail -1 /etc/timeball/timeball.yaml | grep -q mine")
