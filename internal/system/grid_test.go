@@ -32,8 +32,9 @@ func TestCoarseTicksThatPollsKeepStepWith(t *testing.T) {
 
 // Fine timestamps and exact requests, as in virtual time, show no tick.
 func TestFineTimestampsShowNoTick(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 3))
 	for name, step := range map[string]func() time.Duration{
-		"a real clock":  func() time.Duration { return time.Second + time.Duration(rand.IntN(100_000)) },
+		"a real clock":  func() time.Duration { return time.Second + time.Duration(random.IntN(100_000)) },
 		"exact seconds": func() time.Duration { return time.Second - 200*time.Microsecond },
 	} {
 		b := newBench(t, 0, nil)
