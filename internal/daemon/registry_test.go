@@ -159,6 +159,35 @@ func TestLiarsThatComeOneByOneDoNotMoveTheClock(t *testing.T) {
 	}
 }
 
+// Who answers while the names of the others are still being looked up is not believed alone.
+func TestWhoseNameComesFirstIsNotBelievedAlone(t *testing.T) {
+	servers := farm(t, "127.0.54.1", "127.0.54.2", "127.0.54.3")
+	forged, answered := servers[2], make(chan struct{})
+	forged.offset.Store(int64(20 * time.Second))
+	lookup := func(ctx context.Context, name string) ([]netip.Addr, error) {
+		if name == "forged.example" {
+			return addrsOf(servers[2:]), nil
+		}
+		select {
+		case <-answered:
+			return addrsOf(servers[:2][map[string]int{"one.example": 0, "two.example": 1}[name]:][:1]), nil
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	text := "sources:\n"
+	for _, name := range []string{"forged.example:%d\", fallback: true", "one.example:%d\"", "two.example:%d\""} {
+		text += fmt.Sprintf("  - {server: \""+name+", min_poll: -4, max_poll: -4}\n", forged.addr.Port())
+	}
+	w := start(t, text, func(o *Options) { o.Lookup = lookup })
+	until(t, "samples of the first", func() bool { r := w.report(forged.addr); return r != nil && r.Samples > 2 })
+	close(answered)
+	until(t, "synchronized", w.synchronized)
+	if s := w.d.Snapshot(); s.Steps > 0 || s.Offset.Abs() > time.Second {
+		t.Errorf("got %d steps, offset %s, want no move", s.Steps, s.Offset)
+	}
+}
+
 func TestOneMachineHasOneVote(t *testing.T) {
 	servers := farm(t, "127.0.46.1", "127.0.46.2")
 	n := &names{addrs: addrsOf(servers)}

@@ -145,9 +145,10 @@ func (src *source) speaks() bool {
 	return src.samples > 0 && src.status.Reach != 0 && src.server.Leap != wire.LeapUnknown && src.server.Stratum < wire.MaxStratum
 }
 
-// inStartupWait says whether to wait for the other sources' first answers.
+// inStartupWait says whether to wait for the other sources' first answers, those included
+// whose names are still being looked up.
 func (s *System) inStartupWait(now ntptime.Raw) bool {
-	voters, heard := 0, 0
+	voters, heard := s.missing.all(), 0
 	for _, src := range s.sources {
 		if src.opt.NoSelect {
 			continue

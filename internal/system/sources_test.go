@@ -442,6 +442,53 @@ func TestUndatedSourcesHaveOneVoteForAHostAndACertificate(t *testing.T) {
 	}
 }
 
+// A source that comes first, while the names of the others are still being looked up, is not
+// believed alone at the start: what it says is held back as for others that do not answer yet.
+func TestASourceThatComesFirstWaitsForTheOthersNames(t *testing.T) {
+	for name, test := range map[string]struct {
+		named Missing // by the configuration
+		after int     // seconds
+		want  bool
+	}{
+		"the only one":               {named: Missing{Regular: 1}, after: 1, want: true},
+		"one of three":               {named: Missing{Regular: 3}, after: 2},
+		"one of three, for long":     {named: Missing{Regular: 3}, after: 5, want: true},
+		"one, and a fallback source": {named: Missing{Regular: 1, Fallback: 1}, after: 2},
+	} {
+		b := newBench(t, 50*time.Millisecond, func(c *Config) { c.Named = test.named })
+		b.add(1, nil)
+		left := test.named
+		left.Regular--
+		b.sys.SetMissing(left)
+		b.run(4*test.after, 250*time.Millisecond, 20*time.Second, 1)
+		if s := b.snapshot(); s.Synchronized != test.want || s.Steps > 0 != test.want {
+			t.Errorf("%s, %d s after the first sample: got synchronized %v with %d steps, want %v", name, test.after, s.Synchronized, s.Steps, test.want)
+		}
+	}
+	b := newBench(t, 50*time.Millisecond, func(c *Config) { c.Named = Missing{Regular: 3} })
+	b.add(1, nil)
+	b.sys.SetMissing(Missing{Regular: 2})
+	b.run(4, 250*time.Millisecond, 20*time.Second, 1)
+	b.add(2, nil)
+	b.add(3, nil)
+	b.sys.SetMissing(Missing{})
+	b.run(4, 250*time.Millisecond, 0, 2, 3)
+	if s := b.snapshot(); !s.Synchronized || s.Steps > 0 || s.Sources[0].State != model.StateFalseticker {
+		t.Errorf("the others a second later: got %+v, want them followed and the first one a falseticker", s)
+	}
+}
+
+// A lone fallback source waits for the others, whose names are still being looked up.
+func TestAFallbackSourceThatComesFirstWaitsForTheOthersNames(t *testing.T) {
+	b := newBench(t, 50*time.Millisecond, func(c *Config) { c.Named = Missing{Regular: 2, Fallback: 1} })
+	b.add(1, func(o *SourceOptions) { o.Fallback = true })
+	b.sys.SetMissing(Missing{Regular: 2})
+	b.run(10, time.Second, time.Minute, 1)
+	if s := b.snapshot(); s.Synchronized || s.Steps > 0 {
+		t.Errorf("got synchronized %v with %d steps, want it held back: %s", s.Synchronized, s.Steps, s.Sources[0].Reason)
+	}
+}
+
 // At the start fallback sources wait for others that may still answer, as by a slow key
 // exchange, and not for those of which more is known.
 func TestFallbackSourcesWaitForTheOthersAtTheStart(t *testing.T) {

@@ -231,7 +231,8 @@ func (s *System) AddSource(now ntptime.Instant, id model.SourceID, o SourceOptio
 	s.next = now.Raw
 }
 
-// arrange decides whether a lone source may use the combined state as its own.
+// arrange decides whether a lone source may use the combined state as its own. One of several
+// that are configured may not, because it comes first: it would be believed without the others.
 func (s *System) arrange() {
 	if s.soleSource != nil && len(s.sources) != 1 {
 		own := s.combined
@@ -239,9 +240,14 @@ func (s *System) arrange() {
 		s.soleSource = nil
 	}
 	for _, src := range s.sources {
-		if len(s.sources) == 1 && src.estimate == nil && !src.opt.NoSelect && src.samples == 0 && !s.combined.Started() {
+		lone := len(s.sources) == 1 && src.estimate == nil && !src.opt.NoSelect && src.samples == 0 && !s.combined.Started()
+		switch {
+		case lone && s.missing.all() <= 1: // its own line is counted until SetMissing
 			s.soleSource = src
-		} else if src.estimate == nil && src != s.soleSource {
+		case lone:
+			own := s.combined
+			src.estimate = &own
+		case src.estimate == nil && src != s.soleSource:
 			src.estimate = new(filter.Tracker)
 		}
 	}
@@ -282,6 +288,8 @@ func (m *Missing) Add(fallback bool) {
 		m.Regular++
 	}
 }
+
+func (m *Missing) all() int { return m.Regular + m.Fallback }
 
 // SetMissing says what has no association now. It counts where a majority is wanted of what
 // is configured.
