@@ -63,15 +63,15 @@ const (
 // Quick first polls (RFC 5905 §13: iburst, BCOUNT 8 at 2 s; the estimator asks by hints
 // for its own start: 14 polls that begin 2 s apart).
 const (
-	burstSpacing = 2 * time.Second
-	burstCount   = 8  // of a burst, and of a start to which nobody answers
-	startCount   = 16 // at most, at a start
-	quickCount   = 4  // at a start, whatever the hints say
-	againCount   = 4  // when a silent server is back, or our clock was changed
-	unreachPolls = 12 // UNREACH of RFC 5905's code: then the interval doubles
-	lossMemory   = 32 // polls over which the share of answers is taken
-	lossDoubt    = 7  // a silence that losses bring about once in e^7 times is none of theirs
-	unreachMost  = 256
+	burstSpacing  = 2 * time.Second
+	burstCount    = 8  // of a burst, and of a start to which nobody answers
+	startCount    = 16 // at most, at a start
+	unhintedCount = 4  // at a start, whatever the hints say
+	againCount    = 4  // when a silent server is back, or our clock was changed
+	unreachPolls  = 12 // UNREACH of RFC 5905's code: then the interval doubles
+	lossMemory    = 32 // polls over which the share of answers is taken
+	lossDoubt     = 7  // a silence that losses bring about once in e^7 times is none of theirs
+	unreachMost   = 256
 )
 
 func (p *pollProcess) init(cfg *Config, now ntptime.Instant) {
@@ -83,11 +83,11 @@ func (p *pollProcess) init(cfg *Config, now ntptime.Instant) {
 func (p *pollProcess) startUp(iburst, burst bool) {
 	p.iburst, p.burst = iburst, burst
 	if iburst {
-		p.enterStartup(startCount, quickCount)
+		p.enterStartup(startCount, unhintedCount)
 	}
 }
 
-// openWith is an active peer's: quick up to the first mode 1.
+// openWith is an active peer's: at the spacing of a burst up to the first mode 1.
 func (p *pollProcess) openWith(exchanges int) { p.enterStartup(exchanges+1, exchanges+1) }
 
 // follow is a passive peer's: the packet that mobilizes it is on its way.
@@ -134,16 +134,16 @@ func (p *pollProcess) interval() time.Duration {
 // pause is the time from a poll to the next, before jitter.
 func (p *pollProcess) pause() time.Duration {
 	interval := p.interval()
-	quick := min(burstSpacing, p.min)
+	spacing := min(burstSpacing, p.min)
 	switch {
 	case p.phase == phaseBurst:
-		return min(quick, interval)
+		return min(spacing, interval)
 	case p.phase == phaseRegular, p.rateFloor > 0, p.missed >= burstCount:
 		return interval
 	case p.startupPolls == 0 && p.hint > 0:
-		return min(max(p.hint, quick), interval)
+		return min(max(p.hint, spacing), interval)
 	}
-	return min(quick, interval)
+	return min(spacing, interval)
 }
 
 // exponent is the poll field of a packet: our own interval as a rounded log2. Only a
@@ -258,7 +258,7 @@ func (p *pollProcess) bring(at ntptime.Raw) {
 	}
 }
 
-// restart makes a poll soon, and a few quick ones after it where iburst allows.
+// restart makes a poll soon, and a few of a burst after it where iburst allows.
 func (p *pollProcess) restart(now ntptime.Instant) {
 	if p.rateFloor > 0 {
 		return

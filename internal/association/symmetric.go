@@ -152,7 +152,7 @@ func (s *symmetric) sendSymmetric(a *Association, now ntptime.Instant, out *Outp
 		h.Origin, h.Transmit = s.confirmed.received, before.at.Timestamp()
 	}
 	a.poll.endStartup()
-	a.poll.isUpstream = a.leads()
+	a.poll.isUpstream = a.isUpstream()
 	a.poll.sent(now, a.random)
 	s.patience(a)
 	id := a.emit(&h, false, out)
@@ -421,14 +421,14 @@ func (a *Association) reached(at ntptime.Instant, out *Output) {
 // takePeerPoll takes the slower of our own and the peer's interval: peers that poll
 // faster than the other end answers make exchanges that ntp.org refuses.
 func (a *Association) takePeerPoll(poll ntptime.Log2, at ntptime.Instant) {
-	a.poll.isUpstream = a.leads()
+	a.poll.isUpstream = a.isUpstream()
 	a.poll.remote = poll.Duration() // bounded by min_poll and max_poll, as all intervals are
 	a.poll.reschedule(at, a.random)
 	a.notePoll()
 }
 
-// leads says whether the peer should follow us: we have the time and the lower stratum.
-func (a *Association) leads() bool {
+// isUpstream says whether the peer should follow us: we have the time and the lower stratum.
+func (a *Association) isUpstream() bool {
 	return a.synchronized() && a.system.Stratum < a.status.Server.Stratum
 }
 
@@ -437,7 +437,7 @@ func (a *Association) leads() bool {
 // suffers from the drift between the two clocks. At most once in half an interval, and
 // never both ends, since only one has the lower stratum.
 func (a *Association) answerAtOnce(at ntptime.Instant) {
-	if a.leads() && a.poll.polled && at.Raw.Sub(a.poll.at) >= a.poll.interval()/2 {
+	if a.isUpstream() && a.poll.polled && at.Raw.Sub(a.poll.at) >= a.poll.interval()/2 {
 		a.poll.next = min(a.poll.next, at.Raw)
 	}
 }

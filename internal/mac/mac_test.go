@@ -56,9 +56,9 @@ func TestRFC4493_4_TestVectors(t *testing.T) {
 	aes128 := newKey(t, 1, mac.AES128, unhex(t, "2b7e151628aed2a6abf7158809cf4f3c"))
 	aes256 := newKey(t, 2, mac.AES256, unhex(t, "603deb1015ca71be2b73aef0857d77811f352c073b6108d72d9810a30914dff4"))
 	for _, test := range []struct {
-		key    *mac.Key
-		octets int
-		want   string
+		key  *mac.Key
+		size int
+		want string
 	}{
 		{aes128, 0, "bb1d6929e95937287fa37d129b756746"},
 		{aes128, 16, "070a16b46b4d4144f79bdd9dd04a287c"},
@@ -69,12 +69,12 @@ func TestRFC4493_4_TestVectors(t *testing.T) {
 		{aes256, 40, "aaf3d8f1de5640c232f5b169b9c911e6"},
 		{aes256, 64, "e1992190549f6ed5696a2c056c315410"},
 	} {
-		text := unhex(t, message)[:test.octets]
+		text := unhex(t, message)[:test.size]
 		if got := hex.EncodeToString(test.key.Sign(nil, text)); got != test.want {
-			t.Errorf("%v, %d bytes: got %s, want %s", test.key.Type(), test.octets, got, test.want)
+			t.Errorf("%v, %d bytes: got %s, want %s", test.key.Type(), test.size, got, test.want)
 		}
 		if !test.key.Verify(text, unhex(t, test.want)) {
-			t.Errorf("%v, %d bytes: the vector does not verify", test.key.Type(), test.octets)
+			t.Errorf("%v, %d bytes: the vector does not verify", test.key.Type(), test.size)
 		}
 	}
 }
@@ -120,11 +120,11 @@ func TestLongMessagesAreSignedAlike(t *testing.T) {
 
 func TestNewKeyRefuses(t *testing.T) {
 	for _, test := range []struct {
-		name   string
-		id     uint32
-		kind   mac.Type
-		octets int
-		want   string
+		name string
+		id   uint32
+		kind mac.Type
+		size int
+		want string
 	}{
 		{"key id 0", 0, mac.MD5, 16, "key id 0"},
 		{"AES-128 with 15 bytes", 7, mac.AES128, 15, "key 7: aes128-cmac needs a secret of 16 bytes, this one has 15"},
@@ -137,7 +137,7 @@ func TestNewKeyRefuses(t *testing.T) {
 		{"no type", 7, 0, 16, "unknown key type 0"},
 		{"a type beyond the last", 7, 99, 16, "unknown key type 99"},
 	} {
-		k, err := mac.NewKey(test.id, test.kind, make([]byte, test.octets))
+		k, err := mac.NewKey(test.id, test.kind, make([]byte, test.size))
 		if err == nil || k != nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: got %v, %v; want an error with %q", test.name, k, err, test.want)
 		}

@@ -33,13 +33,13 @@ func exported(t *testing.T, secret []byte) Secrets {
 }
 
 // expandLabel is HKDF-Expand-Label of RFC 8446 §7.1 with the hash of context.
-func expandLabel(t *testing.T, h func() hash.Hash, secret []byte, label string, context []byte, octets int) []byte {
+func expandLabel(t *testing.T, h func() hash.Hash, secret []byte, label string, context []byte, size int) []byte {
 	t.Helper()
 	sum := h()
 	sum.Write(context)
-	info := []byte{0, byte(octets), byte(6 + len(label))}
+	info := []byte{0, byte(size), byte(6 + len(label))}
 	info = append(append(info, "tls13 "+label...), byte(sum.Size()))
-	out, err := hkdf.Expand(h, secret, string(sum.Sum(info)), octets)
+	out, err := hkdf.Expand(h, secret, string(sum.Sum(info)), size)
 	if err != nil {
 		t.Fatal(err)
 	}

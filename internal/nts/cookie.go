@@ -52,9 +52,9 @@ func (s *Secrets) Keys() (c2s, s2c *siv.Key, err error) {
 func CookieSize(a siv.Algorithm) int { return cookieOverhead + 2*a.KeySize() }
 
 // algorithmOf is the algorithm of a cookie of so many bytes, 0 for none.
-func algorithmOf(octets int) siv.Algorithm {
+func algorithmOf(size int) siv.Algorithm {
 	for _, a := range [...]siv.Algorithm{siv.AESSIVCMAC256, siv.AESSIVCMAC384, siv.AESSIVCMAC512, siv.AES128GCMSIV} {
-		if octets == CookieSize(a) {
+		if size == CookieSize(a) {
 			return a
 		}
 	}
@@ -65,11 +65,11 @@ func algorithmOf(octets int) siv.Algorithm {
 type Random interface{ Uint64() uint64 }
 
 // appendRandom appends bytes random bytes.
-func appendRandom(dst []byte, octets int, random Random) []byte {
-	for ; octets >= 8; octets -= 8 {
+func appendRandom(dst []byte, size int, random Random) []byte {
+	for ; size >= 8; size -= 8 {
 		dst = binary.BigEndian.AppendUint64(dst, random.Uint64())
 	}
-	for ; octets > 0; octets -= 4 {
+	for ; size > 0; size -= 4 {
 		dst = binary.BigEndian.AppendUint32(dst, uint32(random.Uint64()))
 	}
 	return dst

@@ -209,14 +209,14 @@ func TestRFC8915_5_7_EveryFlippedBitOfAReplyIsRefused(t *testing.T) {
 func TestServerJudges(t *testing.T) {
 	c, s, ring, random := pair(t, siv.AESSIVCMAC256, MaxCookies)
 	good := func() []byte { return request(t, c, random) }
-	id := func(octets int) []byte {
-		return wire.AppendField(nil, wire.FieldUniqueIdentifier, bytes.Repeat([]byte{7}, octets), wire.MinField)
+	id := func(size int) []byte {
+		return wire.AppendField(nil, wire.FieldUniqueIdentifier, bytes.Repeat([]byte{7}, size), wire.MinField)
 	}
-	cookie := func(octets int) []byte {
-		return wire.AppendField(nil, wire.FieldCookie, bytes.Repeat([]byte{9}, octets), wire.MinField)
+	cookie := func(size int) []byte {
+		return wire.AppendField(nil, wire.FieldCookie, bytes.Repeat([]byte{9}, size), wire.MinField)
 	}
-	auth := func(nonce, ciphertext, octets int) []byte {
-		b := make([]byte, 4+octets)
+	auth := func(nonce, ciphertext, size int) []byte {
+		b := make([]byte, 4+size)
 		b[1], b[2], b[3], b[0] = byte(nonce), byte(ciphertext>>8), byte(ciphertext), byte(nonce>>8)
 		return wire.AppendField(nil, wire.FieldAuthenticator, b, wire.MinLastField)
 	}
@@ -247,16 +247,16 @@ func TestServerJudges(t *testing.T) {
 			t.Errorf("%s: got %v and %d bytes for %d, want %v", test.name, got, len(reply), len(test.packet), test.want)
 		}
 	}
-	for octets := range 300 {
-		packet := join(id(32), cookie(octets), auth(16, 16, 32))
+	for size := range 300 {
+		packet := join(id(32), cookie(size), auth(16, 16, 32))
 		if got, reply := judge(t, s, ring, random, packet); got != Refused || len(reply) != 84 {
-			t.Errorf("a garbage cookie of %d: got %v and %d bytes, want NTSN of 84", octets, got, len(reply))
+			t.Errorf("a garbage cookie of %d: got %v and %d bytes, want NTSN of 84", size, got, len(reply))
 		}
 	}
 }
 
 // signed makes a request with so many placeholders of so many bytes.
-func signed(t *testing.T, ring *Ring, random Random, placeholders, octets int) []byte {
+func signed(t *testing.T, ring *Ring, random Random, placeholders, size int) []byte {
 	t.Helper()
 	secrets := secretsOf(siv.AESSIVCMAC256, 7)
 	c2s, _, err := secrets.Keys()
@@ -267,7 +267,7 @@ func signed(t *testing.T, ring *Ring, random Random, placeholders, octets int) [
 	b := wire.AppendField(testHeader(wire.ModeClient), wire.FieldUniqueIdentifier, bytes.Repeat([]byte{5}, 32), 0)
 	b = wire.AppendField(b, wire.FieldCookie, ring.AppendCookie(nil, &secrets, random), 0)
 	for range placeholders {
-		b = wire.AppendField(b, wire.FieldCookiePlaceholder, make([]byte, octets), wire.MinField)
+		b = wire.AppendField(b, wire.FieldCookiePlaceholder, make([]byte, size), wire.MinField)
 	}
 	return w.appendAuthenticator(b, nil, c2s, random)
 }
@@ -275,14 +275,14 @@ func signed(t *testing.T, ring *Ring, random Random, placeholders, octets int) [
 // threats 28: many placeholders bring at most eight cookies, short ones none.
 func TestRFC8915_5_7_AtMostEightCookies(t *testing.T) {
 	ring, random, s := testRing(), new(counter), new(Server)
-	for _, test := range []struct{ placeholders, octets, want int }{
+	for _, test := range []struct{ placeholders, size, want int }{
 		{0, 0, 1}, {1, 100, 2}, {7, 100, 8}, {8, 100, 8}, {16, 100, 8}, {100, 12, 1}, {3, 96, 1}, {3, 200, 4},
 	} {
-		b := signed(t, ring, random, test.placeholders, test.octets)
+		b := signed(t, ring, random, test.placeholders, test.size)
 		j, reply := judge(t, s, ring, random, b)
 		cookies := (len(reply) - 48 - 36 - 40) / 104
 		if j != Genuine || cookies != test.want || len(reply) > len(b) {
-			t.Errorf("%d placeholders of %d: got %v, %d cookies, want %d", test.placeholders, test.octets, j, cookies, test.want)
+			t.Errorf("%d placeholders of %d: got %v, %d cookies, want %d", test.placeholders, test.size, j, cookies, test.want)
 		}
 	}
 	if j, _ := judge(t, s, ring, random, signed(t, ring, random, 300, 100)); j != Malformed {

@@ -50,8 +50,8 @@ func newRingKey(secret [RingKeySize]byte, since ntptime.Wall) ringKey {
 	return k
 }
 
-func expand(secret [RingKeySize]byte, info string, octets int) []byte {
-	out, err := hkdf.Expand(sha256.New, secret[:], info, octets)
+func expand(secret [RingKeySize]byte, info string, size int) []byte {
+	out, err := hkdf.Expand(sha256.New, secret[:], info, size)
 	if err != nil {
 		panic("nts: " + err.Error()) // our own: so few bytes can always be had
 	}

@@ -88,10 +88,10 @@ func newOpener(t *testing.T, secret []byte) *opener {
 }
 
 // trafficKey is HKDF-Expand-Label of RFC 8446 §7.1 without context.
-func trafficKey(t *testing.T, h func() hash.Hash, secret []byte, label string, octets int) []byte {
+func trafficKey(t *testing.T, h func() hash.Hash, secret []byte, label string, size int) []byte {
 	t.Helper()
-	info := append([]byte{0, byte(octets), byte(6 + len(label))}, "tls13 "+label+"\x00"...)
-	out, err := hkdf.Expand(h, secret, string(info), octets)
+	info := append([]byte{0, byte(size), byte(6 + len(label))}, "tls13 "+label+"\x00"...)
+	out, err := hkdf.Expand(h, secret, string(info), size)
 	if err != nil {
 		t.Fatal(err)
 	}

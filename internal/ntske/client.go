@@ -236,13 +236,13 @@ func date(t time.Time) string { return t.UTC().Format(time.DateTime) }
 // readReply reads a server's message.
 func readReply(conn io.Reader) (*reply, error) {
 	r := &reply{}
-	octets, wrong, err := receive(conn, r)
+	size, wrong, err := receive(conn, r)
 	switch {
 	case wrong != nil:
 		return nil, &Failure{kindOf(wrong), wrong}
 	case errors.Is(err, errTooLong):
 		return nil, &Failure{KindProtocol, err}
-	case errors.Is(err, io.EOF) && octets == 0: // so NTPsec refuses
+	case errors.Is(err, io.EOF) && size == 0: // so NTPsec refuses
 		return nil, failed(KindRefused, "the server closed without an answer")
 	case errors.Is(err, io.EOF):
 		return nil, failed(KindProtocol, "the server closed in the middle of its answer")

@@ -27,9 +27,9 @@ func TestEachRecordIsReadOnce(t *testing.T) {
 		"at once": bytes.NewReader(message), "byte by byte": iotest.OneByteReader(bytes.NewReader(message)),
 	} {
 		var c tally
-		octets, wrong, err := receive(conn, &c)
-		if c != (tally{records, 1}) || octets != len(message) || wrong != nil || err != nil {
-			t.Errorf("%s: got %d of %d records, %d ends, %d of %d bytes, %v, %v", name, c.taken, records, c.finished, octets, len(message), wrong, err)
+		size, wrong, err := receive(conn, &c)
+		if c != (tally{records, 1}) || size != len(message) || wrong != nil || err != nil {
+			t.Errorf("%s: got %d of %d records, %d ends, %d of %d bytes, %v, %v", name, c.taken, records, c.finished, size, len(message), wrong, err)
 		}
 	}
 }

@@ -131,7 +131,7 @@ var errTooLong = fmt.Errorf("no End of Message within %d bytes", maxMessage)
 // receive reads a message up to its End of Message, and gives r each record once, when all
 // of it has come. Bodies stay valid. It returns how many bytes came, and what r finds
 // wrong, or why nothing more could be read.
-func receive(conn io.Reader, r receiver) (octets int, wrong, err error) {
+func receive(conn io.Reader, r receiver) (size int, wrong, err error) {
 	message := make([]byte, 0, 256) // of the records before, and what has come of the next one
 	for rest := message; ; {
 		if len(message) == cap(message) {

@@ -91,16 +91,16 @@ func (s *Set) miss(address netip.AddrPort, why string) {
 	s.missing = append(s.missing, Missing{address, why})
 }
 
-// awaited are the addresses that are waited for.
-func (s *Set) awaited() []Missing {
+// pending are the addresses that are waited for.
+func (s *Set) pending() []Missing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.missing)
 }
 
-// awaits reports whether an address is waited for.
-func (s *Set) awaits(address netip.AddrPort) bool {
-	return slices.ContainsFunc(s.awaited(), func(m Missing) bool { return m.Address == address })
+// isPending reports whether an address is waited for.
+func (s *Set) isPending(address netip.AddrPort) bool {
+	return slices.ContainsFunc(s.pending(), func(m Missing) bool { return m.Address == address })
 }
 
 // awaitOnly forgets the addresses that are no longer wanted.
@@ -116,7 +116,7 @@ func (s *Set) awaitOnly(wanted []netip.AddrPort) {
 func (s *Set) Look() (opened bool) {
 	s.noteGone()
 	var still []Missing
-	for _, m := range s.awaited() {
+	for _, m := range s.pending() {
 		l, err := s.open(s.settings, m.Address)
 		if err == nil {
 			opened = true
@@ -191,7 +191,7 @@ func goneWhy(address netip.AddrPort) string {
 
 // NotListening are the addresses at which nothing is served now, and why.
 func (s *Set) NotListening() []Missing {
-	list := s.awaited()
+	list := s.pending()
 	for _, l := range s.Listeners() {
 		if why := l.gone.Load(); why != nil && *why != "" {
 			list = append(list, Missing{l.LocalAddr(), *why})

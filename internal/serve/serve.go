@@ -168,7 +168,7 @@ func (s *Set) Prepare(next Settings) (*Change, error) {
 	change := &Change{set: s, next: next}
 	s.makeTables(next.Clients)
 	for _, address := range next.Listen {
-		if s.listens(address) || s.awaits(address) {
+		if s.listens(address) || s.isPending(address) {
 			continue
 		}
 		l, err := s.open(next, address)
@@ -477,7 +477,7 @@ func (s *Set) listenerFor(to, local netip.Addr) *Listener {
 
 // noListener says why nothing can be sent to an address.
 func (s *Set) noListener(to netip.AddrPort) error {
-	for _, m := range s.awaited() {
+	for _, m := range s.pending() {
 		if m.Address.Addr().Is4() == to.Addr().Is4() {
 			return fmt.Errorf("no NTP port for %s yet: %s, of server.listen: %s", to, m.Address, m.Why)
 		}

@@ -69,8 +69,8 @@ func (a Algorithm) Offset() int {
 
 // AcceptsNonce reports whether a nonce of so many bytes can be used. An empty one makes
 // AES-SIV deterministic, and is no part of what it authenticates (RFC 5297 §3).
-func (a Algorithm) AcceptsNonce(octets int) bool {
-	return a.KeySize() != 0 && (a != AES128GCMSIV || octets == gcmNonceSize)
+func (a Algorithm) AcceptsNonce(size int) bool {
+	return a.KeySize() != 0 && (a != AES128GCMSIV || size == gcmNonceSize)
 }
 
 // String returns the name in IANA's registry.

@@ -255,15 +255,15 @@ func TestSealPanicsOnWhatNobodyMaySend(t *testing.T) {
 
 func TestNewKeyRefuses(t *testing.T) {
 	for _, test := range []struct {
-		a      Algorithm
-		octets int
-		want   string
+		a    Algorithm
+		size int
+		want string
 	}{
 		{AESSIVCMAC256, 16, "AEAD_AES_SIV_CMAC_256 needs a key of 32 bytes, this one has 16"},
 		{AES128GCMSIV, 32, "AEAD_AES_128_GCM_SIV needs a key of 16 bytes, this one has 32"},
 		{31, 32, "AEAD 31 is unknown; use 15, 16, 17 or 30"},
 	} {
-		if k, err := NewKey(test.a, make([]byte, test.octets)); k != nil || err == nil || err.Error() != test.want {
+		if k, err := NewKey(test.a, make([]byte, test.size)); k != nil || err == nil || err.Error() != test.want {
 			t.Errorf("got %v, %v, want %q", k, err, test.want)
 		}
 	}

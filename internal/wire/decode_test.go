@@ -25,8 +25,8 @@ func field(t uint16, length int) []byte {
 }
 
 // claims is a field of 4·n bytes that claims another length.
-func claims(length, octets int) []byte {
-	b := make([]byte, octets)
+func claims(length, size int) []byte {
+	b := make([]byte, size)
 	binary.BigEndian.PutUint16(b, 0xf323)
 	binary.BigEndian.PutUint16(b[2:], uint16(length))
 	return b
