@@ -28,18 +28,19 @@ type place struct {
 // decoder walks the node tree and collects the problems. It remembers where every
 // key stands, so that a check made later can still name the line.
 type decoder struct {
-	file     string
-	problems []Problem
-	places   map[string]*yaml.Node // by path; looked up, never ranged over
-	aliases  int
-	included string                // the drop-in that is being read; "": the file itself
-	origins  map[*yaml.Node]string // of the places in drop-ins, which of them
-	first    int                   // index of the first source of the file that is being read
-	keyIDs   map[uint32]string     // path of each key of `keys:`; nil: not known
+	file        string
+	problems    []Problem
+	places      map[string]*yaml.Node // by path; looked up, never ranged over
+	aliases     int
+	mostAliases int                   // that are followed
+	included    string                // the drop-in that is being read; "": the file itself
+	origins     map[*yaml.Node]string // of the places in drop-ins, which of them
+	first       int                   // index of the first source of the file that is being read
+	keyIDs      map[uint32]string     // path of each key of `keys:`; nil: not known
 }
 
 func newDecoder(file string) *decoder {
-	return &decoder{file: file, places: map[string]*yaml.Node{}, origins: map[*yaml.Node]string{}}
+	return &decoder{file: file, mostAliases: maxAliases, places: map[string]*yaml.Node{}, origins: map[*yaml.Node]string{}}
 }
 
 // reportAt adds a problem at a node.
@@ -110,9 +111,9 @@ func (d *decoder) given(path string) bool { return d.places[path] != nil }
 // False: a problem has been reported, and the node is not to be read.
 func (d *decoder) enter(node *yaml.Node, path string) (place, bool) {
 	for node.Kind == yaml.AliasNode {
-		if d.aliases++; d.aliases > maxAliases {
-			if d.aliases == maxAliases+1 {
-				d.reportAt(node, path, "more than %d uses of aliases (*%s); write the values out", maxAliases, node.Value)
+		if d.aliases++; d.aliases > d.mostAliases {
+			if d.aliases == d.mostAliases+1 {
+				d.reportAt(node, path, "more than %d uses of aliases (*%s); write the values out", d.mostAliases, node.Value)
 			}
 			return place{}, false
 		}

@@ -14,15 +14,6 @@ import (
 // MaxSize is the largest configuration read, in bytes; a larger file is none.
 const MaxSize = 1 << 20
 
-// Document gives the one YAML document of a file as a tree of nodes, nil for an empty file,
-// with the problems of its text: bytes that no YAML has, and what the parser says, in its
-// place and with advice. name stands for the file in messages.
-func Document(name string, data []byte) (*yaml.Node, []Problem) {
-	d := newDecoder(name)
-	root := d.document(data)
-	return root, d.problems
-}
-
 // document gives the one YAML document of a file as a tree of nodes, or nil: the
 // file is empty, or the problem has been reported.
 func (d *decoder) document(data []byte) *yaml.Node {

@@ -8,7 +8,7 @@ import (
 	"timeball/internal/config"
 )
 
-// maxDelay bounds delays and jitters: beyond it no protocol would wait.
+// MaxDelay bounds delays and jitters: beyond it no protocol would wait.
 const MaxDelay = time.Hour
 
 func (r *reader) link(n *yaml.Node, path string) Link {
@@ -24,13 +24,13 @@ func (r *reader) link(n *yaml.Node, path string) Link {
 	}...)
 	r.mapping(n, path, fields)
 	if !given {
-		r.fail(n, path, "says not between which hosts; write between: [client, server]")
+		r.Fail(n, path, "says not between which hosts; write between: [client, server]")
 	}
 	if l.Period > 0 && l.To == 0 {
-		r.fail(n, path, "has a period and no interval; write interval: [FROM, TO]")
+		r.Fail(n, path, "has a period and no interval; write interval: [FROM, TO]")
 	}
 	if l.Period > 0 && l.To > l.Period {
-		r.fail(n, path, "has an interval that ends after its period")
+		r.Fail(n, path, "has an interval that ends after its period")
 	}
 	l.Forward.inherit(&both)
 	l.Backward.inherit(&both)
@@ -67,25 +67,25 @@ func (p *Path) inherit(from *Path) {
 
 func (r *reader) between(n *yaml.Node, path string, l *Link) {
 	if n.Kind != yaml.SequenceNode || len(n.Content) != 2 {
-		r.fail(n, path, "wants two hosts; write [client, server]")
+		r.Fail(n, path, "wants two hosts; write [client, server]")
 		return
 	}
 	for i, end := range n.Content {
-		r.words(&l.Between[i], "the name of a host")(r.follow(end, path), path)
+		r.each(end, path, r.words(&l.Between[i], "the name of a host", "client"))
 	}
 }
 
 // interval reads [FROM, TO] with FROM < TO.
 func (r *reader) interval(n *yaml.Node, path string, from, to *time.Duration) {
 	if n.Kind != yaml.SequenceNode || len(n.Content) != 2 {
-		r.fail(n, path, "wants two times; write [25000s, 28600s]")
+		r.Fail(n, path, "wants two times; write [25000s, 28600s]")
 		return
 	}
-	before := len(r.problems)
-	r.duration(from, 0, maxDuration)(r.follow(n.Content[0], path), path)
-	r.duration(to, 0, maxDuration)(r.follow(n.Content[1], path), path)
-	if len(r.problems) == before && *from >= *to {
-		r.fail(n, path, "ends before it begins")
+	before := r.Failures()
+	r.each(n.Content[0], path, r.duration(from, 0, maxDuration))
+	r.each(n.Content[1], path, r.duration(to, 0, maxDuration))
+	if r.Failures() == before && *from >= *to {
+		r.Fail(n, path, "ends before it begins")
 	}
 }
 
@@ -93,10 +93,10 @@ func (r *reader) interval(n *yaml.Node, path string, from, to *time.Duration) {
 func (r *reader) jitters(n *yaml.Node, path string, p *Path) {
 	p.Jitter = []Jitter{}
 	if n.Kind == yaml.SequenceNode {
-		r.sequence(n, path, func(n *yaml.Node, path string) { p.Jitter = append(p.Jitter, r.jitter(n, path)) })
+		r.Rows(n, path, "[{distribution: exponential, mean: 10us}]", func(n *yaml.Node, path string) { p.Jitter = append(p.Jitter, r.jitter(n, path)) })
 		return
 	}
-	if !isNull(n) && (n.Kind != yaml.MappingNode || len(n.Content) > 0) {
+	if !config.Null(n) && (n.Kind != yaml.MappingNode || len(n.Content) > 0) {
 		p.Jitter = append(p.Jitter, r.jitter(n, path))
 	}
 }
@@ -120,7 +120,7 @@ func (r *reader) jitter(n *yaml.Node, path string) Jitter {
 		return field{name, func(n *yaml.Node, path string) { given[name] = true; read(n, path) }}
 	}
 	r.mapping(n, path, []field{
-		{"distribution", r.words(&name, "the name of a distribution, like exponential")},
+		{"distribution", r.words(&name, "the name of a distribution", "exponential")},
 		note("mean", r.duration(&j.Mean, 0, MaxDelay)),
 		note("deviation", r.duration(&j.Deviation, 0, MaxDelay)),
 		note("from", r.duration(&j.From, 0, MaxDelay)),
@@ -135,7 +135,7 @@ func (r *reader) jitter(n *yaml.Node, path string) Jitter {
 		Gamma: {"mean", "shape"}, Pareto: {"mean", "shape"},
 	}[j.Distribution]
 	if wants == nil {
-		r.fail(n, path+".distribution", "%q is no distribution; %s", name, config.Suggest(name, distributionNames))
+		r.Fail(n, path+".distribution", "%q is no distribution; %s", name, config.Suggest(name, distributionNames))
 		return j
 	}
 	taken := 0
@@ -145,13 +145,13 @@ func (r *reader) jitter(n *yaml.Node, path string) Jitter {
 		}
 	}
 	if taken != len(wants) || len(given) != len(wants) {
-		r.fail(n, path, "does not have what %s takes; write %s", name, needs[j.Distribution])
+		r.Fail(n, path, "does not have what %s takes; write %s", name, needs[j.Distribution])
 	}
 	if j.Distribution == Uniform && j.From > j.To {
-		r.fail(n, path, "has from above to")
+		r.Fail(n, path, "has from above to")
 	}
 	if j.Distribution == Pareto && j.Shape <= 1 {
-		r.fail(n, path, "has a shape of 1 or less: such a distribution has no mean")
+		r.Fail(n, path, "has a shape of 1 or less: such a distribution has no mean")
 	}
 	return j
 }

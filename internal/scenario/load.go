@@ -20,7 +20,7 @@ const (
 	defaultSeed           = 1
 )
 
-// defaultStart is when a scenario begins that does not say: 00:00:00 UTC on
+// DefaultStart is when a scenario begins that does not say: 00:00:00 UTC on
 // 1 January 2026, a day without a leap second.
 var DefaultStart = ntptime.WallOf(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))
 
@@ -36,36 +36,41 @@ func Load(path string) (*Scenario, error) {
 
 // Parse reads a scenario from its text; file is what problems are reported under.
 func Parse(file string, data []byte) (*Scenario, error) {
-	r := &reader{file: file}
-	root, err := r.document(data)
-	if err != nil {
+	r := &reader{config.NewReader(file, maxAliases)}
+	root := r.root(data)
+	if err := r.Problems(); err != nil {
 		return nil, err
 	}
 	s := &Scenario{File: file, Start: DefaultStart, Runs: 1, Seed: defaultSeed, ConvergedBelow: defaultConvergedBelow}
 	r.scenario(root, s)
 	r.check(root, s)
-	if err := r.sorted(); err != nil {
+	if err := r.Problems(); err != nil {
 		return nil, err
 	}
 	slices.SortStableFunc(s.Events, func(a, b Event) int { return int(min(max(a.At-b.At, -1), 1)) })
 	return s, nil
 }
 
-// document gives the root node of the one document in a file.
-func (r *reader) document(data []byte) (*yaml.Node, error) {
-	root, problems := config.Document(r.file, data)
+// root gives the root node of the one document in a file, nil where a problem is reported.
+func (r *reader) root(data []byte) *yaml.Node {
+	n := r.Document(data)
 	switch {
-	case len(problems) > 0:
-		return nil, config.Problems(problems)
-	case root == nil:
-		return nil, config.Problems{{File: r.file, Line: 1, Column: 1, Message: "is empty; a scenario needs at least `duration:` and `hosts:`"}}
+	case r.Failures() > 0:
+		return nil
+	case n == nil || config.Null(n):
+		r.Fail(nil, "", "is empty; a scenario needs at least `duration:` and `hosts:`")
+		return nil
 	}
-	return r.follow(root, ""), nil
+	n, ok := r.Follow(n, "")
+	if ok && n.Kind != yaml.MappingNode {
+		r.Fail(n, "", "is no scenario: it is a mapping, which begins with a key like duration: or hosts:")
+	}
+	return n
 }
 
 func (r *reader) scenario(root *yaml.Node, s *Scenario) {
 	r.mapping(root, "", []field{
-		{"description", r.words(&s.Description, "text")},
+		{"description", r.words(&s.Description, "text", "two servers, one of which lies")},
 		{"start", r.wall(&s.Start)},
 		{"duration", r.duration(&s.Duration, time.Second, maxDuration)},
 		{"settle", r.duration(&s.Settle, 0, maxDuration)},
@@ -75,13 +80,13 @@ func (r *reader) scenario(root *yaml.Node, s *Scenario) {
 		{"leap", func(n *yaml.Node, path string) { s.Leap = r.leap(n, path) }},
 		{"hosts", func(n *yaml.Node, path string) { r.hosts(n, path, s) }},
 		{"links", func(n *yaml.Node, path string) {
-			r.sequence(n, path, func(n *yaml.Node, path string) { s.Links = append(s.Links, r.link(n, path)) })
+			r.Rows(n, path, "[{between: [client, server], delay: 1ms}]", func(n *yaml.Node, path string) { s.Links = append(s.Links, r.link(n, path)) })
 		}},
 		{"events", func(n *yaml.Node, path string) {
-			r.sequence(n, path, func(n *yaml.Node, path string) { s.Events = append(s.Events, r.event(n, path)) })
+			r.Rows(n, path, "[{at: 5000s, host: client, stop: true}]", func(n *yaml.Node, path string) { s.Events = append(s.Events, r.event(n, path)) })
 		}},
 		{"expect", func(n *yaml.Node, path string) {
-			r.sequence(n, path, func(n *yaml.Node, path string) { s.Expect = append(s.Expect, r.expectation(n, path)) })
+			r.Rows(n, path, "[{host: client, max_error: 1ms}]", func(n *yaml.Node, path string) { s.Expect = append(s.Expect, r.expectation(n, path)) })
 		}},
 	})
 }
@@ -92,14 +97,14 @@ func (r *reader) smeared(n *yaml.Node, path string) *config.Smear {
 	var shape string
 	r.mapping(n, path, []field{
 		{"window", r.duration(&curve.Window, time.Minute, 7*24*time.Hour)},
-		{"shape", r.words(&shape, "linear or cosine")},
+		{"shape", r.words(&shape, "linear or cosine", "linear")},
 	})
 	switch curve.Shape = config.SmearShape(shape); curve.Shape {
 	case "":
 		curve.Shape = config.SmearLinear
 	case config.SmearLinear, config.SmearCosine:
 	default:
-		r.fail(n, path+".shape", "%q is no shape; write linear or cosine", shape)
+		r.Fail(n, path+".shape", "%q is no shape; write linear or cosine", shape)
 	}
 	return curve
 }
@@ -109,27 +114,26 @@ func (r *reader) leap(n *yaml.Node, path string) *LeapSecond {
 	kind := "insert"
 	r.mapping(n, path, []field{
 		{"at", r.wall(&leap.At)},
-		{"kind", r.words(&kind, "insert or delete")},
+		{"kind", r.words(&kind, "insert or delete", "insert")},
 	})
 	if leap.At%ntptime.Wall(24*time.Hour) != 0 || leap.At == 0 {
-		r.fail(n, path+".at", "is not the end of a day of UTC; write a midnight like 2027-01-01T00:00:00Z")
+		r.Fail(n, path+".at", "is not the end of a day of UTC; write a midnight like 2027-01-01T00:00:00Z")
 	}
 	if kind != "insert" && kind != "delete" {
-		r.fail(n, path+".kind", "%q is neither insert nor delete", kind)
+		r.Fail(n, path+".kind", "%q is neither insert nor delete", kind)
 	}
 	leap.Delete = kind == "delete"
 	return leap
 }
 
 func (r *reader) hosts(n *yaml.Node, path string, s *Scenario) {
-	r.pairs(n, path, func(key, value *yaml.Node) {
+	r.Pairs(n, path, "{client: {config: {}}}", func(key, value *yaml.Node, at string) {
 		if len(s.Hosts) == maxHosts {
-			r.fail(key, path, "has more than %d hosts", maxHosts)
+			r.Fail(key, path, "has more than %d hosts", maxHosts)
 			return
 		}
-		at := join(path, key.Value)
 		if why := badHostName(key.Value); why != "" {
-			r.fail(key, at, "%s", why)
+			r.Fail(key, at, "%s", why)
 			return
 		}
 		s.Hosts = append(s.Hosts, r.host(key, value, at))
@@ -154,7 +158,7 @@ func (r *reader) host(key, value *yaml.Node, path string) Host {
 		{"clock", func(n *yaml.Node, path string) { r.clock(n, path, &h.Clock) }},
 		{"turnaround", r.duration(&h.Turnaround, 0, time.Second)},
 		{"receivers", func(n *yaml.Node, path string) {
-			r.sequence(n, path, func(n *yaml.Node, path string) { h.Receivers = append(h.Receivers, r.receiver(n, path)) })
+			r.Rows(n, path, "[{refid: GPS}]", func(n *yaml.Node, path string) { h.Receivers = append(h.Receivers, r.receiver(n, path)) })
 		}},
 		{"smeared", func(n *yaml.Node, path string) { h.Smeared = r.smeared(n, path) }},
 		{"config", func(n *yaml.Node, _ string) { configuration = n }},
@@ -171,10 +175,10 @@ func (r *reader) host(key, value *yaml.Node, path string) Host {
 // configuration reads a host's configuration as package config does; its problems
 // get the path of the host in front.
 func (r *reader) configuration(n *yaml.Node, path string) *config.Config {
-	c, problems := config.ParseNode(r.file, n)
+	c, problems := config.ParseNode(r.Name(), n)
 	for _, p := range problems {
 		p.Path = strings.TrimSuffix(path+"."+p.Path, ".")
-		r.problems = append(r.problems, p)
+		r.Add(p)
 	}
 	return c
 }
@@ -197,7 +201,7 @@ func (r *reader) clock(n *yaml.Node, path string, c *Clock) {
 				{"period", r.duration(&c.Sine.Period, time.Second, maxDuration)},
 			})
 			if c.Sine.Period == 0 {
-				r.fail(n, path, "has no period; write {amplitude: 0.1ppm, period: 3600s}")
+				r.Fail(n, path, "has no period; write {amplitude: 0.1ppm, period: 3600s}")
 			}
 		}},
 	})

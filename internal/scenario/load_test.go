@@ -103,6 +103,12 @@ func TestWrongScenariosAreToldWithTheirPlace(t *testing.T) {
 		{"a state that is none", "duration: 5s\nhosts: {a: {}, b: {}}\nexpect: [{host: a, sources: {b: falsticker}}]", "did you mean falseticker?"},
 		{"runs that are neither", "duration: 5s\nhosts: {a: {}}\nexpect: [{host: a, runs: all}]", `"all" is neither median nor every`},
 		{"a leap second at noon", "duration: 5s\nhosts: {a: {}}\nleap: {at: 2027-01-01T12:00:00Z}", "is not the end of a day"},
+		{"a list where a mapping is wanted", "duration: 5s\nhosts: [a]", "test.yaml:2:8: hosts: wants a mapping, not a list"},
+		{"a number as text", "duration: 5s\nruns: \"5\"\nhosts: {a: {}}", "test.yaml:2:7: runs: is text; write 5 without quotes"},
+		{"a tag", "duration: !!str 5s\nhosts: {a: {}}", "has the YAML tag !!str; leave tags out"},
+		{"a merge key", "<<: {duration: 5s}\nhosts: {a: {}}", "merge keys (<<) are not supported"},
+		{"another word for true", "duration: 5s\nhosts: {a: {}}\nevents: [{at: 1s, host: a, stop: yes}]", "is not true or false; write true"},
+		{"a list in place of all", "[1, 2]", "test.yaml:1:1: is no scenario"},
 		{"two documents", "duration: 5s\nhosts: {a: {}}\n---\nduration: 6s", "a second YAML document begins here"},
 	}
 	for _, c := range cases {

@@ -23,15 +23,15 @@ func (r *reader) receiver(n *yaml.Node, path string) Receiver {
 	d := Receiver{Interval: time.Second, Line: n.Line, Column: n.Column}
 	var p Path
 	r.mapping(n, path, []field{
-		{"refid", r.words(&d.RefID, "a reference id")},
+		{"refid", r.words(&d.RefID, "a reference id", "GPS")},
 		{"interval", r.duration(&d.Interval, time.Millisecond, time.Hour)},
 		{"late", r.duration(&d.Late, 0, time.Minute)},
 		{"jitter", func(n *yaml.Node, path string) { r.jitters(n, path, &p) }},
 		{"loss", r.number(&d.Loss, 0, 1)},
-		{"pulse", func(n *yaml.Node, path string) { d.Pulse, _ = r.boolean(n, path) }},
+		{"pulse", func(n *yaml.Node, path string) { d.Pulse, _ = r.Boolean(n, path) }},
 	})
 	if d.RefID == "" {
-		r.fail(n, path, "has no refid; write that of the host's reference clock that reads it")
+		r.Fail(n, path, "has no refid; write that of the host's reference clock that reads it")
 	}
 	d.Jitter = p.Jitter
 	return d
@@ -49,7 +49,7 @@ func (r *reader) checkReceivers(s *Scenario) {
 				read = read || c != nil && c.RefID == d.RefID
 			}
 			if !read {
-				r.fail(&yaml.Node{Line: d.Line, Column: d.Column}, "hosts."+h.Name+".receivers", "no refclock of this host has the refid %s", d.RefID)
+				r.Fail(&yaml.Node{Line: d.Line, Column: d.Column}, "hosts."+h.Name+".receivers", "no refclock of this host has the refid %s", d.RefID)
 			}
 		}
 	}

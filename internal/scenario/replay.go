@@ -25,15 +25,18 @@ func (r *reader) replays(n *yaml.Node, path string) (map[string]*Record, *yaml.N
 	copied := *n
 	copied.Content = append([]*yaml.Node(nil), n.Content...)
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		sources := r.follow(n.Content[i+1], path)
-		if n.Content[i].Value != "sources" || sources.Kind != yaml.SequenceNode {
+		if n.Content[i].Value != "sources" {
+			continue
+		}
+		sources, ok := r.Follow(n.Content[i+1], path)
+		if !ok || sources.Kind != yaml.SequenceNode {
 			continue
 		}
 		rows := *sources
 		rows.Content = append([]*yaml.Node(nil), sources.Content...)
 		for j, row := range rows.Content {
 			name := fmt.Sprintf("replay-%d.invalid", len(records)+1)
-			if record, row := r.replay(r.follow(row, path), join(path, "sources"), name); row != nil {
+			if record, row := r.replay(row, path+".sources", name); row != nil {
 				records[name], rows.Content[j] = record, row
 			}
 		}
@@ -44,7 +47,8 @@ func (r *reader) replays(n *yaml.Node, path string) (map[string]*Record, *yaml.N
 
 // replay reads one row; nil if it is an ordinary source.
 func (r *reader) replay(n *yaml.Node, path, name string) (*Record, *yaml.Node) {
-	if n.Kind != yaml.MappingNode {
+	n, ok := r.Follow(n, path)
+	if !ok || n.Kind != yaml.MappingNode {
 		return nil, nil
 	}
 	var file, from string
@@ -52,16 +56,20 @@ func (r *reader) replay(n *yaml.Node, path, name string) (*Record, *yaml.Node) {
 	row := *n
 	row.Content = nil
 	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], r.follow(n.Content[i+1], path)
+		key := n.Content[i]
+		value, ok := r.Follow(n.Content[i+1], path)
+		if !ok {
+			continue
+		}
 		switch key.Value {
 		case "replay":
-			file, _ = r.text(value, join(path, "replay"), "the name of a file")
+			file, _ = r.Text(value, path+".replay", "the name of a file", "record.csv")
 			at = value
 			asServer, named := *key, *value
 			asServer.Value, named.Value, named.Tag, named.Style = "server", name, "!!str", 0
 			row.Content = append(row.Content, &asServer, &named)
 		case "from":
-			from, _ = r.text(value, join(path, "from"), "the address of a source of the record")
+			from, _ = r.Text(value, path+".from", "the address of a source of the record", "192.0.2.1")
 		default:
 			row.Content = append(row.Content, key, value)
 		}
@@ -71,7 +79,7 @@ func (r *reader) replay(n *yaml.Node, path, name string) (*Record, *yaml.Node) {
 	}
 	record, err := ReadRecord(r.beside(file), from)
 	if err != nil {
-		r.fail(at, join(path, "replay"), "%v", err)
+		r.Fail(at, path+".replay", "%v", err)
 		return nil, &row
 	}
 	return record, &row
@@ -82,7 +90,7 @@ func (r *reader) beside(file string) string {
 	if filepath.IsAbs(file) {
 		return file
 	}
-	return filepath.Join(filepath.Dir(r.file), file)
+	return filepath.Join(filepath.Dir(r.Name()), file)
 }
 
 // take moves the sources that are replayed from a configuration to the host.
@@ -112,7 +120,7 @@ func (r *reader) checkReplays(root *yaml.Node, s *Scenario) {
 		}
 		clock := h.Clock
 		if clock.Offset = 0; !clock.Perfect() {
-			r.fail(&yaml.Node{Line: h.Line, Column: h.Column}, "hosts."+h.Name+".clock",
+			r.Fail(&yaml.Node{Line: h.Line, Column: h.Column}, "hosts."+h.Name+".clock",
 				"a host that replays has the oscillator of its record; leave all but offset out")
 		}
 		for j := range h.Replays {

@@ -23,7 +23,7 @@ func (r *reader) event(n *yaml.Node, path string) Event {
 	what := func(kind EventKind, read func(*yaml.Node, string)) field {
 		return field{string(kind), func(n *yaml.Node, path string) {
 			if e.Kind != "" {
-				r.fail(n, path, "stands beside %s; write a row for each", e.Kind)
+				r.Fail(n, path, "stands beside %s; write a row for each", e.Kind)
 			}
 			e.Kind = kind
 			read(n, path)
@@ -31,7 +31,7 @@ func (r *reader) event(n *yaml.Node, path string) Event {
 	}
 	r.mapping(n, path, []field{
 		note("at", r.duration(&e.At, 0, maxDuration)),
-		note("host", r.words(&e.Host, "the name of a host")),
+		note("host", r.words(&e.Host, "the name of a host", "client")),
 		what(FrequencyStep, r.frequency(&e.Frequency, 0.01)),
 		what(OffsetStep, r.duration(&e.Value, -maxDuration, maxDuration)),
 		what(WanderChange, r.number(&e.Wander, 0, 1e-3)),
@@ -41,21 +41,21 @@ func (r *reader) event(n *yaml.Node, path string) Event {
 		what(Start, func(n *yaml.Node, path string) { e.Reboot = r.reboot(n, path) }),
 	})
 	if e.Kind == "" {
-		r.fail(n, path, "says not what happens; write one of frequency_step, offset_step, wander, suspend, stop, start, reload")
+		r.Fail(n, path, "says not what happens; write one of frequency_step, offset_step, wander, suspend, stop, start, reload")
 	}
 	if !given["at"] || !given["host"] {
-		r.fail(n, path, "has no \"at\" or no \"host\"; write {at: 5000s, host: client, ...}")
+		r.Fail(n, path, "has no \"at\" or no \"host\"; write {at: 5000s, host: client, ...}")
 	}
 	return e
 }
 
 // plain reads the value of a key that needs none: true, or nothing.
 func (r *reader) plain(n *yaml.Node, path string) {
-	if isNull(n) || n.Kind == yaml.MappingNode && len(n.Content) == 0 {
+	if config.Null(n) || n.Kind == yaml.MappingNode && len(n.Content) == 0 {
 		return
 	}
-	if value, ok := r.boolean(n, path); ok && !value {
-		r.fail(n, path, "false has no meaning; leave the row out")
+	if value, ok := r.Boolean(n, path); ok && !value {
+		r.Fail(n, path, "false has no meaning; leave the row out")
 	}
 }
 
@@ -67,7 +67,7 @@ func (r *reader) reboot(n *yaml.Node, path string) *Reboot {
 	}
 	boot := &Reboot{}
 	r.mapping(n, path, []field{
-		{"keep_drift", func(n *yaml.Node, path string) { boot.KeepDrift, _ = r.boolean(n, path) }},
+		{"keep_drift", func(n *yaml.Node, path string) { boot.KeepDrift, _ = r.Boolean(n, path) }},
 		{"offset", r.duration(&boot.Offset, -maxDuration, maxDuration)},
 	})
 	return boot
@@ -85,23 +85,23 @@ var figures = []struct {
 func (r *reader) expectation(n *yaml.Node, path string) Expectation {
 	e := Expectation{Line: n.Line, Column: n.Column}
 	fields := []field{
-		{"host", r.words(&e.Host, "the name of a host")},
+		{"host", r.words(&e.Host, "the name of a host", "client")},
 		{"interval", func(n *yaml.Node, path string) { r.interval(n, path, &e.From, &e.To) }},
 		{"runs", func(n *yaml.Node, path string) {
-			text, _ := r.text(n, path, "median or every")
+			text, _ := r.Text(n, path, "median or every", "every")
 			if e.Every = text == "every"; !e.Every && text != "median" {
-				r.fail(n, path, "%q is neither median nor every", text)
+				r.Fail(n, path, "%q is neither median nor every", text)
 			}
 		}},
 		{"synchronized", func(n *yaml.Node, path string) {
-			if value, ok := r.boolean(n, path); ok {
+			if value, ok := r.Boolean(n, path); ok {
 				e.Synchronized = &value
 			}
 		}},
 		{"stratum", r.integer(1, 16, func(v int64) { stratum := uint8(v); e.Stratum = &stratum })},
 		{"sources", func(n *yaml.Node, path string) {
-			r.pairs(n, path, func(key, value *yaml.Node) {
-				e.Sources = append(e.Sources, SourceExpectation{key.Value, r.states(value, join(path, key.Value))})
+			r.Pairs(n, path, "{server: selected}", func(key, value *yaml.Node, path string) {
+				e.Sources = append(e.Sources, SourceExpectation{key.Value, r.states(value, path)})
 			})
 		}},
 	}
@@ -114,7 +114,7 @@ func (r *reader) expectation(n *yaml.Node, path string) Expectation {
 	}
 	r.mapping(n, path, fields)
 	if e.Host == "" {
-		r.fail(n, path, "says not of which host; write {host: client, ...}")
+		r.Fail(n, path, "says not of which host; write {host: client, ...}")
 	}
 	return e
 }
@@ -123,17 +123,17 @@ func (r *reader) expectation(n *yaml.Node, path string) Expectation {
 func (r *reader) states(n *yaml.Node, path string) []string {
 	var states []string
 	add := func(n *yaml.Node, path string) {
-		text, ok := r.text(n, path, "a state, like selected")
+		text, ok := r.Text(n, path, "a state of a source", "selected")
 		if !ok {
 			return
 		}
 		if !slices.Contains(stateNames(), text) {
-			r.fail(n, path, "%q is no state of a source; %s", text, config.Suggest(text, stateNames()))
+			r.Fail(n, path, "%q is no state of a source; %s", text, config.Suggest(text, stateNames()))
 		}
 		states = append(states, text)
 	}
 	if n.Kind == yaml.SequenceNode {
-		r.sequence(n, path, add)
+		r.Rows(n, path, "[selected, combined]", add)
 	} else {
 		add(n, path)
 	}
@@ -146,14 +146,14 @@ func (r *reader) bounds(n *yaml.Node, path string, duration bool) (Range, bool) 
 	bound := Range{High: math.Inf(1), Duration: duration}
 	if n.Kind == yaml.SequenceNode {
 		if len(n.Content) != 2 {
-			r.fail(n, path, "wants what the figure must not exceed, or [LOW, HIGH]")
+			r.Fail(n, path, "wants what the figure must not exceed, or [LOW, HIGH]")
 			return bound, false
 		}
-		low, okLow := r.value(r.follow(n.Content[0], path), path, duration)
-		high, okHigh := r.value(r.follow(n.Content[1], path), path, duration)
+		low, okLow := r.value(n.Content[0], path, duration)
+		high, okHigh := r.value(n.Content[1], path, duration)
 		bound.Low, bound.High = low, high
 		if okLow && okHigh && low > high {
-			r.fail(n, path, "has its ends the wrong way round")
+			r.Fail(n, path, "has its ends the wrong way round")
 		}
 		return bound, okLow && okHigh
 	}
@@ -168,14 +168,18 @@ func (r *reader) bounds(n *yaml.Node, path string, duration bool) (Range, bool) 
 
 // value reads a duration in seconds, a frequency as a ratio, or a plain number.
 func (r *reader) value(n *yaml.Node, path string, duration bool) (float64, bool) {
-	text, ok := r.text(n, path, "a value")
+	n, ok := r.Follow(n, path)
+	if !ok {
+		return 0, false
+	}
+	text, ok := r.Text(n, path, "a value", "1ms")
 	if !ok {
 		return 0, false
 	}
 	if duration {
 		value, err := config.ParseDuration(text)
 		if err != nil {
-			r.fail(n, path, "%q %v", text, err)
+			r.Fail(n, path, "%q %v", text, err)
 		}
 		return value.Seconds(), err == nil
 	}
@@ -184,7 +188,7 @@ func (r *reader) value(n *yaml.Node, path string, duration bool) (float64, bool)
 	}
 	value, err := config.ParseFrequency(text)
 	if err != nil {
-		r.fail(n, path, "%q is no number", text)
+		r.Fail(n, path, "%q is no number", text)
 	}
 	return float64(value), err == nil
 }
@@ -195,17 +199,17 @@ func (r *reader) check(root *yaml.Node, s *Scenario) {
 	r.checkReceivers(s)
 	for i := range s.Hosts {
 		if h := &s.Hosts[i]; h.Smeared != nil && s.Leap == nil {
-			r.fail(&yaml.Node{Line: h.Line, Column: h.Column}, "hosts."+h.Name+".smeared", "has no meaning without a leap second; write leap: {at: ..., kind: insert}, or leave it out")
+			r.Fail(&yaml.Node{Line: h.Line, Column: h.Column}, "hosts."+h.Name+".smeared", "has no meaning without a leap second; write leap: {at: ..., kind: insert}, or leave it out")
 		}
 	}
-	if s.Duration == 0 && len(r.problems) == 0 {
-		r.fail(root, "duration", "is missing; write how long to simulate, like 20000s")
+	if s.Duration == 0 && r.Failures() == 0 {
+		r.Fail(root, "duration", "is missing; write how long to simulate, like 20000s")
 	}
 	if len(s.Hosts) == 0 {
-		r.fail(root, "hosts", "is missing; name at least one host")
+		r.Fail(root, "hosts", "is missing; name at least one host")
 	}
 	if s.Settle >= s.Duration && s.Duration > 0 {
-		r.fail(root, "settle", "leaves nothing for the statistics: it is not below duration")
+		r.Fail(root, "settle", "leaves nothing for the statistics: it is not below duration")
 	}
 	for i := range s.Links {
 		l := &s.Links[i]
@@ -214,7 +218,7 @@ func (r *reader) check(root *yaml.Node, s *Scenario) {
 			r.known(s, name, l.Line, l.Column, at)
 		}
 		if l.Between[0] == l.Between[1] {
-			r.fail(&yaml.Node{Line: l.Line, Column: l.Column}, at, "has the same host at both ends")
+			r.Fail(&yaml.Node{Line: l.Line, Column: l.Column}, at, "has the same host at both ends")
 		}
 	}
 	for i := range s.Events {
@@ -239,7 +243,7 @@ func (r *reader) known(s *Scenario, name string, line, column int, path string) 
 	for i := range s.Hosts {
 		names[i] = s.Hosts[i].Name
 	}
-	r.fail(&yaml.Node{Line: line, Column: column}, path, "%q is no host of this scenario; %s", name, config.Suggest(name, names))
+	r.Fail(&yaml.Node{Line: line, Column: column}, path, "%q is no host of this scenario; %s", name, config.Suggest(name, names))
 }
 
 // checkSources holds the sources of each host against the names of the hosts.

@@ -7,7 +7,7 @@ import (
 	"timeball/internal/model"
 )
 
-// formatSeconds prints seconds with three digits and a unit, "never" for infinity.
+// FormatSeconds prints seconds with three digits and a unit, "never" for infinity.
 func FormatSeconds(seconds float64) string {
 	if math.IsInf(seconds, 1) {
 		return "never"
@@ -28,7 +28,7 @@ func FormatSeconds(seconds float64) string {
 	return ""
 }
 
-// formatNumber prints three digits, more only before the point.
+// FormatNumber prints three digits, more only before the point.
 func FormatNumber(value float64) string {
 	switch size := math.Abs(value); {
 	case math.IsInf(value, 0):
