@@ -12,6 +12,7 @@ import (
 // for every driver; written in a driver they would drift from the other driver's.
 var meanings = map[string][]string{
 	"association": {"Config"},
+	"reference":   {"Config"},
 	"system":      {"Config"},
 	"responder":   {"Policy"},
 }

@@ -52,7 +52,8 @@ type flight struct {
 	queued   time.Duration
 }
 
-// world moves packets between hosts in true time.
+// world moves packets between hosts in true time. All are equally long under way, but for those
+// that a test holds up or loses: which packet that is, links of a scenario do not say.
 type world struct {
 	t     testing.TB
 	now   time.Duration

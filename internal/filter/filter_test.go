@@ -6,7 +6,8 @@ import (
 	"testing"
 )
 
-// scene makes exchanges of one path at a regular interval.
+// scene makes exchanges of one path at a regular interval. The path is a script: late in one
+// direction, or from some exchange on. virtual's links, which are a scenario's, do not say that.
 type scene struct {
 	rand           *rand.Rand
 	at             int64
