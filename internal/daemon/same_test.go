@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -242,17 +243,13 @@ func TestSameKeysInBothDrivers(t *testing.T) {
 	server := start(t, fmt.Sprintf("local: {stratum: 1, activate: 0s}\nserver: {listen: [\"127.0.0.1:0\"], workers: 1, nts: {listen: [\"127.0.0.1:0\"], certificate: %s, key: %s}}\n", certificate, key))
 	until(t, "synchronized", server.synchronized)
 	exchanges := server.d.nts.listeners[0].Addr().(*net.TCPAddr).Port
-	closed, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed.Close()
+	closed := closedPort(t)
 	got := map[string]string{}
 	for _, e := range same.KeyExchanges() {
 		t.Run(e.Name, func(t *testing.T) {
 			port := exchanges
 			if !e.Server {
-				port = closed.Addr().(*net.TCPAddr).Port
+				port = closed
 			}
 			text := strings.NewReplacer("SERVER", "127.0.0.1", "NTS", fmt.Sprintf("nts: {port: %d, ca: %s}", port, ca)).Replace(e.Config)
 			w := start(t, text, func(o *Options) { o.Clock = clock.NewVirtual(clock.VirtualConfig{Offset: e.Behind}) })
@@ -267,6 +264,24 @@ func TestSameKeysInBothDrivers(t *testing.T) {
 		})
 	}
 	same.Check(t, moduleRoot, "keys.txt", got)
+}
+
+// closedPort is a TCP port that nobody listens at, and that nobody else gets meanwhile.
+func closedPort(t *testing.T) int {
+	t.Helper()
+	socket, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Close(socket) })
+	if err := syscall.Bind(socket, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := syscall.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bound.(*syscall.SockaddrInet4).Port
 }
 
 // answerOnce is a server that answers its first request.
