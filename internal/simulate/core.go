@@ -50,16 +50,16 @@ const ntpPort = 123
 // boot starts the core on a machine as its configuration has it.
 func boot(m *machine) program {
 	now := m.timestamp()
-	keys, err := engine.Keys(m.host.Config)
+	keys, err := engine.Keys(m.config)
 	if err != nil {
 		panic("simulate: keys of a checked configuration: " + err.Error())
 	}
 	host := m.engineHost()
-	policy := engine.Policy(m.host.Config, keys, host, 0)
+	policy := engine.Policy(m.config, keys, host, 0)
 	c := &core{m: m, present: now, started: now.Raw, keys: keys, random: virtual.NewStream(m.world.seed, "core "+m.host.Name)}
-	c.system = engine.NewSystemProcess(engine.System(m.host.Config, host), c, now)
-	c.serveBy(m.host.Config, policy)
-	setup := engine.Setup{Config: m.host.Config, Keys: keys, Access: policy.Access}
+	c.system = engine.NewSystemProcess(engine.System(m.config, host), c, now)
+	c.serveBy(m.config, policy)
+	setup := engine.Setup{Config: m.config, Keys: keys, Access: policy.Access}
 	c.set = engine.NewAssociations(setup, host, engine.UsualTiming, c.statusOf)
 	c.set.Start(now.Raw, &c.changes)
 	c.carryOut(now)

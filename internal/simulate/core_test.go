@@ -105,6 +105,13 @@ func TestDriftFileIsReadAfterAReboot(t *testing.T) {
 	}
 }
 
+func TestAReloadOutlivesTheProgram(t *testing.T) {
+	w := coreRun(t, client("3000s", "", "", "", `{at: 100s, host: client, reload: {sources: [{server: server}]}}, {at: 1000s, host: client, stop: true}, {at: 1100s, host: client, start: true}`))
+	if got := w.final(t, "client").Sources; len(got) != 1 {
+		t.Errorf("got %d sources after a reload and a restart, want the one of the file", len(got))
+	}
+}
+
 func TestServerLimitsTheRateAndCountsInterleaving(t *testing.T) {
 	text := client("5000s", "", "{server: server, min_poll: 2, max_poll: 2, interleaved: \"on\"}", "", "")
 	free := coreRun(t, text).machines[0].program.(*core).server.shard.Counters()

@@ -30,6 +30,7 @@ func (m *machine) event(e *scenario.Event) {
 		m.asleep = m.world.now + int64(e.Value)
 		m.disturbed(e.Value, e.Value)
 	case scenario.Reload:
+		m.config = e.Config
 		if p, able := m.program.(interface {
 			reload(*config.Config, ntptime.Instant)
 		}); able {

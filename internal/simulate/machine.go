@@ -26,6 +26,7 @@ type machine struct {
 	world   *world
 	index   int
 	host    *scenario.Host
+	config  *config.Config // the program's file; a reload brings another
 	address netip.Addr
 	osc     *virtual.Oscillator
 	clock   virtual.SteeredClock
@@ -66,7 +67,7 @@ func newMachine(w *world, index int, address netip.Addr, series bool) *machine {
 		}
 	}
 	m := &machine{
-		world: w, index: index, host: h, address: address,
+		world: w, index: index, host: h, config: h.Config, address: address,
 		osc:    virtual.NewOscillator(h.Clock, steps, virtual.NewStream(w.seed, "oscillator "+h.Name)),
 		clock:  virtual.SteeredClock{Ahead: -h.Clock.Offset.Seconds()},
 		noise:  virtual.NewStream(w.seed, "reading "+h.Name),
