@@ -114,6 +114,7 @@ func New(cfg *config.Config, opts Options) (*Daemon, error) {
 		d.opts.Lookup = resolve.System
 	}
 	d.nts, d.kept = &ntsServer{parts: p}, &keptKeys{cfg.NTS.State, d.log}
+	d.kept.tidy(time.Now())
 	d.config.Store(cfg)
 	d.begun = cfg
 	d.reloads.note(nil)

@@ -4,10 +4,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -26,6 +28,56 @@ import (
 type keptKeys struct {
 	dir string // "": nothing is kept
 	log *zap.Logger
+}
+
+// Files of sources that never came back at that address, as members of a pool, hold secrets
+// that are of no use soon: servers forget the keys of their cookies within weeks.
+const (
+	keptLongest = 30 * 24 * time.Hour
+	keptMost    = 256
+)
+
+// tidy removes what is too old, or too much, of what earlier runs have kept; now is by the clock
+// of the file system. Nothing else in the folder is touched.
+func (k *keptKeys) tidy(now time.Time) {
+	if k.dir == "" {
+		return
+	}
+	type file struct {
+		path string
+		at   time.Time
+	}
+	var files []file
+	entries, _ := os.ReadDir(k.dir) // a folder that is not there has nothing to be removed
+	for _, entry := range entries {
+		info, err := entry.Info()
+		path := filepath.Join(k.dir, entry.Name())
+		if err != nil || !info.Mode().IsRegular() || !isKept(path) {
+			continue
+		}
+		files = append(files, file{path, info.ModTime()})
+	}
+	slices.SortFunc(files, func(a, b file) int { return b.at.Compare(a.at) })
+	for i, f := range files {
+		if i < keptMost && now.Sub(f.at) < keptLongest {
+			continue
+		}
+		if err := os.Remove(f.path); err != nil {
+			k.log.Warn("old NTS keys not removed", zap.Error(err))
+		}
+	}
+}
+
+// isKept reports whether a file is one of ours.
+func isKept(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	head := make([]byte, len(keptHead)+1)
+	_, err = io.ReadFull(f, head)
+	return err == nil && string(head) == keptHead+"\n"
 }
 
 const keptHead = "timeball-nts-source 1"
