@@ -31,7 +31,9 @@ const (
 	// A wander between two of the bank's is as likely any of half a step: without
 	// measurements, time brings the upper end of that out.
 	wanderUnsure = 1.33
-	maxAge       = 1e7 // seconds: a prediction over more is as good as none
+	tiltEnds     = 0.01 // probability that one-sided jitter ends between two exchanges: 0.003 to 0.02 are within 3 %
+	tiltBegins   = 0.05 // and that it holds again
+	maxAge       = 1e7  // seconds: a prediction over more is as good as none
 )
 
 var wanderOf = func() (w [wanders]float64) {
@@ -55,7 +57,8 @@ type member struct {
 type Bank struct {
 	at      int64 // raw nanoseconds
 	started bool
-	known   bool // mixture is that of the members
+	known   bool    // mixture is that of the members
+	tilt    float64 // probability that jitter is one-sided as its scales say
 	mixture Estimate
 	m       [members]member
 }
@@ -72,7 +75,7 @@ type Estimate struct {
 // start begins with a first window: its middle is the offset, the
 // frequency freq ± freqSD.
 func (b *Bank) start(at int64, w Window, freq, freqSD float64) {
-	b.at, b.started, b.known = at, true, false
+	b.at, b.started, b.known, b.tilt = at, true, false, 1-tiltEnds
 	width := w.Hi - w.Lo + 2*w.Edge
 	for i := range b.m {
 		wander := wanderOf[i/kinds]
@@ -126,7 +129,7 @@ func (m *member) bound() {
 // returns the mixture's probability that the measurement was no outlier.
 func (b *Bank) update(w *Window) float64 {
 	fit, norm, best := 0.0, 0.0, math.Inf(-1)
-	w.prepare()
+	w.prepare(b.tilt)
 	for i := range b.m {
 		m := &b.m[i]
 		z, p := w.against(m, i%kinds)
@@ -143,7 +146,23 @@ func (b *Bank) update(w *Window) float64 {
 		m.weight = math.Exp(m.lw)
 	}
 	b.adopt()
+	b.believe(w)
 	return fit / norm
+}
+
+// believe follows whether jitter is still one-sided as its scales say. Queues begin, end
+// and turn, and those scales are of the last hour: the direction that was quiet is then
+// late in one exchange after the other, which to each of them alone looks like an
+// oscillator that runs away. So it is one question for all of them: either the tilt
+// explains what came, by what the bank held before, or it has ended some time ago and the
+// interval is all there is.
+func (b *Bank) believe(w *Window) {
+	if w.flat == 0 { // nobody was asked
+		b.tilt += tiltBegins * (1 - b.tilt)
+		return
+	}
+	q := b.tilt * w.tilted / (b.tilt*w.tilted + (1-b.tilt)*w.flat)
+	b.tilt = q*(1-tiltEnds) + (1-q)*tiltBegins
 }
 
 // apply moves a member by the moments of a measurement of its offset.

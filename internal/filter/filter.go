@@ -163,8 +163,8 @@ func (f *Filter) Window(x *Exchange, index int, e *Estimate) Window {
 	default:
 		forward, backward := x.oneWay(e.Freq)
 		w = f.path.window(forward, backward)
-		if f.suspected() {
-			w.Bell = 0
+		if f.suspected() { // what its jitter is like nobody knows then
+			w.Bell, w.Tilt = 0, 0
 		}
 		w.Edge = math.Hypot(w.Edge, math.Sqrt(e.P11)*float64(x.Span)/2)
 	}

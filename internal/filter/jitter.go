@@ -219,13 +219,18 @@ func (f *Filter) setScales(keep float64, rounds int) {
 	var rest [Depth]float32
 	changed := false
 	for i := range j {
+		now := 0.0
 		if n := f.window[i]; n > changeCount+changeCount/2 {
-			now := scaleOf(f.latest(i, changeCount, &rest), keep*p.scale[i], rounds+scaleRefine)
+			now = scaleOf(f.latest(i, changeCount, &rest), keep*p.scale[i], rounds+scaleRefine)
 			if now > changeFactor*p.scale[i] || p.scale[i] > changeFactor*max(now, scaleFloor) {
 				f.window[i], changed = changeCount, keep > 0
 			}
 		}
 		j[i] = scaleOf(f.latest(i, f.window[i], &rest), keep*p.scale[i], rounds)
+		if now == 0 {
+			now = j[i]
+		}
+		p.recent[i] = max(now, scaleFloor)
 	}
 	p.differences = min(f.window[0], f.window[1])
 	least := max(scaleShrink/float64(p.differences*p.differences)*max(j[0], j[1]), scaleFloor)

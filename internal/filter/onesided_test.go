@@ -2,6 +2,7 @@ package filter
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 )
 
@@ -221,5 +222,102 @@ func TestTwoCleanExchangesAreTheBase(t *testing.T) {
 	}
 	if got := math.Abs(l.error()); got > 20e-6 {
 		t.Errorf("got an error of %v s, want it near the clean exchanges'", got)
+	}
+}
+
+// The least round trips that stand apart from all others found no queue: what they exceed
+// the base by is the quiet direction's jitter, not the queue's.
+func TestCleanExchangesThatStandApartAreNearTheBase(t *testing.T) {
+	var l *scene
+	l = newLate(16e9, func(n int) (float64, float64) {
+		queue := 0.0
+		if n%12 != 5 {
+			queue = 2e-3 + 10e-3*l.rand.Float64()
+		}
+		return 50e-6 * l.rand.ExpFloat64(), queue + 50e-6*l.rand.ExpFloat64()
+	})
+	worst := 0.0
+	for l.run(30); l.n < 100; l.run(1) {
+		worst = math.Max(worst, math.Abs(l.error()))
+	}
+	if base, _ := l.filter.Base(); math.Abs(base-200e-6) > 40e-6 {
+		t.Errorf("got a base of %v s, want 200 us within a clean exchange's jitter", base)
+	}
+	if worst > 40e-6 {
+		t.Errorf("got errors of up to %v s, want them within a clean exchange's jitter", worst)
+	}
+}
+
+// Queues that last take turns at being in the quiet direction: what the register holds of
+// jitter is no tilt once the last dozen leans the other way.
+func TestATiltEndsWhenTheLastDozenLeansTheOtherWay(t *testing.T) {
+	var l *scene
+	scale := [2]float64{50e-6, 1e-3}
+	l = newLate(16e9, func(int) (float64, float64) {
+		return scale[0] * l.rand.ExpFloat64(), scale[1] * l.rand.ExpFloat64()
+	})
+	p := &l.filter.path
+	l.run(64)
+	if got := p.tilt(); got < 5e3 {
+		t.Fatalf("got a tilt of %v a second, want that of a quiet way there", got)
+	}
+	scale = [2]float64{200e-6, 200e-6} // not ten times as much: the register keeps what it had
+	l.run(12)
+	if _, belief := p.lean(); belief < 0.5 {
+		t.Fatalf("got a belief of %v, want the register's", belief)
+	}
+	if got := p.tilt(); got > 1e3 {
+		t.Errorf("a dozen after the end of the queue: got a tilt of %v a second by scales of %v, of the last dozen %v, want next to none",
+			got, p.scale, p.recent)
+	}
+}
+
+// A path that may be another one has a jitter that nobody knows.
+func TestASuspectedPathHasNoTilt(t *testing.T) {
+	var l *scene
+	longer := 0.0
+	l = newLate(16e9, func(int) (float64, float64) { return 5e-6 * l.rand.ExpFloat64(), longer + 300e-6*l.rand.ExpFloat64() })
+	tilt := func() float64 {
+		e := l.tracker.Estimate()
+		w := l.filter.Window(l.filter.Last(0), l.n-1, &e)
+		return w.Tilt
+	}
+	if l.run(64); tilt() == 0 {
+		t.Fatal("got no tilt, want that of a quiet way there")
+	}
+	for longer = 20e-3; !l.filter.suspected(); l.run(1) {
+	}
+	if got := tilt(); got != 0 {
+		t.Errorf("got a tilt of %v a second, want none", got)
+	}
+}
+
+// Queues of both directions that last for minutes take turns. That one grows where it was
+// quiet is no oscillator that runs away, however well that would explain each exchange.
+func TestAQueueThatGrowsIsNoOscillatorThatRunsAway(t *testing.T) {
+	runaways, beyond := 0, 0
+	for seed := range uint64(6) {
+		var l *scene
+		var level [2]float64
+		memory := math.Exp(-16. / 1000)
+		l = newLate(16e9, func(int) (float64, float64) {
+			for i := range level {
+				level[i] = memory*level[i] + math.Sqrt(1-memory*memory)*l.rand.NormFloat64()
+			}
+			return 3e-3*level[0]*level[0] + 100e-6*l.rand.ExpFloat64(), 3e-3*level[1]*level[1] + 100e-6*l.rand.ExpFloat64()
+		})
+		l.rand = rand.New(rand.NewPCG(seed, 9))
+		for l.run(200); l.n < 3000; l.run(1) {
+			e := l.tracker.Estimate().Extrapolate(l.at)
+			if math.Abs(e.Freq-l.freq) > 10e-6 {
+				runaways++
+			}
+			if math.Abs(e.Offset-l.offset) > 4*math.Sqrt(e.P00) {
+				beyond++
+			}
+		}
+	}
+	if runaways > 260 || beyond > 160 { // 379 and 195 if each exchange is judged alone
+		t.Errorf("of 16800 exchanges: got %d with a frequency 10 ppm off and %d with an error beyond 4 deviations, want at most 260 and 160", runaways, beyond)
 	}
 }

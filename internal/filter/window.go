@@ -22,11 +22,14 @@ type Window struct {
 	Scale   float64 // jitter of the path, for the outliers' density
 	Outlier float64 // probability that the exchange means nothing; 0: certainly means something
 
+	share, tilted, flat float64 // of the tilt in the likelihood; what the bank finds for it and against it
 	lnOut, lnIn, lnBell float64 // ln of the outliers' evidence times their share; ln of the others' share
 }
 
-// prepare works out what all members need alike.
-func (w *Window) prepare() {
+// prepare works out what all members need alike. tilt is the probability that the tilt
+// holds at all.
+func (w *Window) prepare(tilt float64) {
+	w.share, w.tilted, w.flat = (1-flatShare)*tilt, 0, 0
 	if w.Outlier > 0 {
 		w.lnOut = math.Log(w.Outlier / (w.Hi - w.Lo + 20*w.Scale + 1e-6))
 		w.lnIn = math.Log1p(-w.Outlier)
@@ -41,10 +44,13 @@ func (w *Window) prepare() {
 	}
 }
 
-// flatShare is how much of a tilted likelihood stays flat: tilt is a belief
+// flatShare is how much of a tilted likelihood stays flat in any exchange: tilt is a belief
 // about jitter, the interval a fact. Without it, congestion that sets in makes
 // conflicts out of nothing.
 const flatShare = 0.2
+
+// leastSay is the weight from which a member has a say in whether the tilt holds.
+const leastSay = 1e-3
 
 // against returns the moments of the window for one member, and the
 // probability that it was no outlier.
@@ -64,7 +70,12 @@ func (w *Window) against(m *member, kind int) (moments, float64) {
 		s := math.Sqrt(v)
 		z = interval(lo, hi, s, 0)
 		if w.Tilt != 0 {
-			z = mix(interval(lo, hi, s, w.Tilt), z, 1-flatShare)
+			t := interval(lo, hi, s, w.Tilt)
+			if m.weight > leastSay {
+				w.flat += m.weight
+				w.tilted += m.weight * math.Exp(math.Min(t.lnZ-z.lnZ, 50))
+			}
+			z = mix(t, z, w.share)
 		}
 	}
 	if w.Outlier <= 0 {
