@@ -209,6 +209,12 @@ func (s *System) waiting() bool { return s.heard && s.soleSource == nil && !s.co
 
 // OnTimer does what is due.
 func (s *System) OnTimer(now ntptime.Instant, out *Output) {
+	if s.recall {
+		s.recall = false
+		if !s.combined.Started() {
+			s.carryOut(now, s.discipline.Start(float64(s.cfg.Frequency)), filter.Estimate{}, out)
+		}
+	}
 	if s.waiting() && now.Raw >= s.firstHeard.Add(startupWait) {
 		s.firstSelection(now, out)
 	}

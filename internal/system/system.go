@@ -89,6 +89,7 @@ type System struct {
 	origin        int64 // ns
 	sources       []*source
 	missing       Missing // see SetMissing
+	recall        bool    // the drift file's frequency is to be put in force: it is all that is known before a source answers
 	combined      filter.Tracker
 	combinedSince ntptime.Raw  // Never: there is no combined state
 	partial       bool         // sources have gone that the combined state was made of; then
@@ -172,7 +173,7 @@ type point struct {
 
 // New makes a system process without sources.
 func New(cfg Config, now ntptime.Instant) *System {
-	s := &System{started: now.Raw, next: now.Raw, combinedSince: ntptime.Never, missing: cfg.Named}
+	s := &System{started: now.Raw, next: now.Raw, combinedSince: ntptime.Never, missing: cfg.Named, recall: cfg.FrequencyError > 0}
 	s.setConfig(cfg)
 	s.origin = int64(now.Wall) - int64(now.Raw)
 	s.discipline = discipline.New(s.limits())
