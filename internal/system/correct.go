@@ -186,6 +186,7 @@ func (s *System) forget() {
 	s.heard = false
 	for _, src := range s.sources {
 		src.filter.Restart()
+		src.certain = certain{}
 		src.samples = 0
 		src.inCombined = false
 		src.bias = bias{}

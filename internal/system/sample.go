@@ -125,6 +125,7 @@ func (s *System) feed(src *source, x filter.Exchange) filter.Result {
 	}
 	r := src.filter.Feed(x, t, start, others, patience)
 	src.lastEst = t.Estimate()
+	src.certain.note(&x, driftOf(src.lastEst, &s.combined))
 	return r
 }
 
@@ -237,6 +238,8 @@ func (s *System) rebase() {
 func (s *System) shiftOrigin(d float64) {
 	s.origin += int64(d) * 1e9
 	s.combined.Shift(d)
+	s.peer.own.Offset -= d
+	s.peer.certain.shift(d)
 	for _, src := range s.sources {
 		if src.estimate != nil {
 			src.estimate.Shift(d)
@@ -245,6 +248,7 @@ func (s *System) shiftOrigin(d float64) {
 		src.spread.shift(d)
 		src.sure.mid -= d
 		src.lastEst.Offset -= d
+		src.certain.shift(d)
 	}
 }
 

@@ -18,12 +18,15 @@ import (
 type peerState struct {
 	stratum    uint8
 	refid      wire.ReferenceID
-	delay      float64 // s, root delay of ours
-	roundTrip  float64 // s, least one to the peer
-	dispersion float64 // s, the peer's root dispersion
-	ticks      float64 // s, what its samples may be off for the precision of clocks
-	apart      float64 // s, how far the combined state is from the peer's own, beyond their noise
-	fall       fall    // of the peer's root dispersion
+	delay      float64         // s, root delay of ours
+	roundTrip  float64         // s, least one to the peer
+	server     float64         // s, its own root distance
+	dispersion float64         // s, the peer's root dispersion
+	ticks      float64         // s, what its samples may be off for the precision of clocks
+	certain    certain         // where its offset lies
+	own        filter.Estimate // its own state; zero where that is the combined one, or none
+	apart      float64         // s, how far the combined state is from that, beyond their noise
+	fall       fall            // of the peer's root dispersion
 	jitter     float64
 }
 
@@ -38,8 +41,11 @@ func (s *System) refreshPeer() {
 		stratum: p.server.Stratum + 1, refid: wire.ReferenceAddress(p.status.Address.Addr()),
 		delay:      p.server.RootDelay.Seconds() + least,
 		roundTrip:  least,
+		server:     p.server.RootDelay.Seconds()/2 + p.server.RootDispersion.Seconds(),
 		dispersion: p.server.RootDispersion.Seconds() + p.filter.OffMiddle(),
 		ticks:      p.tickError(),
+		own:        s.ownState(p),
+		certain:    p.certain,
 		apart:      s.apart(p),
 		fall:       p.fall,
 		jitter:     p.filter.Jitter(),
@@ -49,14 +55,32 @@ func (s *System) refreshPeer() {
 	}
 }
 
+// ownState is what a source says by itself, where that is not the combined state.
+func (s *System) ownState(src *source) filter.Estimate {
+	if src == s.soleSource || !src.estimate.Started() {
+		return filter.Estimate{}
+	}
+	return src.estimate.Estimate()
+}
+
 // apart is how far the combined state is from a source's own, in seconds, beyond what their
 // uncertainty explains: what a source says of its distance is of its own offset.
 func (s *System) apart(src *source) float64 {
-	if src == s.soleSource || !src.estimate.Started() || !s.combined.Started() {
+	theirs := s.ownState(src)
+	if theirs.At == 0 || !s.combined.Started() {
 		return 0
 	}
-	theirs, ours := src.lastEst, s.combined.Estimate().Extrapolate(src.lastEst.At)
+	ours := s.combined.Estimate().Extrapolate(theirs.At)
 	return math.Max(math.Abs(theirs.Offset-ours.Offset)-boundSigmas*math.Sqrt(theirs.P00+ours.P00), 0)
+}
+
+// hard is how wrong the combined state may be by what is certain of the peer, in seconds.
+func (s *System) hard(e *filter.Estimate) float64 {
+	own := s.peer.own
+	if own.At == 0 {
+		own = *e
+	}
+	return s.peer.certain.beyond(e.At, e.Offset, driftOf(own, &s.combined)) - certainShare*s.peer.roundTrip + s.peer.server
 }
 
 // boundSigmas is how many standard deviations the error bound holds.
@@ -87,7 +111,8 @@ func (s *System) slant() float64 {
 // be worked off. RFC 5905 lets dispersion grow by 15 ppm; here it grows as the
 // state says: 3 sd of the offset, its growth from the frequency's uncertainty
 // and the oscillator's wander. Path asymmetry, which no measurement shows, is
-// in the root delay: half of it is added to the bound.
+// in the root delay: half of it is added to the bound, and more where the state is not in
+// the middle of what is certain.
 func (s *System) quality(left float64, e filter.Estimate) quality {
 	spread := discipline.Spread{P00: e.P00, P01: e.P01, P11: e.P11, Wander: e.Wander}
 	sd, slant := sqrt(e.P00), s.slant()
@@ -97,6 +122,7 @@ func (s *System) quality(left float64, e filter.Estimate) quality {
 	for t := 4.0; t <= 32; t *= 2 { // until the next snapshot, 16 s from now, and as long again
 		rate = math.Max(rate, drift+boundSigmas*(sqrt(spread.Variance(t))-sd)/t)
 	}
+	dispersion = math.Max(dispersion, s.hard(&e)+math.Abs(left)-s.peer.delay/2)
 	if s.split {
 		bound, grows := s.splitBound(left, e)
 		dispersion, rate = math.Max(dispersion, bound-s.peer.delay/2), math.Max(rate, grows)

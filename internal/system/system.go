@@ -157,6 +157,7 @@ type source struct {
 	budget      float64 // extra exchanges left for contradictions
 	history     [historyDepth]point
 	lastEst     filter.Estimate
+	certain     certain
 	discarded   uint64      // samples that no time can be made of
 	wasFalse    bool        // it has been a falseticker since it was last in the combined state
 	trusted     ntptime.Raw // its exchanges from before are not worked into the combined state again
