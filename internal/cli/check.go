@@ -55,6 +55,9 @@ func checkConfig(ctx context.Context, stdout, stderr io.Writer, path string, pro
 	for _, text := range stateWarnings(cfg) {
 		fmt.Fprintln(stderr, "warning:", text)
 	}
+	for _, text := range interfaceWarnings(cfg) {
+		fmt.Fprintln(stderr, "warning:", text)
+	}
 	daemon.LookAtClocks(cfg, func(_ string, _ error, risk string) {
 		if risk != "" {
 			fmt.Fprintln(stderr, "warning:", risk)

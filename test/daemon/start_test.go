@@ -130,3 +130,30 @@ func TestHardwareTimestampsOnAnInterfaceThatIsNotThere(t *testing.T) {
 	p.Says(patience, "no hardware timestamps on an interface that this machine does not have")
 	p.Says(patience, "timeball runs")
 }
+
+func TestCheckTellsOfInterfacesThatAreNotThere(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct{ config, want string }{
+		{`sources: [{server: "fe80::1%nosuch0"}]`, "sources[0]: "},
+		{`sources: [{pool: pool.ntp.org}, {server: "[fe80::1%nosuch0]:1123"}]`, "sources[1]: "},
+		{`sources: [{peer: "fe80::1%nosuch0", unauthenticated: true}]`, "sources[0]: "},
+		{`sources: [{broadcast_client: {interface: nosuch0}, unauthenticated: true}]`, "sources[0].interface: "},
+		{`sources: [{multicast_client: {group: "ff02::101", interface: nosuch0}, unauthenticated: true}]`, "sources[0].interface: "},
+		{`server: {listen: [":123", "[fe80::1%nosuch0]:1123"]}`, "server.listen[1]: "},
+		{`server: {broadcast: [{address: 192.0.2.255, interface: nosuch0, unauthenticated: true}]}`, "server.broadcast[0].interface: "},
+		{`server: {multicast: [{group: 224.0.1.1, interface: nosuch0, unauthenticated: true}]}`, "server.multicast[0].interface: "},
+		{`metrics: {listen: "[fe80::1%nosuch0]:9123"}`, "metrics.listen: "},
+	} {
+		h := peers.Here(t)
+		config := h.Write("t.yaml", "clock: {driver: observe}\ncontrol: {socket: ''}\n"+test.config+"\n")
+		out, err := exec.Command(peers.Binary(t), "check", "--config", config).CombinedOutput()
+		if want := test.want + "this machine has no interface nosuch0 now"; err != nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: got %v, %s; want %q", test.config, err, out, want)
+		}
+	}
+	h := peers.Here(t)
+	config := h.Write("t.yaml", "clock: {driver: observe}\ncontrol: {socket: ''}\nsources: [{server: \"fe80::1%lo\"}, {server: \"fe80::2%1\"}]\n")
+	if out, _ := exec.Command(peers.Binary(t), "check", "--config", config).CombinedOutput(); strings.Contains(string(out), "no interface") {
+		t.Errorf("got %s; lo is there, and is number 1", out)
+	}
+}
