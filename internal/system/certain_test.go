@@ -10,7 +10,7 @@ import (
 
 // However the delays divide, the true offset is within what the exchanges have in common, and
 // that gets no wider than the last of them.
-func TestRFC5905_8_NoExchangeRulesTheTruthOut(t *testing.T) {
+func TestNoExchangeRulesTheTruthOut(t *testing.T) {
 	for seed := range int64(200) {
 		r := rand.New(rand.NewSource(seed))
 		frequency := 1e-4 * r.NormFloat64()
