@@ -55,7 +55,7 @@ func TestHangupsAtTheStart(t *testing.T) {
 	p := launch(t, serverConfig(freePort(t), "0s"), "trap '' HUP;")
 	p.until("the program instead of the shell", func() bool {
 		comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.Pid()))
-		return err == nil && strings.TrimSpace(string(comm)) == "timeball"
+		return err == nil && strings.TrimSpace(string(comm)) == filepath.Base(peers.Binary(t))
 	})
 	p.until("it runs", func() bool { p.Signal(syscall.SIGHUP); return strings.Contains(p.Log(), "timeball runs") })
 	p.Signal(syscall.SIGHUP) // those before may all have come while the program ignored them

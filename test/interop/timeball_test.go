@@ -95,11 +95,12 @@ func quickSource(server netip.Addr, more string) string {
 }
 
 // trueError waits until a chronyd, which follows nobody, finds the server's time to be
-// under 1 ms off this machine's: the clock of the host that timeball disciplines.
+// under 1 ms off this machine's: the clock of the host that timeball disciplines. A broadcast
+// client that has measured the delay on a busy machine measures it again, a minute later.
 func trueError(t testing.TB, monitor *peers.Host, server netip.Addr) {
 	t.Helper()
 	c := peers.Chronyd(t, monitor, fmt.Sprintf("server %v minpoll 0 maxpoll 0 iburst noselect", server))
-	peers.Eventually(t, 60*time.Second, fmt.Sprintf("the clock of %v is right", server), func() error {
+	peers.Eventually(t, 3*time.Minute, fmt.Sprintf("the clock of %v is right", server), func() error {
 		sources, err := c.Sources()
 		if err != nil {
 			return err
