@@ -51,7 +51,7 @@ run: build ## a small network of daemons on loopback, for 30 s: no root, no netw
 
 .PHONY: test
 test: ## all the quick tests; no root needed
-	$(GO) test -short ./...
+	$(GO) test -short -timeout 20m ./...
 
 .PHONY: check
 check: format vet lint race fuzzshort scenarios e2e ## everything that must hold before a change is taken
@@ -73,7 +73,7 @@ lint: ## staticcheck, pinned, and the layers and purity of the packages
 .PHONY: race
 race: ## the tests under the race detector (which needs a C compiler)
 	@if [ -z "$(RACE)" ]; then echo "no C compiler here: the tests run without the race detector"; fi
-	$(GO) test $(RACE) -timeout 15m $(PACKAGES)
+	$(GO) test $(RACE) -timeout 20m $(PACKAGES)
 
 .PHONY: fuzzshort
 fuzzshort: ## every fuzz test for a moment
@@ -92,7 +92,7 @@ accuracy: ## the whole table of accuracy, ten seeds a row, beside other daemons'
 	$(GO) test -count=1 -tags accuracy -run TestAccuracyTable -v -timeout 30m ./test/scenarios
 
 # Real daemons in real time: one package after the other, few tests at a time.
-REAL         = $(GO) test -count=1 -p 1 -timeout 15m -v -parallel 8
+REAL         = $(GO) test -count=1 -p 1 -timeout 20m -v -parallel 8
 
 .PHONY: e2e
 e2e: ## every mode, and chrony, ntpsec, openntpd, timesyncd, in network namespaces (root; skips with a reason)
