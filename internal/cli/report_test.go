@@ -92,7 +92,7 @@ func TestReportsForPeople(t *testing.T) {
 		{"client", "trace", []string{p.address}},
 		{"reference", "serverstats", []string{"ADDRESS", "RECEIVED", p.address, "client"}},
 		{"client", "serverstats", []string{"no port is open"}},
-		{"reference", "clients", []string{"clients within the last hour", "127.0.0.3"}},
+		{"reference", "clients", []string{" within the last hour", "127.0.0.3"}},
 		{"client", "clients", []string{"clients are not remembered"}},
 		{"reference", "sources", []string{"no sources"}},
 		{"reference", "trace", []string{"no system peer"}},

@@ -124,6 +124,7 @@ func TestKeyFile(t *testing.T) {
 	folder := t.TempDir()
 	put := func(name, text string, mode fs.FileMode) string {
 		path := filepath.Join(folder, name)
+		_ = os.Remove(path) // what only root could write over
 		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chmod(path, mode)); err != nil {
 			t.Fatal(err)
 		}

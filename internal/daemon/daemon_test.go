@@ -21,7 +21,7 @@ import (
 
 func TestAClientFollowsItsServer(t *testing.T) {
 	s := serveTime(t, "127.0.0.1", 0)
-	w := start(t, sourceText(s.addr)+"clock: {virtual: {offset: 250ms, frequency: 12ppm}, step: {threshold: 100ms, updates: 3}}")
+	w := start(t, sourceText(s.addr)+"clock: {virtual: {offset: 60s, frequency: 12ppm}, step: {threshold: 20s, updates: 3}}") // no delay here is that long
 	until(t, "synchronized", w.synchronized)
 	until(t, "the offset worked off", func() bool { return w.d.Snapshot().Offset.Abs() < time.Millisecond && w.d.Snapshot().Updates > 5 })
 	r := w.report(s.addr)

@@ -176,11 +176,11 @@ func (g *registry) carryOut() {
 			g.toSystem(addSource{r.id, a.Options, r.steering})
 		}
 	}
+	for _, name := range g.changes.Forget { // before Resolve: a line that has changed may name the same
+		g.resolver.Forget(name)
+	}
 	for _, name := range g.changes.Resolve {
 		g.resolver.Resolve(name)
-	}
-	for _, name := range g.changes.Forget {
-		g.resolver.Forget(name)
 	}
 	if g.changes.Idle {
 		g.toSystem(setIdle{g.set.Idle(g.clock.Now().Raw)})

@@ -135,6 +135,20 @@ func TestPulsesFollowTheClockThatNumbersThem(t *testing.T) {
 	}
 }
 
+// A source that changes while its name is being looked up has its name looked up again.
+func TestAReloadDuringALookUp(t *testing.T) {
+	s := serveTime(t, "127.0.0.1", 0)
+	n := &names{hang: true}
+	source := func(poll int) string {
+		return quiet + fmt.Sprintf("sources: [{server: \"time.example:%d\", min_poll: -4, max_poll: %d}]\n", s.addr.Port(), poll)
+	}
+	f := startFile(t, source(-4), n.use)
+	until(t, "a look-up under way", func() bool { n.mu.Lock(); defer n.mu.Unlock(); return n.asked > 0 })
+	n.set(nil, s.addr.Addr())
+	f.reload(source(-3))
+	until(t, "the source asked", func() bool { return s.asked.Load() > 0 })
+}
+
 func TestKeysThatChangeRestartTheirSourcesOnly(t *testing.T) {
 	servers := farm(t, "127.0.49.1", "127.0.49.2")
 	servers[0].key.Store(testKey(t, 10, "ten-tenths"))

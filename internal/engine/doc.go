@@ -18,8 +18,8 @@
 //     IsSource, AddSource before its first sample or status; a ReferenceProcess by its
 //     Config stands for a reference clock the same way; AddSource is called again for what
 //     is in Options;
-//  3. looks up the names in Resolve, in the background, and brings each outcome to Resolved
-//     or NotResolved; it gives up those in Forget;
+//  3. gives up the names in Forget, and then looks up those in Resolve, in the background,
+//     and brings each outcome to Resolved or NotResolved; a name may be in both;
 //  4. hands what Idle returns to SystemProcess.SetIdle, where Changes.Idle is set.
 //
 // A packet that Route delivers goes to its PeerProcess after 1 and 2. When a PeerProcess
