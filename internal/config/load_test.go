@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -118,13 +119,20 @@ func TestEmptyFileIsSaidToBeEmpty(t *testing.T) {
 	}
 }
 
+// TestMain makes files and folders as most systems do: of those that all may write to the
+// configuration is warned of.
+func TestMain(m *testing.M) {
+	syscall.Umask(0o022)
+	os.Exit(m.Run())
+}
+
 const goodKeys = "- {id: 10, type: aes128-cmac, hex: 000102030405060708090a0b0c0d0e0f}\n- {id: 2, type: sha256, text: a secret of some length}\n"
 
 func TestKeyFile(t *testing.T) {
 	folder := t.TempDir()
 	put := func(name, text string, mode fs.FileMode) string {
 		path := filepath.Join(folder, name)
-		_ = os.Remove(path) // what only root could write over
+		_ = os.Chmod(path, 0o600) // else only root can write over what is there
 		if err := errors.Join(os.WriteFile(path, []byte(text), 0o600), os.Chmod(path, mode)); err != nil {
 			t.Fatal(err)
 		}
