@@ -21,8 +21,6 @@ const (
 	ipv4Size     = 20
 	ipv6Size     = 40
 	udpSize      = 8
-	// headersSize is what stands before a payload at most.
-	headersSize = ethernetSize + 2*vlanSize + ipv6Size + udpSize
 
 	protocolUDP = 17
 	hopLimit    = 64

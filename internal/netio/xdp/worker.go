@@ -72,6 +72,7 @@ type Worker struct {
 
 	// What follows belongs to the goroutine of Serve.
 	now       func() ntptime.Instant
+	monotonic func() time.Duration // the program's clock
 	handler   Handler
 	free      []uint64 // frames to send
 	datagrams [batchSize]datagram
@@ -146,7 +147,7 @@ func (p *Program) worker(ifindex, queue int, now func() ntptime.Instant) (*Worke
 }
 
 func newWorker(s *socket, ifindex int, now func() ntptime.Instant) *Worker {
-	w := &Worker{socket: s, ifindex: ifindex, now: now, free: make([]uint64, sending)}
+	w := &Worker{socket: s, ifindex: ifindex, now: now, monotonic: sinceBoot, free: make([]uint64, sending)}
 	for i := range w.free {
 		w.free[i] = uint64(receiving+i) * frameSize
 	}
@@ -273,7 +274,7 @@ func (w *Worker) reclaim() {
 func (w *Worker) answer(n int) {
 	w.batches++
 	timed := w.batches%timeOneIn == 0
-	monotonic, now := sinceBoot(), w.now()
+	monotonic, now := w.monotonic(), w.now()
 	first := *w.socket.rx.consumer
 	for i := range n {
 		w.take(i, w.socket.rx.descriptor(first+uint32(i)), monotonic)
@@ -296,7 +297,7 @@ func (w *Worker) answer(n int) {
 	atomic.StoreUint32(w.socket.rx.consumer, first+uint32(n))
 	atomic.StoreUint32(fill.producer, at+uint32(n))
 	if timed {
-		w.handled.note((sinceBoot() - monotonic) / time.Duration(n))
+		w.handled.note((w.monotonic() - monotonic) / time.Duration(n))
 	}
 	if replies > 0 {
 		w.flush(replies, timed)
@@ -371,7 +372,7 @@ func (w *Worker) flush(n int, timed bool) {
 	tx := &w.socket.tx
 	var before time.Duration
 	if timed {
-		before = sinceBoot()
+		before = w.monotonic()
 	}
 	atomic.StoreUint32(tx.producer, *tx.producer+uint32(n))
 	left := uint32(0)
@@ -385,7 +386,7 @@ func (w *Worker) flush(n int, timed bool) {
 	w.replied.Add(uint64(uint32(n) + w.unsent - left))
 	w.unsent = left
 	if timed {
-		w.sent.note((sinceBoot() - before) / time.Duration(n))
+		w.sent.note((w.monotonic() - before) / time.Duration(n))
 	}
 }
 
