@@ -139,11 +139,11 @@ func TestNTSWithAClockThatIsNotSetIsNotOutvotedByFallbacks(t *testing.T) {
 		certificate, key := a.Issue(here, name)
 		ca = a.Write(here)
 		text += fmt.Sprintf("  %s: {config: {local: {stratum: 1}, server: {nts: {certificate: %s, key: %s}}}}\n", name, certificate, key)
-		sources += fmt.Sprintf("        - {server: %s, nts: {ca: %s}, min_poll: -2, max_poll: -2}\n", name, ca)
+		sources += fmt.Sprintf("        - {server: %s, nts: {ca: %s}}\n", name, ca)
 	}
 	for _, name := range []string{"forged1", "forged2", "forged3"} {
 		text += fmt.Sprintf("  %s: {clock: {offset: 1000s}, config: {local: {stratum: 1}, server: {}}}\n", name)
-		sources += fmt.Sprintf("        - {server: %s, fallback: true, min_poll: -2, max_poll: -2}\n", name)
+		sources += fmt.Sprintf("        - {server: %s, fallback: true}\n", name)
 	}
 	l := run(t, text+"  client:\n    clock: {offset: 1795000000s}\n    config:\n      sources:\n"+sources)
 	until(t, l, "a clock that is set", func(s *State) bool { return s.Hosts["client"].Synchronized })
