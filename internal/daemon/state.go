@@ -116,14 +116,11 @@ func (s *stateFiles) close() {
 
 // save writes drift and time, if the daemon knows them.
 func (s *stateFiles) save(snapshot *model.Snapshot) {
-	if snapshot == nil || snapshot.Updates == 0 {
-		return
-	}
 	if frequency, uncertainty := engine.Drift(snapshot); s.driftPath != "" && uncertainty > 0 {
 		s.complain(state.WriteDrift(s.driftPath, state.Drift{Frequency: frequency, Error: uncertainty, Written: snapshot.At.Wall}))
 	}
-	if s.timePath != "" && snapshot.Synchronized {
-		s.complain(state.WriteTime(s.timePath, snapshot.At.Wall))
+	if last := engine.LastTime(snapshot); s.timePath != "" && last != 0 {
+		s.complain(state.WriteTime(s.timePath, last))
 	}
 }
 

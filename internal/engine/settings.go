@@ -235,6 +235,15 @@ func Drift(s *model.Snapshot) (frequency, frequencyError ntptime.Frequency) {
 	return s.Frequency, s.FrequencyError
 }
 
+// LastTime is a moment known to have passed, which the next run has for its Host.Floor; 0:
+// none is.
+func LastTime(s *model.Snapshot) ntptime.Wall {
+	if s == nil || s.Updates == 0 || !s.Synchronized {
+		return 0
+	}
+	return s.At.Wall
+}
+
 // SourceOptions are a source's settings that concern the system process.
 func SourceOptions(s *config.Source) system.SourceOptions {
 	return system.SourceOptions{

@@ -59,7 +59,7 @@ func (r *reader) plain(n *yaml.Node, path string) {
 	}
 }
 
-// reboot reads what `start:` says of a reboot: {reboot: true, keep_drift: true, offset: 2s}.
+// reboot reads what `start:` says of a reboot: {keep_drift: true, offset: 2s}.
 func (r *reader) reboot(n *yaml.Node, path string) *Reboot {
 	if n.Kind != yaml.MappingNode || len(n.Content) == 0 {
 		r.plain(n, path)

@@ -69,7 +69,7 @@ func (m *machine) engineHost() *engine.Host {
 		Precision: m.precision(), Addresses: []netip.Addr{m.address}, Listening: []netip.AddrPort{netip.AddrPortFrom(m.address, ntpPort)}, Source: m.address,
 		PanicGateOpen: !m.memory.gateUsed, Leaps: m.leapList(),
 		InterfaceIndex: func(string) int { return onlyInterface }, NameOf: m.nameOf,
-		Frequency: m.memory.frequency, FrequencyError: m.memory.frequencyError,
+		Frequency: m.memory.frequency, FrequencyError: m.memory.frequencyError, Floor: m.memory.lastTime,
 	}
 }
 

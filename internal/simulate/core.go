@@ -330,8 +330,12 @@ func (c *core) report(now ntptime.Instant) *model.Snapshot { return c.system.Sna
 
 // stop leaves behind what the daemon's files would hold.
 func (c *core) stop() {
-	if frequency, uncertainty := engine.Drift(c.system.Snapshot(c.m.timestamp())); uncertainty > 0 {
+	s := c.system.Snapshot(c.m.timestamp())
+	if frequency, uncertainty := engine.Drift(s); uncertainty > 0 {
 		c.m.memory.frequency, c.m.memory.frequencyError = frequency, uncertainty
+	}
+	if last := engine.LastTime(s); last != 0 {
+		c.m.memory.lastTime = last
 	}
 	c.m.stats.bound.valid = false
 }

@@ -112,6 +112,16 @@ func TestAReloadOutlivesTheProgram(t *testing.T) {
 	}
 }
 
+// What an earlier run has known of the time is enough to check a certificate by.
+func TestTheLastTimeOutlivesTheProgram(t *testing.T) {
+	const events = `{at: 1000s, host: client, stop: true}, {at: 1100s, host: client, start: {keep_drift: true, offset: 270000000s}}`
+	text := client("3000s", "", "{server: server, nts: true}", "      nts: {cold_start: false}", events)
+	w := coreRun(t, strings.Replace(text, "server: {}", "server: {nts: {certificate: c, key: k}}", 1))
+	if s := w.final(t, "client"); !s.Synchronized {
+		t.Errorf("got %s, want the time: the certificate was valid when the clock was last known", s.Sources[0].Reason)
+	}
+}
+
 func TestServerLimitsTheRateAndCountsInterleaving(t *testing.T) {
 	text := client("5000s", "", "{server: server, min_poll: 2, max_poll: 2, interleaved: \"on\"}", "", "")
 	free := coreRun(t, text).machines[0].program.(*core).server.shard.Counters()

@@ -14,6 +14,7 @@ type memory struct {
 	gateUsed       bool              // the first correction has been made
 	frequency      ntptime.Frequency // the drift file
 	frequencyError ntptime.Frequency // 0: there is none
+	lastTime       ntptime.Wall      // known to have passed; 0: none
 }
 
 // event does to the machine what a row of `events:` says. Changes of the oscillator
