@@ -158,7 +158,18 @@ func beginsAnew(t *testing.T, mode wire.Mode) {
 		w.run(w.now + 10*time.Millisecond)
 	}
 	if got := w.sentModes(y)[mode]; got > 3 {
-		t.Errorf("%d answers to a flood of one second, want one in %v", got, burstSpacing)
+		t.Errorf("%d answers to a flood of one second, want one in %v", got, restartSpacing)
+	}
+
+	for k := range 4 { // a burst, whose packets come a little closer than they were sent
+		w.run(w.now + burstSpacing - 10*time.Millisecond)
+		w.log = nil
+		h.Transmit++
+		w.forge(&h, nil, x.end, y.end)
+		w.run(w.now + 5*time.Millisecond)
+		if reply := w.last(t, y); reply.Mode != mode || reply.Origin != h.Transmit {
+			t.Errorf("beginning %d of a burst: answer %+v, want mode %v with the origin %v", k, reply, mode, h.Transmit)
+		}
 	}
 }
 

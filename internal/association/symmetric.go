@@ -59,6 +59,10 @@ const (
 	openingFailures = 2
 )
 
+// restartSpacing is between two answers to a peer that begins anew: well below the 2 s of a
+// burst, whose packets come somewhat more or less apart than they were sent.
+const restartSpacing = burstSpacing / 2
+
 func openingExchanges(cfg *Config) int {
 	if cfg.IBurst {
 		return openingBurst
@@ -371,14 +375,14 @@ func (s *symmetric) keepUnconfirmed(a *Association, rx *model.Received, p *wire.
 	}
 }
 
-// answerRestart answers at once, once in burstSpacing, an active peer that has not heard
+// answerRestart answers at once, once in restartSpacing, an active peer that has not heard
 // us yet, or has forgotten us, and begins anew: mode 1, origin 0. Nobody can know that it is the peer before it
 // answers in turn, so what we know of it stays as it is until then.
 func (s *symmetric) answerRestart(a *Association, rx *model.Received, p *wire.Packet, out *Output) {
 	if s.count == 0 || p.Mode != wire.ModeActive || !p.Origin.IsZero() || p.Transmit.IsZero() {
 		return
 	}
-	if s.restart.id != 0 && rx.At.Raw.Sub(s.restart.asked.Raw) < burstSpacing {
+	if s.restart.id != 0 && rx.At.Raw.Sub(s.restart.asked.Raw) < restartSpacing {
 		return
 	}
 	h := a.header(rx.At, s.mode)

@@ -172,7 +172,7 @@ func TestRFC5905_9_2_APeerThatBeginsAnew(t *testing.T) {
 	defer conn.Close()
 	packet := make([]byte, 48)
 	packet[0], packet[1], packet[2] = 4<<3|1, 3, 6 // version 4, mode 1, stratum 3, poll 64 s
-	// One such answer is given in 2 s, by the daemon's clock: a beginning that came too soon
+	// One such answer is given in a second, by the daemon's clock: a beginning that came too soon
 	// for it is made again. The association's own polls are further apart than patience lasts.
 	answered := func() bool {
 		putTimestamp(packet[40:], time.Now())
