@@ -31,12 +31,16 @@ func (s *Associations) Idle(now ntptime.Raw) Idle {
 		if len(l.active) == 0 {
 			row := idleRow(l.id, &l.source, model.StateWaiting, l.waiting())
 			row.Broadcast = true
+			row.Poll, row.Interval = unheardPoll, unheardPoll.Duration()
 			rows = append(rows, row)
 		}
 	}
 	s.idle = len(rows) > 0
 	return Idle{Rows: rows, Missing: missing, Configured: len(s.groups) + len(s.listening) + len(s.clocks)}
 }
+
+// unheardPoll is how often a server is taken to broadcast until it says so itself: every 64 s.
+const unheardPoll = ntptime.Log2(6)
 
 // Idle is what is configured and not in use, of so many lines of `sources:`. Missing are
 // those of Rows that would have a vote, whatever keeps them from it but the operator: a

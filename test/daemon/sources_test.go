@@ -184,6 +184,17 @@ func TestLinesWithoutAnAssociationHaveRows(t *testing.T) {
 	}
 }
 
+// A broadcast client that has heard nobody has a poll interval all the same: 64 s, as ntpq shows too.
+func TestABroadcastClientThatHasHeardNobody(t *testing.T) {
+	at := freePort(t)
+	d := start(t, fmt.Sprintf("clock: {driver: virtual}\nsources: [{broadcast_client: {interface: lo, port: %d}, unauthenticated: true}, {multicast_client: {group: 224.0.1.1, interface: lo, port: %d}, unauthenticated: true}]\n"+
+		"server: {listen: [\"%s\"], access: {query: [127.0.0.0/8]}}\n", peers.FreePort(t, "udp"), peers.FreePort(t, "udp"), at))
+	d.until("both rows say 64 s", func() bool {
+		said, _, _ := d.Run("sources")
+		return strings.Count(said, " 64s ") == 2
+	})
+}
+
 // get fetches a page of the metrics listener, "" if there is none.
 func get(t *testing.T, at netip.AddrPort, path string) string {
 	t.Helper()
