@@ -138,11 +138,15 @@ func TestBroadcastFallbackDelay(t *testing.T) {
 	if s := client.samples[0]; s.Delay != 4*time.Millisecond || s.DelayError < 4*time.Millisecond {
 		t.Errorf("delay %v ± %v, want 4ms", s.Delay, s.DelayError)
 	}
-	if n := w.sentModes(client)[3]; n != volleyTries {
-		t.Errorf("%d requests to a server that does not answer, want %d", n, volleyTries)
+	if n := w.sentModes(client)[3]; n != 3*volleyTries {
+		t.Errorf("%d requests in five minutes to a server that does not answer, want %d: at the start, after one minute and after three", n, 3*volleyTries)
+	}
+	w.run(25 * time.Minute)
+	if n := w.sentModes(client)[3]; n != 5*volleyTries {
+		t.Errorf("%d requests in 25 minutes to a server that does not answer, want %d: after seven and fifteen minutes too", n, 5*volleyTries)
 	}
 	server.serves = true
-	w.run(30 * time.Minute)
+	w.run(50 * time.Minute)
 	if exchanges, _ := client.kinds(); exchanges != volleyCount {
 		t.Errorf("%d exchanges after the server began to answer, want %d", exchanges, volleyCount)
 	}

@@ -14,6 +14,7 @@ type broadcastClient struct {
 	volley           volley
 	begun            bool // there has been a first broadcast
 	refusesExchanges bool // the server refused to be asked (DENY, RSTR)
+	silentVolleys    int  // in a row, that the server has answered nothing of
 
 	calibration calibration
 	delay       time.Duration // one way
@@ -113,6 +114,7 @@ func (l *broadcastClient) measured(a *Association, _ ntptime.Instant, out *Outpu
 // slowedDown ends the volley: the server has answered often enough.
 func (l *broadcastClient) slowedDown(a *Association, _ time.Duration, _ ntptime.Instant) {
 	l.endVolley(a)
+	l.silentVolleys = mostSilentVolleys
 }
 
 // denied gives up the calibration alone: the server refuses to be asked, not to be heard.
@@ -224,7 +226,7 @@ func (l *broadcastClient) follow(a *Association, rx *model.Received, p *wire.Pac
 	a.shiftReach(true, rx.At, out)
 	l.noteTransmitDelay(a, p, rx.At)
 	switch {
-	case l.calibration == fallback && l.mayAsk(rx.At.Raw, volleyRest):
+	case l.calibration == fallback && l.mayAsk(rx.At.Raw, l.restOfSilence()):
 		l.volley.begin(rx.At.Raw) // the delay is only assumed
 	case l.calibration == measured && !l.transmitDelay.made && l.mayCalibrateTransmitDelay(a) && l.mayAsk(rx.At.Raw, volleyMinRest):
 		l.transmitDelay.made = true

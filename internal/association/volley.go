@@ -21,7 +21,8 @@ type volley struct {
 
 // A volley has volleyCount exchanges, the first after a random part of volleySpread
 // and the others volleySpacing apart, or less if broadcasts come more often. A server
-// that answers none of the first volleyTries is left alone for volleyRest. Strange
+// that answers none of the first volleyTries is left alone: for volleyMinRest, then twice as
+// long each time, up to volleyRest. Strange
 // packets make no more than one volley in volleyMinRest, whoever sends them.
 const (
 	volleyCount     = 8
@@ -31,6 +32,8 @@ const (
 	volleyRest      = 15 * time.Minute
 	volleyMinRest   = time.Minute
 	shortestSpacing = 250 * time.Millisecond
+	// mostSilentVolleys are as many as make the rest volleyRest.
+	mostSilentVolleys = 5
 )
 
 // begin starts a volley at a time. What is known of the server stays in force until
@@ -44,6 +47,12 @@ func (v *volley) unanswered() {
 	if v.answered == 0 && v.left <= volleyCount-volleyTries {
 		v.left = 0
 	}
+}
+
+// restOfSilence is how long a server is left alone that has answered none of the last
+// volleys: what was lost by chance is asked for soon, who does not answer is left in peace.
+func (l *broadcastClient) restOfSilence() time.Duration {
+	return min(volleyMinRest<<(min(max(l.silentVolleys, 1), mostSilentVolleys)-1), volleyRest)
 }
 
 // mayAsk says whether a new volley may begin: none under way, the server did not
@@ -102,6 +111,9 @@ func (l *broadcastClient) calibrated(s *model.Sample, precision time.Duration) {
 func (l *broadcastClient) endVolley(a *Association) {
 	l.volley.next, l.volley.left = ntptime.Never, 0
 	a.pending = exchange{}
+	if l.silentVolleys++; l.volley.answered > 0 {
+		l.silentVolleys = 0
+	}
 	if l.volley.answered == 0 && l.calibration == uncalibrated {
 		l.calibration, l.delay, l.uncertain = fallback, a.cfg.Delay, a.cfg.Delay
 	}
