@@ -84,17 +84,29 @@ func scaleOf(xs []float32, start float64, rounds int) float64 {
 		j = math.MaxFloat32 / huber
 	}
 	for ; rounds > 0; rounds-- {
-		sum, cap := 0.0, float32(huber*j)
-		for _, x := range xs {
-			sum += float64(min(x, cap))
-		}
-		next := sum / (huberMean * float64(len(xs)))
+		next := sumUpTo(xs, float32(huber*j)) / (huberMean * float64(len(xs)))
 		if math.Abs(next-j) < 1e-3*j {
 			return next
 		}
 		j = next
 	}
 	return j
+}
+
+// sumUpTo adds numbers up, each taken for no more than limit: in four sums at a time, as
+// none has to wait for another's.
+func sumUpTo(xs []float32, limit float32) float64 {
+	var a, b, c, d float64
+	for ; len(xs) >= 4; xs = xs[4:] {
+		a += float64(min(xs[0], limit))
+		b += float64(min(xs[1], limit))
+		c += float64(min(xs[2], limit))
+		d += float64(min(xs[3], limit))
+	}
+	for _, x := range xs {
+		a += float64(min(x, limit))
+	}
+	return a + b + (c + d)
 }
 
 // frequency returns the frequency that explains both directions best: for

@@ -35,8 +35,11 @@ func near(got, want, tolerance float64) bool {
 }
 
 func TestMillsRatioAgreesWithItsAsymptotesAndItself(t *testing.T) {
-	if got := mills(0); !near(got, sqrtHalfPi, 1e-12) {
-		t.Errorf("mills(0): got %v, want %v", got, sqrtHalfPi)
+	for x := 0.0; x < millsSwitch; x += 0.03125 {
+		want := math.Sqrt(math.Pi/2) * math.Exp(x*x/2) * math.Erfc(x/math.Sqrt2)
+		if got := mills(x); !near(got, want, 1e-12) {
+			t.Errorf("mills(%v): got %v, want %v", x, got, want)
+		}
 	}
 	for x := 0.01; x < 30; x += 0.37 { // the differential equation M' = xM − 1
 		d := 1e-4

@@ -133,7 +133,7 @@ func TestABellEndsAtTheWindowsBounds(t *testing.T) {
 		got := bell(c.d, v, c.lo, c.hi, p, edge, lnInside)
 		// By integration: prior N(0, p), likelihood N(x; d, v) times the blurred bounds.
 		z, m, q := 0.0, 0.0, 0.0
-		normal := func(x float64) float64 { return 0.5 * math.Erfc(-x/sqrt2) }
+		normal := func(x float64) float64 { return 0.5 * math.Erfc(-x/math.Sqrt2) }
 		for x := -1e-3; x < 1e-3; x += 1e-7 {
 			w := math.Exp(-x*x/(2*p)-(x-c.d)*(x-c.d)/(2*v)) * (normal((c.hi-x)/edge) - normal((c.lo-x)/edge))
 			z, m, q = z+w, m+w*x, q+w*x*x
