@@ -26,7 +26,7 @@ type chronyc struct {
 func (c *chronyc) ask(how []string, command ...string) (string, error) {
 	argv := append(append(append(c.argv[:len(c.argv):len(c.argv)], how...), "-n"), command...)
 	out, complaint, err := c.host.Run(c.env, argv...)
-	if err != nil || strings.Contains(out, "506") {
+	if err != nil || strings.Contains(out, "506 Cannot talk") {
 		return out, fmt.Errorf("chronyc %v: %v: %s%s", command, err, out, complaint)
 	}
 	return out, nil
