@@ -2,6 +2,7 @@ package interop
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"testing"
@@ -37,8 +38,12 @@ func attacks(from *peers.Host, target netip.Addr, mode wire.Mode, capture *peers
 // growth is how much memory may grow under attack: a garbage collector's slack.
 const growth = 8 << 20
 
-// holds watches a client under attack: its source stays selected and reached, its offset
-// small, and nobody joins it.
+// moved says whether a clock was led astray. What is forged lies by a second at least; on a
+// busy machine what is true may come some milliseconds late.
+func moved(offset *float64) bool { return offset == nil || math.Abs(*offset) > 100e-3 }
+
+// holds watches a client under attack: its source stays selected and reached, its clock where
+// it was, and nobody joins it.
 func holds(t *testing.T, d *peers.Daemon, server netip.Addr, reach bool, during time.Duration) {
 	t.Helper()
 	before := d.Memory()
@@ -48,8 +53,8 @@ func holds(t *testing.T, d *peers.Daemon, server netip.Addr, reach bool, during 
 			t.Fatal(err)
 		}
 		i := slices.IndexFunc(sources, func(s peers.Source) bool { return s.At(server) })
-		if i < 0 || sources[i].State != "selected" || !small(sources[i].Offset) || reach && sources[i].Reach&0x0f == 0 {
-			t.Fatalf("under attack: got %v, want %v selected, reached and under 1 ms", sources, server)
+		if i < 0 || sources[i].State != "selected" || moved(sources[i].Offset) || reach && sources[i].Reach&0x0f == 0 {
+			t.Fatalf("under attack: got %v, want %v selected, reached and its offset under 100 ms", sources, server)
 		}
 		if len(sources) > 2 {
 			t.Fatalf("sources under attack: got %v, want no more of them", sources)
