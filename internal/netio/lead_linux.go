@@ -14,11 +14,11 @@ import (
 // one call its length counts. Of the last ones the shortest is believed, so that the field is
 // hardly ever later than the transmission, and no round trip looks shorter than it was.
 type leadEstimate struct {
-	alone   shortest        // a lone reply, until the kernel's timestamp
-	behind  shortest        // what each reply of a call adds for those behind it
-	handled [64]ntptime.Raw // when lone replies that were asked about were made
-	asked   uint32          // how many were
-	replies int             // lone ones since then
+	alone   ntptime.Shortest // a lone reply, until the kernel's timestamp
+	behind  ntptime.Shortest // what each reply of a call adds for those behind it
+	handled [64]ntptime.Raw  // when lone replies that were asked about were made
+	asked   uint32           // how many were
+	replies int              // lone ones since then
 }
 
 const (
@@ -27,8 +27,7 @@ const (
 	handleCost = 300 * time.Nanosecond
 	// askedOneIn is how many lone replies there are for each that is asked about, once
 	// enough are known.
-	askedOneIn  = 16
-	longestLead = time.Millisecond // what a driver's mistake could do
+	askedOneIn = 16
 	// leadMargin is left out of the lead: the clock that the field is read from and the one
 	// of the kernel's timestamps are known to each other within some microseconds.
 	leadMargin = 4 * time.Microsecond
@@ -37,13 +36,13 @@ const (
 // at is the time until the reply that is made now will leave, with left datagrams of the
 // batch still to be handled, it among them, and it the place-th to be sent.
 func (l *leadEstimate) at(left, place int) time.Duration {
-	return max(l.alone.least-leadMargin, 0) + time.Duration(left-1)*handleCost + time.Duration(place-1)*l.behind.least
+	return max(l.alone.Least()-leadMargin, 0) + time.Duration(left-1)*handleCost + time.Duration(place-1)*l.behind.Least()
 }
 
 // ask gives the token for a lone reply that was made now, to be asked about: each of the
 // first is, and some later on. The zero token: not this one.
 func (l *leadEstimate) ask(now func() ntptime.Instant) Token {
-	if l.replies++; l.alone.count >= len(l.alone.recent) && l.replies < askedOneIn {
+	if l.replies++; l.alone.Full() && l.replies < askedOneIn {
 		return Token{}
 	}
 	l.replies = 0
@@ -56,28 +55,9 @@ func (l *leadEstimate) ask(now func() ntptime.Instant) Token {
 // follows the kernel's, and says nothing of what the kernel takes.
 func (l *leadEstimate) transmitted(id uint32, at ntptime.Raw, kind model.TimestampKind) {
 	if kind == model.TimestampKernel && l.asked-id < uint32(len(l.handled)) {
-		l.alone.note(at.Sub(l.handled[id%uint32(len(l.handled))]))
+		l.alone.Note(at.Sub(l.handled[id%uint32(len(l.handled))]))
 	}
 }
 
 // sent takes note that n replies took d.
-func (l *leadEstimate) sent(n int, d time.Duration) { l.behind.note(d / time.Duration(n)) }
-
-// shortest is the least of the last durations, 0 before the first.
-type shortest struct {
-	recent [64]time.Duration
-	count  int // so far
-	least  time.Duration
-}
-
-func (s *shortest) note(d time.Duration) {
-	if d < 0 || d > longestLead {
-		return
-	}
-	s.recent[s.count%len(s.recent)] = d
-	s.count++
-	s.least = longestLead
-	for _, one := range s.recent[:min(s.count, len(s.recent))] {
-		s.least = min(s.least, one)
-	}
-}
+func (l *leadEstimate) sent(n int, d time.Duration) { l.behind.Note(d / time.Duration(n)) }

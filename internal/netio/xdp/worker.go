@@ -82,8 +82,8 @@ type Worker struct {
 	rx        model.Received
 	unsent    uint32 // replies of earlier batches that still stand in the tx ring
 	batches   uint
-	handled   shortest // what handling takes for each request
-	sent      shortest // what sending takes for each reply
+	handled   ntptime.Shortest // what handling takes for each request
+	sent      ntptime.Shortest // what sending takes for each reply
 }
 
 // Workers opens a worker for each queue of an interface at which the program is attached.
@@ -297,7 +297,7 @@ func (w *Worker) answer(n int) {
 	atomic.StoreUint32(w.socket.rx.consumer, first+uint32(n))
 	atomic.StoreUint32(fill.producer, at+uint32(n))
 	if timed {
-		w.handled.note((w.monotonic() - monotonic) / time.Duration(n))
+		w.handled.Note((w.monotonic() - monotonic) / time.Duration(n))
 	}
 	if replies > 0 {
 		w.flush(replies, timed)
@@ -351,7 +351,7 @@ func (w *Worker) reply(i, place, n int) bool {
 	d := &w.datagrams[i]
 	address := w.free[len(w.free)-1]
 	frame := w.socket.memory[address:][:frameSize]
-	lead := time.Duration(n-1-i)*w.handled.least + time.Duration(place+1)*w.sent.least
+	lead := time.Duration(n-1-i)*w.handled.Least() + time.Duration(place+1)*w.sent.Least()
 	size := w.handler.Handle(&w.rx, d.to, lead, frame[d.udp+udpSize:])
 	if size <= 0 {
 		return false
@@ -386,28 +386,7 @@ func (w *Worker) flush(n int, timed bool) {
 	w.replied.Add(uint64(uint32(n) + w.unsent - left))
 	w.unsent = left
 	if timed {
-		w.sent.note((w.monotonic() - before) / time.Duration(n))
-	}
-}
-
-// shortest is the least of the last durations, 0 before the first.
-type shortest struct {
-	recent [64]time.Duration
-	count  int // so far
-	least  time.Duration
-}
-
-const longestLead = time.Millisecond
-
-func (s *shortest) note(d time.Duration) {
-	if d < 0 || d > longestLead {
-		return
-	}
-	s.recent[s.count%len(s.recent)] = d
-	s.count++
-	s.least = longestLead
-	for _, one := range s.recent[:min(s.count, len(s.recent))] {
-		s.least = min(s.least, one)
+		w.sent.Note((w.monotonic() - before) / time.Duration(n))
 	}
 }
 
